@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from tests.gateway.site import CHAT_BODY, ONE_MODEL, Site, SiteFactory
 
+from steppe.config import RunConfig
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings
 
@@ -28,6 +29,8 @@ async def open_site() -> AsyncIterator[SiteFactory]:
             models: tuple[GatewayModel, ...] = (ONE_MODEL,),
             access: AccessSettings = OPEN,
             energy_wait_s: float = 2.0,
+            config: RunConfig | None = None,
+            admin_key: str = "",
         ) -> Site:
             settings = GatewaySettings(
                 host="127.0.0.1",
@@ -36,6 +39,8 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 max_wait_s=max_wait_s,
                 models=models,
                 energy_wait_s=energy_wait_s,
+                config=config,
+                admin_key=admin_key,
                 retry_delays_s=(0.0, 0.0),
                 write_timeout_s=write_timeout_s,
                 keep_alive_s=keep_alive_s,

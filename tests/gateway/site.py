@@ -15,6 +15,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from steppe.config import RunConfig
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.server import Gateway, GatewayModel, Route
 
@@ -190,4 +191,6 @@ class SiteFactory(Protocol):
         models: tuple[GatewayModel, ...] = (ONE_MODEL,),
         access: AccessSettings = OPEN,
         energy_wait_s: float = 2.0,
+        config: RunConfig | None = None,
+        admin_key: str = "",
     ) -> Site: ...

@@ -15,7 +15,7 @@ from steppe.errors import UsageError
 from steppe.power.battery import Charge
 from steppe.report import record_folder
 from steppe.report.record_folder import Recorder, read_run
-from steppe.report.records import GpuEvent, RequestRecord, ShortageTick
+from steppe.report.records import ConfigChangeRecord, GpuEvent, RequestRecord, ShortageTick
 from steppe.report.summary import Summary
 
 
@@ -45,6 +45,21 @@ def test_a_run_reads_back_as_it_was_written(
     assert run.ticks == made_run.ticks
     assert run.requests == made_run.requests
     assert run.summary == summary
+
+
+def test_a_change_of_the_configuration_is_one_line(tmp_path: Path) -> None:
+    change = ConfigChangeRecord(12.5, "slo", "localhost", {"ttft_s": 2.0}, {"ttft_s": 1.0})
+    with Recorder(tmp_path / "run") as recorder:
+        assert not (tmp_path / "run" / "config_changes.jsonl").exists()
+        recorder.config_change(change)
+    (line,) = (tmp_path / "run" / "config_changes.jsonl").read_text().splitlines()
+    assert json.loads(line) == {
+        "t_s": 12.5,
+        "section": "slo",
+        "by": "localhost",
+        "before": {"ttft_s": 2.0},
+        "after": {"ttft_s": 1.0},
+    }
 
 
 def test_a_tick_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary]) -> None:

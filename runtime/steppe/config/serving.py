@@ -320,6 +320,10 @@ class GatewaySection(Section):
     open_metrics: bool = False
     """Answer `/metrics` without a key; otherwise it needs one of an `admin` tenant, if keys are
     configured."""
+    admin_key_file: FilePath | None = None
+    """File with the key for admin calls (`/steppe/v1/config`), sent as `X-Steppe-Admin-Key`, at
+    least 16 characters; relative to this file. Tenants with `admin` may always make them. If
+    absent, and without keys of tenants, admin calls are answered on this machine only."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """TCP port to listen on; 0 chooses a free one."""
     max_waiting: Annotated[int, Field(ge=0)] = 1000

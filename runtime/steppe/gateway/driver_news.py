@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from steppe.config import RunConfig
+from steppe.gateway.config_changes import ChangeResult, ConfigChange
 from steppe.gateway.ended_requests import RequestEnergy
 from steppe.gateway.usage import UsageRow
 
@@ -15,10 +17,15 @@ class DriverNews:
     Attributes:
         energies: The energy of requests that have ended.
         usage: Rows of the usage that have changed.
+        results: What became of changes of the configuration.
+        config: The present configuration and the number of changes in it, if the gateway has
+            another one; None if it has the same.
     """
 
     energies: tuple[RequestEnergy, ...] = ()
     usage: tuple[UsageRow, ...] = ()
+    results: tuple[ChangeResult, ...] = ()
+    config: tuple[RunConfig, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,10 @@ class GatewayNews:
 
     Attributes:
         usage_rows: Rows of usage that it has; fewer than the driver's after it was restarted.
+        changes: Changes of the configuration that it asks for, until it has their results.
+        config_version: Number of changes in the configuration that it has.
     """
 
     usage_rows: int = 0
+    changes: tuple[ConfigChange, ...] = ()
+    config_version: int = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from steppe.control.admission import DEFERRABLE, PRIORITIES
 from steppe.gateway.prompt_size import PromptCount, PromptSize, PromptTotals
 from steppe.gateway.rate_window import RateWindow
@@ -28,6 +30,11 @@ class ModelCounts:
         self._prompts = PromptTotals()
         self._arrived = self._finished = self._failed = self._refused = self._answered = 0
         self._deferrable_arrived = 0
+
+    def set_slo(self, ttft_s: float, tpot_s: float) -> None:
+        """Judge requests by other times from now on, s."""
+        self.model = replace(self.model, ttft_s=ttft_s, tpot_s=tpot_s)
+        self.slo.set_times(ttft_s, tpot_s)
 
     def arrive(self, priority: str, prompt: PromptSize) -> PromptCount:
         """Count a request that has arrived; return what its prompt counts for until it ends."""

@@ -97,6 +97,10 @@ class RequestTracker:
         self._unfetched.append(finished)
         return finished
 
+    def set_slo(self, model: str, ttft_s: float, tpot_s: float) -> None:
+        """Judge the requests for a model by other times from now on, s."""
+        self.counts[model].set_slo(ttft_s, tpot_s)
+
     def drain(self) -> list[FinishedRequest]:
         """Return the requests that finished since the last call."""
         finished, self._unfetched = self._unfetched, []

@@ -39,11 +39,15 @@ class RoutingTable:
     A replica that leaves the table gets no more requests; its outstanding ones stay counted until
     they are released, so that a drain can be observed. Requests at an earlier address of a replica
     do not count against the limit at its present one.
+
+    Attributes:
+        prompt_wait_s: Longest time that prompts may wait at a replica, s; a change holds from the
+            next `replace` on.
     """
 
     def __init__(self, prompt_wait_s: float = inf) -> None:
         """Begin without replicas; prompts may wait at one for `prompt_wait_s`."""
-        self._prompt_wait_s = prompt_wait_s
+        self.prompt_wait_s = prompt_wait_s
         self._routes: tuple[Route, ...] = ()
         self._urls: dict[str, str] = {}
         self._indices: dict[Address, int] = {}
@@ -70,7 +74,7 @@ class RoutingTable:
         draining = [address for address, i in indices.items() if before.outstanding[i]]
         addresses += [address for address in draining if address not in addresses]
         limits = [route.limit for route in routes] + [0] * (len(addresses) - len(routes))
-        self._slots = ReplicaSlots(limits, before.next, self._prompt_wait_s)
+        self._slots = ReplicaSlots(limits, before.next, self.prompt_wait_s)
         for index, address in enumerate(addresses):
             if address in indices:
                 self._slots.occupy(index, before.occupancy(indices[address]))

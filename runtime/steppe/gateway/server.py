@@ -9,18 +9,21 @@ import math
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from steppe.config import RunConfig
 from steppe.control.admission import NO_SHARES
 from steppe.control.placing import PROMPT_WAIT_SHARE
 from steppe.errors import UsageError
 from steppe.gateway.access import OPEN, AccessControl, AccessSettings
+from steppe.gateway.admin_api import AdminApi, AdminDoor
 from steppe.gateway.application import Handlers, build_application
 from steppe.gateway.client_stream import HOLD_S, KEEP_ALIVE_S, WRITE_TIMEOUT_S, StreamTimes
+from steppe.gateway.config_changes import ChangeResult, ConfigChange, ConfigChanges
 from steppe.gateway.driver_news import DriverNews, GatewayNews
 from steppe.gateway.ended_requests import RequestEnergy
 from steppe.gateway.energy_answer import EnergyAnswers
@@ -28,6 +31,7 @@ from steppe.gateway.forwarder import RequestForwarder
 from steppe.gateway.gate import AdmissionGate
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.model_list import ModelList
+from steppe.gateway.openapi import OpenApi
 from steppe.gateway.pools import Pool, Pools
 from steppe.gateway.replica_client import open_session
 from steppe.gateway.request import FinishedRequest, SettledRequest
@@ -41,6 +45,8 @@ from steppe.gateway.usage import UsageTable
 
 __all__ = [
     "AccessSettings",
+    "ChangeResult",
+    "ConfigChange",
     "DriverNews",
     "FinishedRequest",
     "Gateway",
@@ -88,6 +94,8 @@ class GatewaySettings:
         energy_wait_s: Longest time that the end of an answer waits for its energy, s, if the client
             asks for it; then the energy is estimated.
         class_shares: Least share of each priority class in what is served while it waits.
+        config: The configuration of the run, which admin calls show and change; None for none.
+        admin_key: The key for admin calls; empty without one.
     """
 
     host: str
@@ -106,6 +114,8 @@ class GatewaySettings:
     access: AccessSettings = OPEN
     energy_wait_s: float = 2.0
     class_shares: tuple[float, ...] = NO_SHARES
+    config: RunConfig | None = field(default=None, repr=False)
+    admin_key: str = field(default="", repr=False)
 
 
 class Gateway:
@@ -124,9 +134,12 @@ class Gateway:
         self._metrics, self._energy = GatewayMetrics(), EnergyBook()
         self._access = AccessControl(settings.access, now_s, on_denied=self._metrics.deny)
         self._usage, self._fleet_state = UsageTable(), FleetState()
-        self._steppe_api = SteppeApi(
+        steppe_api = SteppeApi(
             self._energy, self._usage, self._fleet_state, self._pools, self._access
         )
+        self._changes = ConfigChanges(settings.config)
+        door = AdminDoor(settings.admin_key, is_open=settings.access.is_open)
+        self._parts = (steppe_api, AdminApi(door, self._changes), OpenApi())
         self._handlers: Handlers | None = None
         self._runner: web.AppRunner | None = None
 
@@ -160,7 +173,7 @@ class Gateway:
             now_s=self._now_s,
         )
         self._runner = web.AppRunner(
-            build_application(self._handlers, settings.max_body_bytes, [self._steppe_api]),
+            build_application(self._handlers, settings.max_body_bytes, self._parts),
             handler_cancellation=True,  # a disconnected client ends its request at once
             access_log=None,
             logger=_log,
@@ -233,7 +246,11 @@ class Gateway:
         """Take what is new in the driver's books; return what the driver has to know."""
         self._energy.add(news.energies)
         self._usage.set(news.usage)
-        return GatewayNews(usage_rows=len(self._usage))
+        if news.config is not None:
+            self._changes.set(*news.config)
+            self._set_slos()
+        self._changes.settle(news.results)
+        return GatewayNews(len(self._usage), self._changes.pending, self._changes.version)
 
     def drain_finished(self) -> list[FinishedRequest]:
         """Return the requests that finished since the last call."""
@@ -246,6 +263,16 @@ class Gateway:
     def status(self) -> GatewayStatus:
         """Return the counts for the controller."""
         return self._started.status()
+
+    def _set_slos(self) -> None:
+        """Judge and order requests by the SLOs of a changed configuration."""
+        config = self._changes.config
+        slos = {} if config is None else {n: pool.slo for n, pool in config.pools.items()}
+        for pool in self._pools:
+            slo = slos.get(pool.model.name)
+            if slo is not None:
+                pool.gate.table.prompt_wait_s = PROMPT_WAIT_SHARE * slo.ttft_s
+                self._started.tracker.set_slo(pool.model.name, slo.ttft_s, slo.tpot_s)
 
     def _new_gate(self, model: GatewayModel) -> AdmissionGate:
         return AdmissionGate(

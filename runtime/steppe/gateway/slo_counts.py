@@ -35,6 +35,10 @@ class SloCounts:
         self._ttft_s, self._tpot_s = ttft_s, tpot_s
         self._first_tokens = self._late = self._ended = self._slow = 0
 
+    def set_times(self, ttft_s: float, tpot_s: float) -> None:
+        """Judge by other times from now on, s."""
+        self._ttft_s, self._tpot_s = ttft_s, tpot_s
+
     def note_first(self, context: RequestContext) -> None:
         """Count the first token of a stream, once."""
         first_s = context.first_text_s

@@ -200,6 +200,16 @@ class PowerBudget:
         )
         return BatteryView(scaled, lambda: self._stored_j / (pue * speedup), self._without_battery)
 
+    def take_over(self, other: PowerBudget) -> None:
+        """Follow the supplies, limits and terms of another budget from now on.
+
+        The battery keeps its charge, the nodes what they draw beside their GPUs.
+        """
+        self._supplies, self._limits, self._clock = other._supplies, other._limits, other._clock
+        self._terms = replace(other._terms, node_rest_w=self._terms.node_rest_w)
+        self._battery = other._battery
+        self._stored_j = min(self._stored_j, other._battery.capacity_j)
+
     def resume(self, settled_s: float, charge: Charge | None) -> None:
         """Continue a budget that was last settled at `settled_s`, with this state of charge."""
         self._settled_s = settled_s

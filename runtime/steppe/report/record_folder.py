@@ -19,6 +19,7 @@ from steppe.power.battery import Charge
 from steppe.report.continued import EarlierRun
 from steppe.report.figures import run_figure
 from steppe.report.records import (
+    ConfigChangeRecord,
     GpuEvent,
     PoolTick,
     ReplicaTick,
@@ -34,6 +35,7 @@ Record = TypeVar("Record")
 
 RECORD_FILE = "record.jsonl"
 REQUESTS_FILE = "requests.jsonl"
+CHANGES_FILE = "config_changes.jsonl"
 SUMMARY_FILE = "summary.json"
 FIGURE_FILE = "figure.png"
 FRONTIER_FILE = "frontier.yaml"
@@ -115,6 +117,17 @@ class Recorder:
             record = replace(record, arrival_s=record.arrival_s + self._earlier.offset_s)
         self._ended.add(record)
         self._requests.write(record)
+
+    def config_change(self, record: ConfigChangeRecord) -> None:
+        """Write down a change of the configuration; the file begins with the first one."""
+        if self._earlier is not None:
+            record = replace(record, t_s=record.t_s + self._earlier.offset_s)
+        path = self._folder / CHANGES_FILE
+        try:
+            with path.open("ab") as file:
+                file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        except OSError as error:
+            _log.warning("%s: a line is lost: %s", path, error.strerror)
 
     def add_file(self, name: str, write: Callable[[Path], object]) -> None:
         """Add a file that `write` writes; if that fails, warn and leave no part of it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.power.battery import Charge
@@ -242,6 +243,25 @@ class RequestRecord:
                 return outcome
             case _:
                 return "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigChangeRecord:
+    """A change of the configuration while the run went on.
+
+    Attributes:
+        t_s: When it was carried out, s since the run began.
+        section: Name of the section.
+        by: By what right: `admin key`, `localhost` or the name of a tenant.
+        before: The section before, as the file would hold it.
+        after: The section since.
+    """
+
+    t_s: float
+    section: str
+    by: str
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

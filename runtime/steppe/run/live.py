@@ -228,7 +228,7 @@ class LiveRun:
 
     @property
     def _slo(self) -> Slo:
-        slo = self._plan.config.slo
+        slo = self._driver.config.slo  # it may have changed: the last one judges all requests
         return Slo(slo.ttft_s, slo.tpot_s)
 
     def _checkpoint(self) -> None:
@@ -267,6 +267,9 @@ class LiveRun:
             self._history = [*self._history[-HISTORY_TICKS:], tick]
             if self._recorder is not None:
                 self._recorder.tick(tick)
+        for change in update.config_changes:
+            if self._recorder is not None:
+                self._recorder.config_change(change)
         for request in update.requests:
             self.so_far = self.so_far.after_request(request)
             if self._recorder is not None:

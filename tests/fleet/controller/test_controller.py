@@ -15,6 +15,7 @@ from tests.fixtures.own_policy import EqualShares
 from tests.fixtures.ray_actors import FakeActor
 
 from steppe.config import RunConfig
+from steppe.config.change import changed_config
 from steppe.control.loop import ControlLoop
 from steppe.control.plan import Plan
 from steppe.control.policy.policy import CheckedPolicy
@@ -191,6 +192,26 @@ def test_the_gateway_gets_the_time_until_a_replica_can_serve_again(stage: Stage)
     routes, retry_after_s = stage.sent("set_routes")
     assert [(route.replica, route.model) for route in routes] == [("replica-1", "none")]
     assert retry_after_s == {"none": None}
+
+
+def test_a_changed_configuration_holds_from_the_next_tick_on(
+    set_stage: Callable[..., Stage],
+) -> None:
+    stage = set_stage({"supply": [{"kind": "constant", "watts": 100}]})
+    stage.join()
+    stage.begin()
+    stage.tick(1.0)
+    config = stage.controller._config
+    assert stage.sent("set_routes")[0] != ()
+    dark = changed_config(config, "power", {"supply": [{"kind": "constant", "watts": 5}]})
+    assert stage.controller.reconfigure(dark) == ""
+    stage.tick(2.0)
+    assert stage.sent("set_routes")[0] == ()
+    assert stage.controller._budget.at(2.0).supply_w == 5.0
+    missing = {"supply": [{"kind": "trace", "path": "/no/such.csv"}]}
+    error = stage.controller.reconfigure(changed_config(config, "power", missing))
+    assert error.startswith("/no/such.csv")
+    assert stage.controller._budget.at(3.0).supply_w == 5.0
 
 
 def test_a_restarted_controller_continues_with_the_charge_of_the_battery(

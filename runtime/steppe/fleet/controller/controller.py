@@ -14,6 +14,7 @@ from steppe.config import RunConfig
 from steppe.control.loop import ControlLoop
 from steppe.control.shortage_forecast import ShortageMonitor
 from steppe.control.tick_times import LEAST_WINDOW_S
+from steppe.errors import SteppeError
 from steppe.fleet.cluster import local_node_id
 from steppe.fleet.controller.board_limits import BoardLimits
 from steppe.fleet.controller.exposition import Exposition
@@ -191,6 +192,24 @@ class Controller:
         self._thread = threading.Thread(target=self._run_loop, daemon=True, name="ticks")
         self._thread.start()
 
+    def reconfigure(self, config: RunConfig) -> str:
+        """Follow a changed configuration from the next tick on.
+
+        Returns:
+            Why not, in one line; an empty text if it does.
+        """
+        try:
+            budget = budget_from_config(config.power, config.site)  # may read a file
+        except SteppeError as error:
+            return str(error)
+        with self._lock:
+            self._config = config
+            self._budget.take_over(budget)
+            if self._loop is not None:
+                self._pools.reconfigure(config, self._fleet.handles.values())
+                self._set_loop()
+        return ""
+
     def use_frontier(self, frontier: Frontier, pool: str) -> None:
         """Plan a pool with other operating points from the next tick on."""
         with self._lock:
@@ -252,10 +271,10 @@ class Controller:
 
     def _run_loop(self) -> None:
         assert self._loop is not None, "begin comes first"
-        times, now_s = self._loop.times, self._now_s()
-        next_s, reading = times.after(now_s), times.read_budget(now_s)
+        now_s = self._now_s()
+        next_s, reading = self._loop.times.after(now_s), self._loop.times.read_budget(now_s)
         while not self._stop.wait(min(LEAST_WINDOW_S, max(0.0, next_s - self._now_s()))):
-            now_s = self._now_s()
+            now_s, times = self._now_s(), self._loop.times  # a change of the run replaces it
             self._budget_reads += 1
             try:
                 before, reading = reading, times.read_budget(now_s)

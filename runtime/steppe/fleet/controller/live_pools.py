@@ -76,6 +76,13 @@ class LivePools:
         )
         self._policies[pool] = make_policy(facts)
 
+    def reconfigure(self, config: RunConfig, handles: Iterable[ReplicaHandle]) -> None:
+        """Plan all pools by a changed configuration; what their policies have learned is lost."""
+        self._config, self._configs = config, config.pools
+        handles = tuple(handles)
+        for pool, frontier in list(self.frontiers.items()):
+            self.use(pool, frontier, handles)
+
     def config_of(self, pool: str) -> RunConfig:
         """Return the configuration of the model of a pool alone."""
         return self._configs[self.models[pool]]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from steppe.config import RunConfig
+from steppe.config import GatewaySection, RunConfig
+from steppe.errors import UsageError
 from steppe.gateway.server import AccessSettings, SettledRequest
 from steppe.report.records import RequestRecord
 from steppe.tenants.limiter import Taken
 from steppe.tenants.tenant import tenants_from_config
+
+LEAST_KEY = 16
+"""Fewest characters of an admin key."""
 
 
 def access_settings(config: RunConfig) -> AccessSettings:
@@ -18,6 +22,25 @@ def access_settings(config: RunConfig) -> AccessSettings:
         trusted_proxies=config.gateway.trusted_proxies,
         open_metrics=config.gateway.open_metrics,
     )
+
+
+def admin_key(gateway: GatewaySection) -> str:
+    """Return the key of `gateway.admin_key_file`; empty without one.
+
+    Raises:
+        UsageError: The file cannot be read, or its key is too short.
+    """
+    path = gateway.admin_key_file
+    if path is None:
+        return ""
+    try:
+        key = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"gateway.admin_key_file: {path} cannot be read: {error}") from error
+    if len(key) < LEAST_KEY:
+        asked = f"asked for a key of at least {LEAST_KEY} characters in {path}"
+        raise UsageError(f"gateway.admin_key_file: {asked}, found {len(key)}")
+    return key
 
 
 def settled(record: RequestRecord) -> SettledRequest:

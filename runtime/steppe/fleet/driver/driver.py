@@ -35,13 +35,15 @@ from steppe.fleet.cluster import (
     session_logs,
 )
 from steppe.fleet.controller.controller import Controller
-from steppe.fleet.driver.access import access_settings, settled
+from steppe.fleet.driver.access import settled
 from steppe.fleet.driver.actor_watch import ActorWatch
 from steppe.fleet.driver.bookkeeper import Bookkeeper, EnergyTotals
 from steppe.fleet.driver.cluster_watch import ClusterWatch
+from steppe.fleet.driver.config_changer import ConfigChanger
 from steppe.fleet.driver.engine_logs import EngineLogs
 from steppe.fleet.driver.fleet_actors import ACTOR, FleetActors
 from steppe.fleet.driver.gateway_link import GatewayLink
+from steppe.fleet.driver.gateway_settings import gateway_settings
 from steppe.fleet.driver.node_commands import NodeCommands, Switched
 from steppe.fleet.driver.pool_actors import PoolActors
 from steppe.fleet.driver.stall_detector import StallDetector
@@ -49,9 +51,8 @@ from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, witho
 from steppe.fleet.gateway_actor import GatewayActor
 from steppe.fleet.messages import ControllerStatus, ControllerUpdate
 from steppe.frontier.pareto import Frontier
-from steppe.gateway.server import GatewayModel, GatewaySettings
 from steppe.power.supply import with_rating
-from steppe.report.records import RequestRecord, TickRecord
+from steppe.report.records import ConfigChangeRecord, RequestRecord, TickRecord
 
 _log = logging.getLogger(__name__)
 
@@ -66,9 +67,6 @@ LOG_PERIOD_S = 5.0
 LONGEST_SILENCE_S, LONGEST_SILENCE_PERIODS = 180.0, 30
 """A run whose controller has not ticked for so long, s and control periods, whichever is longer,
 ends: Ray could not bring it back."""
-ENERGY_WAIT_PERIODS, ENERGY_WAIT_S = 1.5, 1.0
-"""Longest wait of an answer for its energy, control periods and s more: the window of its last step
-closes within a period, and the driver reads it within half a second."""
 GATEWAY_CLOSE_S = 10.0
 """Longest wait for the gateway to close, s, beside the time for outstanding requests."""
 
@@ -85,11 +83,13 @@ class RunUpdate:
         ticks: The ticks.
         requests: Requests whose energy is complete.
         logs: What the engines have written to their logs, by replica.
+        config_changes: Changes of the configuration that were carried out.
     """
 
     ticks: list[TickRecord]
     requests: list[RequestRecord]
     logs: dict[str, bytes] = field(default_factory=dict)
+    config_changes: list[ConfigChangeRecord] = field(default_factory=list)
 
 
 class FleetDriver:
@@ -138,6 +138,7 @@ class FleetDriver:
         self._ticked_s, self._is_lost = 0.0, False
         self._books: Bookkeeper
         self._link: GatewayLink
+        self._changer = ConfigChanger(config, self._reconfigure)
         self._logs, self._logs_read_s = EngineLogs(), -LOG_PERIOD_S
         self._quarantined: set[tuple[str, str]] = set()
         self._no_replica = ""
@@ -187,10 +188,8 @@ class FleetDriver:
         self._models = {n: pools[n].config.model.client_name for n in frontiers}
         remote: Any = ray.remote(Controller)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(local_node_id()), **ACTOR}
-        power = with_rating(self._config.power, self.actors.rated_w)
-        self._controller = remote.options(**options).remote(
-            self._config.model_copy(update={"power": power}), self._gateway_name
-        )
+        config = self._rated(self.config)
+        self._controller = remote.options(**options).remote(config, self._gateway_name)
         with _start_errors():
             call_result(self._controller.poll.remote(), "controller", START_TIMEOUT_S)
             self._began_s, self._status = self._clock(), None
@@ -200,10 +199,19 @@ class FleetDriver:
                 time.time(),
                 self._config.site.boundary,
             )
-            self._link = GatewayLink(self._gateway, time.time())
+            self._link = GatewayLink(self._gateway, time.time(), self._changer)
             self._books.skip(self.actors.node_actors)
             self._begin_controller()
             self._ticked_s = self._clock()
+
+    def _rated(self, config: RunConfig) -> RunConfig:
+        """Return a configuration with the rating of the GPUs."""
+        power = with_rating(config.power, self.actors.rated_w)
+        return config.model_copy(update={"power": power})
+
+    def _reconfigure(self, config: RunConfig) -> Any:
+        """Let the controller use another configuration; return the call."""
+        return self._controller.reconfigure.remote(self._rated(config))
 
     def use_frontier(self, frontier: Frontier, pool: str) -> None:
         """Decide on other operating points of a pool from the next tick on."""
@@ -249,8 +257,14 @@ class FleetDriver:
         closed = [request for tick in ticks for request in self._books.close_tick(tick.t_s)]
         if closed:
             self._gateway.settle.remote([settled(request) for request in closed])
-        self._link.tell(closed, self._books.energy_so_far())
-        return RunUpdate(ticks, closed, self._new_logs())
+        results, changes = self._changer.advance(self._clock() - self._began_s)
+        self._link.tell(closed, self._books.energy_so_far(), results)
+        return RunUpdate(ticks, closed, self._new_logs(), changes)
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration, with what has changed since the start."""
+        return self._changer.config
 
     def books_so_far(self) -> EnergyTotals:
         """Return the totals so far, in case this process is killed."""
@@ -356,24 +370,6 @@ class FleetDriver:
             return False
 
     def _open_gateway(self) -> None:
-        gateway = self._config.gateway
-        settings = GatewaySettings(
-            host=gateway.host,
-            port=gateway.port,
-            max_waiting=gateway.max_waiting,
-            max_wait_s=gateway.max_wait_s,
-            keep_alive_s=gateway.keep_alive_s,
-            hold_s=gateway.hold_s,
-            stop_timeout_s=gateway.drain_s,
-            models=tuple(
-                GatewayModel(model, alone.slo.ttft_s, alone.slo.tpot_s)
-                for model, alone in self._config.pools.items()
-            ),
-            stale_s=self._config.control.longest_unrenewed_s,
-            access=access_settings(self._config),
-            energy_wait_s=ENERGY_WAIT_PERIODS * self._config.control.period_s + ENERGY_WAIT_S,
-            class_shares=gateway.class_shares.in_order,
-        )
         remote: Any = ray.remote(GatewayActor)
         options = {
             "name": self._gateway_name,
@@ -381,7 +377,7 @@ class FleetDriver:
             "scheduling_strategy": on_node(local_node_id()),
             **ACTOR,
         }
-        self._gateway = remote.options(**options).remote(settings)
+        self._gateway = remote.options(**options).remote(gateway_settings(self._config))
         self.url = call_result(self._gateway.open.remote(), "gateway", START_TIMEOUT_S)
 
     def _ticks(self) -> list[TickRecord]:
@@ -426,6 +422,8 @@ class FleetDriver:
         """Give a new or restarted controller what it cannot find out by itself."""
         assert self._frontiers, "begin comes first"
         self._stalls = StallDetector()
+        if self.config is not self._config:  # Ray restarts it with the first one
+            ray.get(self._reconfigure(self.config), timeout=START_TIMEOUT_S)
         placements = list(self.actors.placements.values())
         adding = self._controller.add_replicas.remote(placements, self.actors.starts.running())
         ray.get(adding, timeout=START_TIMEOUT_S)

@@ -8,9 +8,11 @@ from typing import Any
 
 import ray
 
+from steppe.config import RunConfig
 from steppe.fleet.cluster import error_line
+from steppe.fleet.driver.config_changer import ConfigChanger
 from steppe.fleet.driver.usage_totals import UsageTotals
-from steppe.gateway.server import DriverNews, GatewayNews, RequestEnergy
+from steppe.gateway.server import ChangeResult, DriverNews, GatewayNews, RequestEnergy
 from steppe.report.records import RequestRecord
 
 _log = logging.getLogger(__name__)
@@ -19,32 +21,44 @@ _log = logging.getLogger(__name__)
 class GatewayLink:
     """One call to the gateway in each poll; its answer is read in a later poll, without a wait."""
 
-    def __init__(self, gateway: Any, began_epoch_s: float) -> None:
+    def __init__(self, gateway: Any, began_epoch_s: float, changer: ConfigChanger) -> None:
         """Begin without news.
 
         Args:
             gateway: Ray handle of the gateway's actor.
             began_epoch_s: When the run began, s since the Unix epoch.
+            changer: Gets the changes of the configuration that the gateway asks for.
         """
+        self._changer, self._results = changer, list[ChangeResult]()
+        self._version = 0
         self._gateway = gateway
         self._usage = UsageTotals(began_epoch_s)
         self._call: Any = None
         self._told_rows = 0
         self._unsent: list[RequestEnergy] = []
 
-    def tell(self, closed: Sequence[RequestRecord], so_far: Iterable[RequestEnergy]) -> None:
+    def tell(
+        self,
+        closed: Sequence[RequestRecord],
+        so_far: Iterable[RequestEnergy],
+        results: Iterable[ChangeResult] = (),
+    ) -> None:
         """Send what is new.
 
         Args:
             closed: Requests whose energy is complete.
             so_far: The energy so far of others, whose answers wait for it.
+            results: What became of changes of the configuration.
         """
+        self._results += results
         self._usage.add(closed)
         self._unsent += [*map(_final, closed), *so_far]
         if self._call is not None and not self._read():
             return  # it has not answered: the next call brings all
-        news = DriverNews(tuple(self._unsent), self._usage.take_changed())
-        self._unsent, self._told_rows = [], len(self._usage)
+        news = DriverNews(
+            tuple(self._unsent), self._usage.take_changed(), tuple(self._results), self._config()
+        )
+        self._unsent, self._results, self._told_rows = [], [], len(self._usage)
         self._call = self._gateway.tell.remote(news)
 
     def _read(self) -> bool:
@@ -61,7 +75,15 @@ class GatewayLink:
             return True
         if news.usage_rows < self._told_rows:
             self._usage.change_all()  # it has restarted
+        self._version = news.config_version
+        self._changer.add(news.changes)
         return True
+
+    def _config(self) -> tuple[RunConfig, int] | None:
+        """Return the configuration if the gateway has another one."""
+        if self._version == self._changer.version:
+            return None
+        return self._changer.config, self._changer.version
 
 
 def _final(request: RequestRecord) -> RequestEnergy:

@@ -1,0 +1,39 @@
+"""How the gateway of a run is set up."""
+
+from __future__ import annotations
+
+from steppe.config import RunConfig
+from steppe.fleet.driver.access import access_settings, admin_key
+from steppe.gateway.server import GatewayModel, GatewaySettings
+
+ENERGY_WAIT_PERIODS, ENERGY_WAIT_S = 1.5, 1.0
+"""Longest wait of an answer for its energy, control periods and s more: the window of its last step
+closes within a period, and the driver reads it within half a second."""
+
+
+def gateway_settings(config: RunConfig) -> GatewaySettings:
+    """Return the settings of a run's gateway.
+
+    Raises:
+        UsageError: The admin key cannot be read.
+    """
+    gateway, control = config.gateway, config.control
+    return GatewaySettings(
+        host=gateway.host,
+        port=gateway.port,
+        max_waiting=gateway.max_waiting,
+        max_wait_s=gateway.max_wait_s,
+        keep_alive_s=gateway.keep_alive_s,
+        hold_s=gateway.hold_s,
+        stop_timeout_s=gateway.drain_s,
+        class_shares=gateway.class_shares.in_order,
+        models=tuple(
+            GatewayModel(name, pool.slo.ttft_s, pool.slo.tpot_s)
+            for name, pool in config.pools.items()
+        ),
+        stale_s=control.longest_unrenewed_s,
+        energy_wait_s=ENERGY_WAIT_PERIODS * control.period_s + ENERGY_WAIT_S,
+        access=access_settings(config),
+        config=config,
+        admin_key=admin_key(gateway),
+    )

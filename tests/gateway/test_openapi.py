@@ -1,0 +1,113 @@
+"""The gateway keeps to the OpenAPI document of its own API, whatever a client sends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from tests.gateway.site import SiteFactory
+
+from steppe.config import RunConfig, parse_config
+from steppe.config.change import changed_config
+from steppe.gateway.openapi import document
+from steppe.gateway.server import ChangeResult, DriverNews, Gateway
+
+schemathesis = pytest.importorskip("schemathesis")
+positive_data_acceptance = pytest.importorskip(
+    "schemathesis.specs.openapi.checks"
+).positive_data_acceptance
+
+EXAMPLES = 4
+"""Requests made up for each operation."""
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    values: dict[str, Any] = {
+        "model": {"name": "m"},
+        "device": {"kind": "emulated", "profile": "h100", "count": 1},
+        "power": {"supply": [{"kind": "constant", "watts": 500.0}]},
+    }
+    return parse_config(values, "test", Path("/runs"))
+
+
+async def carry_out(gateway: Gateway, config: RunConfig) -> None:
+    """Carry out all changes, as the driver does."""
+    version, news = 0, DriverNews()
+    while True:
+        found = gateway.tell(news).changes
+        for change in found:
+            config, version = changed_config(config, change.section, change.values), version + 1
+        results = tuple(ChangeResult(change.id, t_s=1.0) for change in found)
+        news = DriverNews(results=results, config=(config, version)) if found else DriverNews()
+        await asyncio.sleep(0.002)
+
+
+def test_the_document_names_every_route_and_every_section() -> None:
+    found = document()
+    assert set(found["paths"]) == {
+        "/steppe/v1/status",
+        "/steppe/v1/usage",
+        "/steppe/v1/requests/{id}",
+        "/steppe/v1/openapi.json",
+        "/steppe/v1/config",
+        "/steppe/v1/config/power",
+        "/steppe/v1/config/control",
+        "/steppe/v1/config/slo",
+    }
+    names = set(found["components"]["schemas"])
+    assert {"power", "control", "slo", "ConstantSupply", "Error"} <= names
+    assert set(references(found)) <= {f"#/components/schemas/{name}" for name in names}
+
+
+def references(schema: Any) -> Iterator[str]:
+    match schema:
+        case {"$ref": str(name)}:
+            yield name
+        case dict():
+            for value in schema.values():
+                yield from references(value)
+        case list():
+            for value in schema:
+                yield from references(value)
+
+
+async def test_made_up_requests_get_the_answers_of_the_document(
+    open_site: SiteFactory, config: RunConfig
+) -> None:
+    site = await open_site(config=config)
+    await site.awake_replica()
+    await site.post(X_Request_Id="mine")
+    driver = asyncio.create_task(carry_out(site.gateway, config))
+    try:
+        await asyncio.to_thread(_try_all, site.url)
+    finally:
+        driver.cancel()
+    assert (await site.get("/health/live"))[0] == 200
+
+
+def _try_all(url: str) -> None:
+    schema = schemathesis.openapi.from_url(f"{url}/steppe/v1/openapi.json")
+    for result in schema.get_all_operations():
+        _try(result.ok())
+
+
+def _try(operation: Any) -> None:
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(operation.as_strategy())
+    def ask(case: Any) -> None:
+        # A section whose values are all in range may still not fit the run: that is a 400.
+        case.call_and_validate(excluded_checks=[positive_data_acceptance])
+
+    ask()
