@@ -124,7 +124,8 @@ def test_a_request_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summar
     line = json.loads((recorded[0] / "requests.jsonl").read_text().splitlines()[0])
     keys = (
         "id tenant priority arrival_s ttft_s e2e_s tpot_s prompt_tokens cached_tokens "
-        "output_tokens energy_j energy_source finish replica streamed boundary model adapter"
+        "output_tokens energy_j energy_source finish replica streamed boundary model adapter "
+        "continued"
     )
     assert list(line) == keys.split()
 
