@@ -7,7 +7,7 @@ BENCHES := meter_accuracy interval_coverage decision_time simulator_speed gatewa
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs docs-serve bench format clean style install install-dev
+.PHONY: help demo test check docs docs-serve bench format clean static style install install-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,12 +15,12 @@ help: ## this list
 demo: install ## install, then follow one compressed day of wind and sun
 	$(BIN)/steppe demo
 
-test: style docs ## install what is missing, then all the checks and all the tests
+test: static ## install what is missing, then all the checks and all the tests
 	$(BIN)/pytest -q -n 2
 	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 -m "(cluster or slow) and not alone and not gpu"
 	$(BIN)/pytest -q -m alone
 
-check: style docs ## what must be green before a commit: format, lint, types, imports, docs, fast tests
+check: static ## what must be green before a commit: format, lint, types, imports, docs, fast tests
 	$(BIN)/pytest -q
 
 docs: install-dev ## build the documentation into docs/_build/html; a warning is an error
@@ -39,6 +39,9 @@ format: install-dev ## mend what ruff can mend
 clean: ## remove .venv and every cache in this folder; records in runs/ stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist docs/_build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+static: install-dev # side by side: each needs one core
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target style docs
 
 style: install-dev
 	$(BIN)/ruff format --check .

@@ -40,6 +40,15 @@ class Process:
             return False
         return found.process == self and found.is_alive
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it is there but does not run, as after SIGSTOP."""
+        try:
+            found = _stat(self.number)
+        except OSError:
+            return False
+        return found.process == self and found.is_stopped
+
 
 @dataclass(frozen=True, slots=True)
 class _ProcessStat:
@@ -47,6 +56,7 @@ class _ProcessStat:
 
     process: Process
     is_alive: bool
+    is_stopped: bool
     parent: int
     kernel_session: int
 
@@ -148,7 +158,8 @@ def _stat(number: int) -> _ProcessStat:
     # A name may hold blanks and brackets; the fields after it are numbers.
     fields = Path(f"/proc/{number}/stat").read_text(errors="replace").rpartition(")")[2].split()
     process = Process(number, int(fields[19]))
-    return _ProcessStat(process, fields[0] not in "ZX", int(fields[1]), int(fields[3]))
+    state, parent, session = fields[0], int(fields[1]), int(fields[3])
+    return _ProcessStat(process, state not in "ZX", state in "Tt", parent, session)
 
 
 def _prints_to(session: str, number: int) -> bool:

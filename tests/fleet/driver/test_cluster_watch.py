@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -64,3 +67,24 @@ def test_a_server_of_ray_that_dies_is_noticed_at_once() -> None:
         kill_processes(frozenset({process}))
         with pytest.raises(ClusterLostError, match="raylet on this host has died"):
             watch.check()
+
+
+def test_a_server_of_ray_that_is_stopped_for_good_is_a_lost_cluster_and_a_pause_is_not() -> None:
+    cluster = Cluster()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as server:
+        process = process_of(server.pid)
+        watch = cluster.watch(raylet=process)
+        for is_stopped in (True, False, True):
+            os.kill(server.pid, signal.SIGSTOP if is_stopped else signal.SIGCONT)
+            while process.is_stopped != is_stopped:
+                time.sleep(0.01)
+            watch.look()
+            watch.check()
+            cluster.now_s += SILENT_S - 1
+            watch.look()
+            watch.check()
+        cluster.now_s += 2
+        watch.look()
+        with pytest.raises(ClusterLostError, match="raylet on this host is stopped for 31 s"):
+            watch.check()
+        kill_processes(frozenset({process}))

@@ -22,7 +22,9 @@ from steppe.fleet.orphan_processes import Process, processes_of, program_of
 LOOK_S = 1.0
 """Time between two looks at the cluster, s."""
 SILENT_S = 30.0
-"""A cluster that does not list its nodes for so long is lost, s. Ray itself gives up after 60 s."""
+"""A cluster that does not list its nodes for so long, or one of whose servers is stopped for so
+long, is lost, s. Ray itself gives up on its GCS after 60 s, and on a raylet that is stopped after
+more than a minute."""
 SERVERS = {"raylet": "raylet", "gcs_server": "GCS"}
 """Ray's own servers, by the name of their program."""
 
@@ -54,6 +56,7 @@ class ClusterWatch:
         self._begun = processes_of(session) if session else frozenset[Process]()
         self._session, self._nodes, self._clock = session, nodes, clock
         self._listed_s = clock()
+        self._stopped_s: dict[str, float] = {}  # since when servers are stopped
         self._is_dead = False
         self._stop = threading.Event()
 
@@ -95,6 +98,10 @@ class ClusterWatch:
         for name, process in self._servers.items():
             if not process.is_alive:
                 raise ClusterLostError(f"Ray's {name} on this host has died")
+            if (stopped_s := self._stopped_for_s(name, process)) > SILENT_S:
+                raise ClusterLostError(
+                    f"Ray's {name} on this host is stopped for {stopped_s:.0f} s"
+                )
         if self._is_dead:
             raise ClusterLostError("Ray counts the node of this host as dead")
         silent_s = self._clock() - self._listed_s
@@ -111,6 +118,14 @@ class ClusterWatch:
         self._listed_s = self._clock()
         own = [node for node in nodes if node["NodeID"] == self._node_id]
         self._is_dead = bool(own) and not any(node["Alive"] for node in own)
+
+    def _stopped_for_s(self, name: str, process: Process) -> float:
+        """Return for how long a server has been stopped, as far as `check` has seen, s."""
+        if not process.is_stopped:
+            self._stopped_s.pop(name, None)
+            return 0.0
+        now_s = self._clock()
+        return now_s - self._stopped_s.setdefault(name, now_s)
 
     def _look_on(self) -> None:
         while not self._stop.wait(LOOK_S):

@@ -253,9 +253,6 @@ def measure_point(
     flags = [] if has_settled else [Flag.UNSETTLED]
     if not has_turned and plan.longest_warm_up_s > plan.warm_up_s:  # else another load warmed it up
         flags.append(Flag.YOUNG)
-    flags += _flags(rig, setting, observed)
-    if _is_unsteady(windows, error_j):
-        flags.append(Flag.UNSTEADY)
     return PointResult(
         setting=setting,
         replica=rig.name,
@@ -266,7 +263,7 @@ def measure_point(
         meter=observed.quality,
         client=load.client_times(since_s),
         gpu=_summary(observed.known_sensors),
-        flags=tuple(flags),
+        flags=(*flags, *_flags(rig, setting, observed), *_unsteady(windows, error_j)),
     )
 
 
@@ -364,11 +361,11 @@ def _flags(rig: Rig, setting: Setting, observed: _Observations) -> list[Flag]:
     return flags
 
 
-def _is_unsteady(windows: Sequence[MeasuredWindow], error_j: float) -> bool:
+def _unsteady(windows: Sequence[MeasuredWindow], error_j: float) -> list[Flag]:
     if len(windows) < 2 or not any(window.output_tokens for window in windows):
-        return False
+        return []
     joules = Estimates.of(windows, error_j, seed=0).energy_per_output_token
-    return joules.relative_half_width > UNSTEADY_SHARE
+    return [Flag.UNSTEADY] if joules.relative_half_width > UNSTEADY_SHARE else []
 
 
 def _summary(sensors: Sequence[SensorReading]) -> GpuSummary:
