@@ -300,6 +300,8 @@ class Watch:
     """
 
     EVERY_S, FRESH_S = 0.3, 2.5
+    STAY_S = 4.0
+    """How long it must be whole: a run that ends looks so for a moment, s."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene, self._struck_s = scene, time.monotonic()
@@ -312,7 +314,8 @@ class Watch:
             is_whole = self.is_whole()
             if not is_whole:
                 self._broken_s = time.monotonic()
-            if is_whole and until():
+            has_stayed = time.monotonic() - self._broken_s >= self.STAY_S
+            if is_whole and has_stayed and until():
                 return
             time.sleep(self.EVERY_S)
 
