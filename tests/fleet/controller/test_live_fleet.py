@@ -242,6 +242,33 @@ def test_a_stopped_replica_gets_no_new_requests_from_the_next_tick_on(scene: Sce
     assert [route.replica for route in second] == ["replica-1", "replica-2"]
 
 
+@pytest.mark.parametrize(("outstanding", "moves"), [(0, []), (4, ["replica-1"]), (5, [])])
+def test_a_stopped_replica_gives_its_streams_away_if_another_has_room(
+    scene: Scene, outstanding: int, moves: list[str]
+) -> None:
+    counts = {"replica-1": outstanding, "replica-2": 0}
+    scene.gateway.answers["status"] = replace(status_of(), outstanding=counts)
+    scene.report(1, report_of("replica-1", stopped=True), report_of("replica-2"))
+    scene.fleet.observe(1.0)
+    scene.fleet.route(None)
+    assert [name for (name,) in scene.gateway.args("hand_over")] == moves
+
+
+def test_a_paused_replica_gives_its_streams_away_and_one_that_drains_keeps_them(
+    scene: Scene,
+) -> None:
+    counts = {"replica-1": 1, "replica-2": 3}
+    scene.gateway.answers["status"] = replace(status_of(), outstanding=counts)
+    scene.report(1, report_of("replica-1"), report_of("replica-2"))
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([Drain("replica-1", 600, 2)])
+    scene.fleet.route(None)
+    assert scene.gateway.args("hand_over") == []
+    scene.fleet.apply([Sleep("replica-1")])
+    scene.fleet.route(None)
+    assert scene.gateway.args("hand_over") == [("replica-1",)]
+
+
 def test_the_demand_is_arrivals_times_the_tokens_of_an_answer(scene: Scene) -> None:
     for second in range(30):
         scene.gateway.answers["status"] = status_of(arrived=20 * second, answered=10 * second)

@@ -26,6 +26,7 @@ from steppe.fleet.controller.model_loads import ModelLoads
 from steppe.fleet.controller.node_power import NodePower, on_node
 from steppe.fleet.controller.nodes import Nodes
 from steppe.fleet.controller.replica_handle import ReplicaHandle
+from steppe.fleet.controller.stream_moves import to_hand_over
 from steppe.fleet.messages import ReplicaReport, SetLimits, mean_draw_w
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.power.budget import Budget, PowerBudget
@@ -265,6 +266,9 @@ class LiveFleet:
         )
         models = self.pools.models.values()
         self._gateway.set_routes.remote(routes, dict.fromkeys(models, retry_after_s))
+        outstanding = {} if self._status is None else self._status.outstanding
+        for name in to_hand_over(self.handles.values(), routes, outstanding):
+            self._gateway.hand_over.remote(name)
 
     def await_gateway(self, timeout_s: float) -> None:
         """Wait for the first status of the gateway: without it, there seem to be no requests."""
