@@ -51,7 +51,10 @@ def sweep_fleet(
     supported = replicas[0].clocks_mhz
     points = _measure(
         replicas,
-        [ServerTarget(actors.calls.url(name), config.model.client_name) for name in actors.ready],
+        [
+            ServerTarget(actors.calls.url(name), config.model.client_name, actors.replica_headers)
+            for name in actors.ready
+        ],
         quick_settings(supported, section, largest),
         window_s=section.window_s,
         on_progress=on_progress,

@@ -23,9 +23,10 @@ class FakeActors:
     """Two replicas in virtual time behind one HTTP server; the draw follows clock and batch."""
 
     energy_source = "emulated"
+    replica_headers: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self._url = url
         self.placements = {name: VirtualReplica(name) for name in ("replica-1", "replica-2")}
         self.now_s = 0.0
         self._lock = threading.Lock()
@@ -48,8 +49,12 @@ class FakeActors:
     def set_frozen(self, replica: str, frozen: bool) -> None:
         self.placements[replica].set_frozen(frozen)
 
-    def replica_url(self, replica: str) -> str:
-        return self.url
+    @property
+    def calls(self) -> FakeActors:
+        return self
+
+    def url(self, replica: str) -> str:
+        return self._url
 
     def sleep(self, seconds: float) -> None:
         with self._lock:

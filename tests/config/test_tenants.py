@@ -63,6 +63,13 @@ def test_a_wrong_tenant_is_one_line(tmp_path: Path, changes: dict[str, Any], say
     assert "\n" not in line
 
 
+def test_a_certificate_needs_its_key_and_both_are_relative_to_the_file(tmp_path: Path) -> None:
+    files = {"tls_certificate": "cert.pem", "tls_key": "/etc/key.pem"}
+    found = loaded(tmp_path, {"gateway": files}).gateway
+    assert (found.tls_certificate, found.tls_key) == (tmp_path / "cert.pem", Path("/etc/key.pem"))
+    assert "tls_key" in refusal(tmp_path, {"gateway": {"tls_certificate": "cert.pem"}})
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "gpu-1.lab"])
 def test_without_keys_another_host_is_refused_in_one_line(tmp_path: Path, host: str) -> None:
     line = refusal(tmp_path, {"gateway": {"host": host}})

@@ -291,9 +291,18 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     if config.load.trace != "synthetic":
         trace = str(folder / config.load.trace)
         updates["load"] = config.load.model_copy(update={"trace": trace})
-    if config.gateway.admin_key_file is not None:
-        key_file = folder / config.gateway.admin_key_file
-        updates["gateway"] = config.gateway.model_copy(update={"admin_key_file": key_file})
+    gateway = config.gateway
+    files = {
+        key: folder / path
+        for key, path in (
+            ("admin_key_file", gateway.admin_key_file),
+            ("tls_certificate", gateway.tls_certificate),
+            ("tls_key", gateway.tls_key),
+        )
+        if path is not None
+    }
+    if files:
+        updates["gateway"] = gateway.model_copy(update=files)
     store = config.tenants.store
     if store is not None and "://" not in store:
         updates["tenants"] = config.tenants.model_copy(update={"store": str(folder / store)})

@@ -326,6 +326,11 @@ class GatewaySection(Section):
     absent, and without keys of tenants, admin calls are answered on this machine only."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """TCP port to listen on; 0 chooses a free one."""
+    tls_certificate: FilePath | None = None
+    """Certificate of the endpoint and those that lead to its root, a PEM file; relative to this
+    file. With it clients use `https`."""
+    tls_key: FilePath | None = None
+    """Private key of the certificate, a PEM file without a password; relative to this file."""
     max_waiting: Annotated[int, Field(ge=0)] = 1000
     """Most requests for one model that may wait for a replica; beyond it, the newest of the lowest
     class gets a 503. A model whose replicas sleep cannot fill the queue of another."""
@@ -344,6 +349,12 @@ class GatewaySection(Section):
     more time than this, such as systemd's `TimeoutStopSec`."""
     class_shares: ClassSharesSection = ClassSharesSection()
     """Least share of each priority class while requests wait."""
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> GatewaySection:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("asked for both of tls_certificate and tls_key, or for none")
+        return self
 
     @property
     def is_local(self) -> bool:

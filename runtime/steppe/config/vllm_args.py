@@ -31,7 +31,7 @@ OWNED: Mapping[str, str] = MappingProxyType(
         "port": _OWN_DOOR,
         "uds": _OWN_DOOR,
         "root_path": _OWN_DOOR,
-        "api_key": "none: only the gateway reaches a replica",
+        "api_key": "none: replicas answer their own run only",
         "ssl_keyfile": _OWN_DOOR,
         "ssl_certfile": _OWN_DOOR,
         "config": "`engine.args` for each of its arguments",

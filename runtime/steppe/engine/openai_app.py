@@ -13,8 +13,10 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from steppe.engine.openai_shape import Answer, EngineRequest, OutputChunk, error_body
+from steppe.engine.run_secret import HEADER, REFUSAL, knows
 from steppe.errors import EngineError
 
 STOP_S = 0.5
@@ -62,15 +64,24 @@ class AppEngine(Protocol):
 class OpenAiApp:
     """Chat and text completions, the model's name and the engine's health, over HTTP."""
 
-    def __init__(self, served_name: str, engine: AppEngine) -> None:
-        """Make the app; `listen` starts it."""
-        self._served_name, self._engine = served_name, engine
+    def __init__(self, served_name: str, engine: AppEngine, secret: str = "") -> None:
+        """Make the app; `listen` starts it.
+
+        Args:
+            served_name: The model's name.
+            engine: The engine.
+            secret: The secret of the run; the app answers only requests that carry it.
+        """
+        self._served_name, self._engine, self._secret = served_name, engine, secret
         self._created_s = int(time.time())
         self._runner: web.AppRunner | None = None
 
     async def listen(self, host: str) -> int:
         """Serve on a free port of `host`, and return it."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors_in_openai_shape])
+        app = web.Application(
+            client_max_size=MAX_BODY_BYTES,
+            middlewares=[_secret_middleware(self._secret), _errors_in_openai_shape],
+        )
         app.router.add_post("/v1/completions", self._complete)
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_get("/v1/models", self._models)
@@ -135,6 +146,16 @@ class OpenAiApp:
         except EngineError as error:
             return _error(str(error), 503)
         return web.Response()
+
+
+def _secret_middleware(secret: str) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if knows(secret, request.headers.get(HEADER, "").encode()):
+            return await handler(request)
+        return web.Response(status=401, body=REFUSAL, content_type="application/json")
+
+    return check
 
 
 @web.middleware

@@ -96,8 +96,8 @@ class _SequenceTokens:
 class SyntheticEngine:
     """Runs steps over its sequences in a task, and serves an OpenAI-shaped app."""
 
-    def __init__(self, settings: SyntheticSettings, seam: Seam) -> None:
-        """Open the control block; `listen` starts the engine."""
+    def __init__(self, settings: SyntheticSettings, seam: Seam, secret: str = "") -> None:
+        """Open the control block; `listen` starts the engine, for requests with this secret."""
         self._settings = settings
         self._block = seam.open_block()
         self._hook: StepHook = seam.make_hook()
@@ -109,7 +109,7 @@ class SyntheticEngine:
         self._awake.set()
         self._work = asyncio.Event()
         self._totals = Telemetry()
-        self._app = OpenAiApp(settings.served_name, self)
+        self._app = OpenAiApp(settings.served_name, self, secret)
         self._stepping: asyncio.Task[None] | None = None
         self.port = 0
 
@@ -260,8 +260,10 @@ def _work_of(
     return batch, work
 
 
-async def start_synthetic(settings: SyntheticSettings, seam: Seam, host: str) -> SyntheticEngine:
-    """Start a synthetic engine on a free port of `host`."""
-    engine = SyntheticEngine(settings, seam)
+async def start_synthetic(
+    settings: SyntheticSettings, seam: Seam, host: str, secret: str = ""
+) -> SyntheticEngine:
+    """Start a synthetic engine on a free port of `host`, for requests with the run's secret."""
+    engine = SyntheticEngine(settings, seam, secret)
     await engine.listen(host)
     return engine

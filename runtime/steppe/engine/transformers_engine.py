@@ -73,10 +73,12 @@ class _RequestTokens:
 class TransformersEngine:
     """One model with its generator and its HTTP app, in this process."""
 
-    def __init__(self, generator: Generator, tokenizer: Any, served_name: str) -> None:
+    def __init__(
+        self, generator: Generator, tokenizer: Any, served_name: str, secret: str = ""
+    ) -> None:
         """Wrap what `start_transformers` made; `listen` starts the app."""
         self._generator, self._tokenizer = generator, tokenizer
-        self._app = OpenAiApp(served_name, self)
+        self._app = OpenAiApp(served_name, self, secret)
         self.port = 0
 
     async def listen(self, host: str) -> None:
@@ -169,14 +171,16 @@ def _load(settings: TransformersSettings, seam: Seam) -> tuple[Generator, Any]:
 
 
 async def start_transformers(
-    settings: TransformersSettings, seam: Seam, host: str
+    settings: TransformersSettings, seam: Seam, host: str, secret: str = ""
 ) -> TransformersEngine:
     """Load a model, start its steps and serve its app on a free port of `host`.
+
+    The app answers only requests that carry `secret`, unless it is empty.
 
     Raises:
         EngineError: The model cannot be loaded, or its cache does not fit.
     """
     generator, tokenizer = await asyncio.to_thread(_load, settings, seam)
-    engine = TransformersEngine(generator, tokenizer, settings.served_name)
+    engine = TransformersEngine(generator, tokenizer, settings.served_name, secret)
     await engine.listen(host)
     return engine

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from steppe.engine.cpu_dtype import cpu_dtype
+from steppe.engine.run_secret import RunSecretGate
 from steppe.engine.seam import Seam
 from steppe.engine.vllm_client_errors import answer_client_errors
 from steppe.engine.vllm_continue import continue_requests
@@ -143,8 +144,12 @@ class VllmEngine:
         self._engine.shutdown()
 
 
-async def start_vllm(settings: EngineSettings, seam: Seam, host: str) -> VllmEngine:
+async def start_vllm(
+    settings: EngineSettings, seam: Seam, host: str, secret: str = ""
+) -> VllmEngine:
     """Start vLLM with the live scheduler and serve its app on a free port of `host`.
+
+    The app answers only requests that carry `secret`, unless it is empty.
 
     Raises:
         EngineError: vLLM refused its arguments or could not start.
@@ -156,7 +161,7 @@ async def start_vllm(settings: EngineSettings, seam: Seam, host: str) -> VllmEng
     seam.publish()
     arguments = _parse(settings)
     engine = _start_engine(settings, arguments, on_cpu)
-    server = await _make_server(engine, arguments, host)
+    server = await _make_server(engine, arguments, host, secret)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         if serving.done():
@@ -182,7 +187,7 @@ def _start_engine(settings: EngineSettings, arguments: Any, on_cpu: bool) -> Any
         os.sched_setaffinity(0, everywhere)
 
 
-async def _make_server(engine: Any, arguments: Any, host: str) -> Any:
+async def _make_server(engine: Any, arguments: Any, host: str, secret: str) -> Any:
     """Return a server of vLLM's own app on a free port."""
     import uvicorn
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
@@ -193,7 +198,7 @@ async def _make_server(engine: Any, arguments: Any, host: str) -> Any:
     await init_app_state(engine, app.state, arguments, tasks)
     name_responses(app.state)
     quiet = {"log_level": "warning", "access_log": False, "lifespan": "off"}
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=0, **quiet))
+    server = uvicorn.Server(uvicorn.Config(RunSecretGate(app, secret), host=host, port=0, **quiet))
     answer_client_errors(engine, app.state, server)
     continue_requests(engine)
     return server

@@ -105,7 +105,11 @@ class ReplicaActor:
     """
 
     def __init__(
-        self, settings: Settings, host: str, log_of: tuple[str, str] | None = None
+        self,
+        settings: Settings,
+        host: str,
+        log_of: tuple[str, str] | None = None,
+        secret: str = "",
     ) -> None:
         """Remember what to start; the engine comes with `start`.
 
@@ -114,11 +118,12 @@ class ReplicaActor:
             host: Address of its HTTP app.
             log_of: Run and replica whose engine log gets all output of this process; None to
                 leave the output where it goes.
+            secret: The secret of the run; the app answers only requests that carry it.
         """
         log = None if log_of is None else engine_log_path(*log_of)
         if log is not None:
             redirect_output(log)
-        self._settings, self._host = settings, host
+        self._settings, self._host, self._secret = settings, host, secret
         self._engine: Engine | None = None
         self._frozen = self._is_offloaded = False
         self._block_id, self._start_s = 0, 0.0
@@ -224,13 +229,15 @@ class ReplicaActor:
     async def _start_engine(self, seam: Seam, cores: tuple[int, ...], folder: str) -> Engine:
         match self._settings:
             case SyntheticSettings() as settings:
-                return await start_synthetic(settings, seam, self._host)
+                return await start_synthetic(settings, seam, self._host, self._secret)
             case TransformersSettings() as settings:
                 folder = folder or await _folder(settings.model)
-                return await start_transformers(settings.on(folder, cores), seam, self._host)
+                return await start_transformers(
+                    settings.on(folder, cores), seam, self._host, self._secret
+                )
             case settings:
                 folder = folder or await _folder(settings.model)
-                return await start_vllm(settings.on(folder, cores), seam, self._host)
+                return await start_vllm(settings.on(folder, cores), seam, self._host, self._secret)
 
 
 def _note_host(path: Path) -> None:

@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
 
+from steppe.engine.run_secret import HEADER as RUN_SECRET
 from steppe.errors import SteppeError, UsageError
 from steppe.gateway.openai_error import error_body
 from steppe.gateway.request import FinishedRequest
@@ -31,8 +32,9 @@ from steppe.tenants.usage import Charge, LimitReachedError
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
 """Paths that are answered without a key: load balancers ask them."""
 METRICS_PATHS = frozenset({"/metrics", "/metrics/replicas"})
-KEY_HEADERS = ("Authorization", "X-Api-Key")
-"""Headers that carry a key (OpenAI's and Anthropic's); replicas never get them."""
+KEY_HEADERS = ("Authorization", "X-Api-Key", RUN_SECRET)
+"""Headers that carry a key (OpenAI's and Anthropic's) or a run's secret: replicas never get those
+of a client."""
 TENANT_HEADER = "x-steppe-tenant"
 
 _log = logging.getLogger(__name__)

@@ -139,8 +139,12 @@ def end_to_end(headers: CIMultiDictProxy[str]) -> Headers:
     )
 
 
-def open_session(connect_timeout_s: float) -> aiohttp.ClientSession:
-    """Return a client that adds no headers, decodes no body and has no total time limit.
+def open_session(
+    connect_timeout_s: float, headers: Iterable[tuple[str, str]] = ()
+) -> aiohttp.ClientSession:
+    """Return a client that decodes no body and has no total time limit.
+
+    It adds no headers but the given ones, which no header of a request may replace.
 
     Only connecting has a time limit, because generation may take long. TCP keep-alive finds a host
     that is lost.
@@ -152,6 +156,7 @@ def open_session(connect_timeout_s: float) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
         auto_decompress=False,
+        headers=CIMultiDict(headers),
         skip_auto_headers=_NO_DEFAULT_HEADERS,
     )
 

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 from aiohttp import web
@@ -41,6 +42,7 @@ from steppe.gateway.routing import Route
 from steppe.gateway.served_model import GatewayModel
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.gateway.steppe_api import FleetState, SteppeApi
+from steppe.gateway.tls import tls_context
 from steppe.gateway.usage import UsageTable
 
 __all__ = [
@@ -91,6 +93,9 @@ class GatewaySettings:
         max_body_bytes: Largest request body, bytes.
         stale_s: Requests wait once the controller has been silent for so long, s.
         access: Who may ask, and how much.
+        tls_certificate: Certificate file, PEM; None to serve plain HTTP.
+        tls_key: File of its key, PEM.
+        replica_headers: Headers that every request to a replica needs: the secret of the run.
         energy_wait_s: Longest time that the end of an answer waits for its energy, s, if the client
             asks for it; then the energy is estimated.
         class_shares: Least share of each priority class in what is served while it waits.
@@ -112,6 +117,9 @@ class GatewaySettings:
     max_body_bytes: int = 64 << 20
     stale_s: float = math.inf
     access: AccessSettings = OPEN
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    replica_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     energy_wait_s: float = 2.0
     class_shares: tuple[float, ...] = NO_SHARES
     config: RunConfig | None = field(default=None, repr=False)
@@ -151,11 +159,11 @@ class Gateway:
 
         Raises:
             UsageError: It cannot listen there, for instance because the port is in use; or the
-                store of tenants cannot be read.
+                store of tenants, the certificate or its key cannot be read.
         """
         settings = self._settings
         await self._access.start()
-        session = open_session(settings.connect_timeout_s)
+        session = open_session(settings.connect_timeout_s, settings.replica_headers)
         self._handlers = Handlers(
             pools=self._pools,
             tracker=RequestTracker(self._now_s(), time.time(), settings.models),
@@ -311,13 +319,14 @@ class Gateway:
 
     async def _listen(self, runner: web.AppRunner) -> str:
         host, port = self._settings.host, self._settings.port
+        tls = tls_context(self._settings.tls_certificate, self._settings.tls_key)
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, ssl_context=tls).start()
         except OSError as error:
             raise _cannot_listen(host, port, error) from error
         port = runner.addresses[0][1]
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        return f"http://{_authority(reachable, port)}"
+        return f"{'http' if tls is None else 'https'}://{_authority(reachable, port)}"
 
 
 def refuse_port_in_use(host: str, port: int) -> None:

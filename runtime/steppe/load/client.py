@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -25,10 +25,12 @@ class ServerTarget:
     Attributes:
         url: Address of the server, with or without `/v1`.
         model: The name it serves the model by.
+        headers: Headers that every request needs, such as a key.
     """
 
     url: str
     model: str
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def route(self, path: str) -> str:
         """Return the full address of a route under `/v1`."""
@@ -102,7 +104,7 @@ async def stream_chat(
         stream: Parses the answer; the caller may look there how much of it has arrived.
         tenant: The tenant that sends it, in a header of Steppe's gateway; none for the default one.
     """
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", **dict(target.headers)}
     if tenant != DEFAULT_TENANT:
         headers[TENANT_HEADER] = tenant
     try:
@@ -129,7 +131,9 @@ async def served_models(url: str) -> tuple[str, ...]:
     return tuple(await model_limits(url))
 
 
-async def model_limits(url: str) -> dict[str, int | None]:
+async def model_limits(
+    url: str, headers: tuple[tuple[str, str], ...] = ()
+) -> dict[str, int | None]:
     """Return the models that a server offers, each with the longest request that it takes, tokens.
 
     vLLM and SGLang report it as `max_model_len`; None where a server does not.
@@ -139,7 +143,10 @@ async def model_limits(url: str) -> dict[str, int | None]:
     """
     address = route(url, "models")
     try:
-        async with open_session(1, _CONNECT_S) as session, session.get(address) as response:
+        async with (
+            open_session(1, _CONNECT_S) as session,
+            session.get(address, headers=dict(headers)) as response,
+        ):
             status, text = response.status, await response.read()
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise UsageError(f"{address}: asked for a server, found: {_reason(error)}") from error

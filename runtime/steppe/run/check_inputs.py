@@ -11,6 +11,7 @@ from steppe.control.policy.policy import load_policy
 from steppe.engine.vllm_engine import is_cpu_build
 from steppe.errors import ConfigError, ModelError
 from steppe.gateway.server import refuse_port_in_use
+from steppe.gateway.tls import tls_context
 from steppe.load.traces import read_trace
 from steppe.models.store import refuse_unknown_model
 from steppe.power.budget import PowerBudget, budget_from_config
@@ -27,7 +28,7 @@ def check_inputs(config: RunConfig) -> None:
         ModelError: The model is not known.
         TraceError: A supply or request trace cannot be read.
         InstallError: There is no usable vLLM.
-        UsageError: The gateway's port is in use.
+        UsageError: The gateway's port is in use, or its certificate cannot be used.
     """
     if config.engine.kind == "vllm":
         is_cpu_build()
@@ -35,6 +36,7 @@ def check_inputs(config: RunConfig) -> None:
         raise ConfigError("device.kind: asked to serve on modelled GPUs: only `simulate` has them")
     check_config(config)
     _check_sleep(config)
+    tls_context(config.gateway.tls_certificate, config.gateway.tls_key)
     refuse_port_in_use(config.gateway.host, config.gateway.port)
 
 

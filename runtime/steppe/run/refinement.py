@@ -373,7 +373,9 @@ def pool_refiner(
         def saturate(
             arrivals: Sequence[Arrival], concurrency: int
         ) -> AbstractContextManager[Saturation]:
-            target = ServerTarget(actors.calls.url(name), config.model.client_name)
+            target = ServerTarget(
+                actors.calls.url(name), config.model.client_name, actors.replica_headers
+            )
             return saturated([target], arrivals, concurrency, generators=generators.started())
 
         return saturate

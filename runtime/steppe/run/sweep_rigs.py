@@ -157,7 +157,9 @@ def _fleet_rig(
     gpus: Sequence[NvmlGpu],
     generators: LoadGenerators | None,
 ) -> Rig:
-    target = ServerTarget(driver.actors.calls.url(name), config.model.client_name)
+    target = ServerTarget(
+        driver.actors.calls.url(name), config.model.client_name, driver.actors.replica_headers
+    )
     indices = driver.actors.placements[name].gpu_indices
     own = [gpu for gpu in gpus if gpu.index in indices]
     sensors = GpuSensors(own) if own else None
@@ -179,7 +181,7 @@ def _fleet_rig(
 
 def _request_limit(driver: FleetDriver, config: RunConfig, name: str) -> int | None:
     """Return the longest request that a replica takes, tokens; None if it does not state one."""
-    limits = asyncio.run(model_limits(driver.actors.calls.url(name)))
+    limits = asyncio.run(model_limits(driver.actors.calls.url(name), driver.actors.replica_headers))
     return limits.get(config.model.client_name)
 
 

@@ -377,7 +377,8 @@ class FleetDriver:
             "scheduling_strategy": on_node(local_node_id()),
             **ACTOR,
         }
-        self._gateway = remote.options(**options).remote(gateway_settings(self._config))
+        settings = gateway_settings(self._config, self.actors.replica_headers)
+        self._gateway = remote.options(**options).remote(settings)
         self.url = call_result(self._gateway.open.remote(), "gateway", START_TIMEOUT_S)
 
     def _ticks(self) -> list[TickRecord]:

@@ -13,6 +13,7 @@ import ray
 
 from steppe.config import EmulatedSection, ModelledSection, RunConfig
 from steppe.energy.window import worst
+from steppe.engine.run_secret import new_secret, secret_headers
 from steppe.errors import ConfigError, ReplicaError, SteppeError, UsageError
 from steppe.fleet.cluster import (
     Machine,
@@ -67,11 +68,13 @@ class FleetActors:
             free GPUs at the begin.
         starts: The starts of the engines at the begin of the run.
         calls: Calls to single replicas.
+        secret: The secret of the run, which requests to replicas carry.
     """
 
     def __init__(self, config: RunConfig, run_id: str) -> None:
         """Remember what to run."""
         self._config, self._run_id = config, run_id
+        self.secret = new_secret()
         self._pools = ReplicaPools(config)
         self.nodes: dict[str, RunningNode] = {}
         self._node_actors: list[Any] = []  # also of nodes that are still opening
@@ -93,6 +96,11 @@ class FleetActors:
     def node_actors(self) -> dict[str, Any]:
         """Ray handles of the node actors, by Ray's id of the node."""
         return {node_id: node.actor for node_id, node in self.nodes.items()}
+
+    @property
+    def replica_headers(self) -> tuple[tuple[str, str], ...]:
+        """Headers that every request to a replica needs."""
+        return secret_headers(self.secret)
 
     @property
     def energy_source(self) -> str:
@@ -447,7 +455,7 @@ class FleetActors:
         }
         settings = settings_from_config(self._pools.config_of(name))
         log_name = (self._run_id, name)
-        actor = remote.options(**options).remote(settings, machine.address, log_name)
+        actor = remote.options(**options).remote(settings, machine.address, log_name, self.secret)
         call = actor.gpu_indices.remote()
         return PendingReplica(name, on_machine, machine, actor, call, time.monotonic())
 

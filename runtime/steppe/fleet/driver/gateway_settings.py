@@ -11,8 +11,14 @@ ENERGY_WAIT_PERIODS, ENERGY_WAIT_S = 1.5, 1.0
 closes within a period, and the driver reads it within half a second."""
 
 
-def gateway_settings(config: RunConfig) -> GatewaySettings:
+def gateway_settings(
+    config: RunConfig, replica_headers: tuple[tuple[str, str], ...] = ()
+) -> GatewaySettings:
     """Return the settings of a run's gateway.
+
+    Args:
+        config: The run.
+        replica_headers: Headers that every request to a replica needs.
 
     Raises:
         UsageError: The admin key cannot be read.
@@ -36,4 +42,7 @@ def gateway_settings(config: RunConfig) -> GatewaySettings:
         access=access_settings(config),
         config=config,
         admin_key=admin_key(gateway),
+        tls_certificate=gateway.tls_certificate,
+        tls_key=gateway.tls_key,
+        replica_headers=replica_headers,
     )
