@@ -68,13 +68,14 @@ class FleetActors:
             free GPUs at the begin.
         starts: The starts of the engines at the begin of the run.
         calls: Calls to single replicas.
-        secret: The secret of the run, which requests to replicas carry.
+        replica_headers: Headers that every request to a replica needs: the secret of the run.
     """
 
     def __init__(self, config: RunConfig, run_id: str) -> None:
         """Remember what to run."""
         self._config, self._run_id = config, run_id
-        self.secret = new_secret()
+        self._secret = new_secret()
+        self.replica_headers = secret_headers(self._secret)
         self._pools = ReplicaPools(config)
         self.nodes: dict[str, RunningNode] = {}
         self._node_actors: list[Any] = []  # also of nodes that are still opening
@@ -96,11 +97,6 @@ class FleetActors:
     def node_actors(self) -> dict[str, Any]:
         """Ray handles of the node actors, by Ray's id of the node."""
         return {node_id: node.actor for node_id, node in self.nodes.items()}
-
-    @property
-    def replica_headers(self) -> tuple[tuple[str, str], ...]:
-        """Headers that every request to a replica needs."""
-        return secret_headers(self.secret)
 
     @property
     def energy_source(self) -> str:
@@ -455,7 +451,7 @@ class FleetActors:
         }
         settings = settings_from_config(self._pools.config_of(name))
         log_name = (self._run_id, name)
-        actor = remote.options(**options).remote(settings, machine.address, log_name, self.secret)
+        actor = remote.options(**options).remote(settings, machine.address, log_name, self._secret)
         call = actor.gpu_indices.remote()
         return PendingReplica(name, on_machine, machine, actor, call, time.monotonic())
 
