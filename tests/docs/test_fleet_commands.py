@@ -24,8 +24,12 @@ from tests.models.tiny_model import write_tiny_model
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 DOCUMENTED = "127.0.0.1:8000"
-SHORTER = {"--duration 10": "--duration 3", "--traffic-change 5:": "--traffic-change 1:"}
-"""What loads are given here in place of what the pages say: seconds."""
+SHORTER = {
+    "--rate 0.5 --duration 10": "--rate 2 --duration 3",
+    "--rate 2 --duration 10": "--rate 2 --duration 3",
+    "--traffic-change 5:": "--traffic-change 1:",
+}
+"""What loads are given here in place of what the pages say."""
 SERVE = ("serve", "configs/demo.yaml", "--record", "runs/one")
 BLOCKS = [block for block in all_blocks() if block.marker == "fleet"]
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -32,10 +35,11 @@ from steppe.fleet.cluster import (
     free_gpus,
     gpu_machines,
     leave,
+    leave_lost,
     refuse_unmatched_labels,
     share_of_cores,
 )
-from steppe.fleet.orphan_processes import processes_of
+from steppe.fleet.orphan_processes import Process, has_title, process_of, processes_of
 
 
 @settings(deadline=None)
@@ -296,3 +300,41 @@ def test_a_shutdown_that_waits_for_a_stopped_server_is_ended(
     monkeypatch.setattr(cluster, "kill_processes", lambda _: killed.set())
     leave(LOCAL)
     assert killed.is_set()
+
+
+def test_a_lost_cluster_ends_replicas_first_and_what_holds_the_gateway_up_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raylet = shutil.copy(Path("/bin/sleep").resolve(), tmp_path / "raylet")
+    commands = {
+        "raylet": [str(raylet), "600"],
+        "gateway": ["ray::GatewayActor", "600"],
+        "replica": ["ray::ReplicaActor", "600"],
+    }
+    started = {
+        name: subprocess.Popen(command, executable=raylet if name == "raylet" else "/bin/sleep")
+        for name, command in commands.items()
+    }
+    processes = {name: process_of(process.pid) for name, process in started.items()}
+    os.kill(started["raylet"].pid, signal.SIGSTOP)
+    alive: list[set[str]] = []
+    events = SimpleNamespace(
+        sleep=lambda _: alive.append({n for n, p in processes.items() if p.is_alive})
+    )
+    try:
+        deadline_s = time.monotonic() + 30.0
+        while not processes["raylet"].is_stopped or not all(map(_is_titled, processes.items())):
+            assert time.monotonic() < deadline_s
+        monkeypatch.setattr(cluster, "time", events)
+        monkeypatch.setattr(ray, "shutdown", lambda: None)
+        leave_lost(frozenset(processes.values()))
+    finally:
+        for process in started.values():
+            process.kill()
+            process.wait()
+    assert alive == [{"raylet", "gateway"}]
+
+
+def _is_titled(process: tuple[str, Process]) -> bool:
+    name, found = process
+    return name == "raylet" or has_title(found, "ray::")

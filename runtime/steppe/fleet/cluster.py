@@ -26,6 +26,7 @@ from steppe.fleet.orphan_processes import (
     has_title,
     kill_processes,
     processes_of,
+    program_of,
 )
 
 _log = logging.getLogger(__name__)
@@ -130,18 +131,20 @@ def _end_failed_session() -> Path | None:
 def leave_lost(processes: frozenset[Process], wait_s: float = SHUTDOWN_S) -> None:
     """Leave a cluster that is lost; what is left of one that was started for this run is killed.
 
-    The gateway goes last: with its replicas gone, it ends every open stream with an error event.
-    Ray's own shutdown may wait for servers that are dead, so it gets limited time.
+    The gateway goes last: with its replicas gone, it ends every open stream with an error event. So
+    does a raylet that is stopped, with which all its actors end. Ray's own shutdown may wait for
+    servers that are dead, so it gets limited time.
 
     Args:
         processes: The processes that this run has started.
         wait_s: Longest time of Ray's shutdown, s.
     """
     gateways = frozenset(process for process in processes if has_title(process, _GATEWAY))
-    kill_processes(processes - gateways)
+    stopped = frozenset(p for p in processes if p.is_stopped and program_of(p) == "raylet")
+    kill_processes(processes - gateways - stopped)
     if gateways:
         time.sleep(LAST_EVENTS_S)
-    kill_processes(gateways)
+    kill_processes(gateways | stopped)
     leaving = threading.Thread(target=ray.shutdown, daemon=True, name="ray-shutdown")
     leaving.start()
     leaving.join(wait_s)
