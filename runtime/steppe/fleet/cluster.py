@@ -132,19 +132,19 @@ def leave_lost(processes: frozenset[Process], wait_s: float = SHUTDOWN_S) -> Non
     """Leave a cluster that is lost; what is left of one that was started for this run is killed.
 
     The gateway goes last: with its replicas gone, it ends every open stream with an error event. So
-    does a raylet that is stopped, with which all its actors end. Ray's own shutdown may wait for
-    servers that are dead, so it gets limited time.
+    does the raylet, with which all actors would end. Ray's own shutdown may wait for servers that
+    are dead, so it gets limited time.
 
     Args:
         processes: The processes that this run has started.
         wait_s: Longest time of Ray's shutdown, s.
     """
     gateways = frozenset(process for process in processes if has_title(process, _GATEWAY))
-    stopped = frozenset(p for p in processes if p.is_stopped and program_of(p) == "raylet")
-    kill_processes(processes - gateways - stopped)
+    raylets = frozenset(process for process in processes if program_of(process) == "raylet")
+    kill_processes(processes - gateways - raylets)
     if gateways:
         time.sleep(LAST_EVENTS_S)
-    kill_processes(gateways | stopped)
+    kill_processes(gateways | raylets)
     leaving = threading.Thread(target=ray.shutdown, daemon=True, name="ray-shutdown")
     leaving.start()
     leaving.join(wait_s)
