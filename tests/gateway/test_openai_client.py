@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 from tests.gateway.site import Cut, Site, SiteFactory
+from tests.gateway.token_replica import TOKENS, token_replica
 
 
 @pytest.fixture
@@ -116,3 +117,23 @@ async def test_the_official_client_understands_a_refusal(
             await client.completions.create(model="m", prompt="Hello")
     assert refused.value.status_code == 503
     assert refused.value.code == "queue_full"
+
+
+async def test_the_official_client_skips_comments_and_sees_one_stream(
+    open_site: SiteFactory,
+) -> None:
+    site = await open_site(keep_alive_s=0.01)
+    dying = await token_replica(site, "r0", lives=[4])
+    async with openai.AsyncOpenAI(
+        base_url=site.url + "/v1", api_key="none", max_retries=0
+    ) as client:
+        stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+        site.route(dying)
+        await site.until(lambda: not dying.lives)
+        site.route(await token_replica(site, "r1", created=2))
+        chunks = [chunk async for chunk in stream]
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert text == "".join(piece for _, piece in TOKENS)
+    assert {(chunk.id, chunk.created) for chunk in chunks} == {("cmpl-1", 1)}
+    assert [chunk.choices[0].delta.role for chunk in chunks].count("assistant") == 1
+    assert [c.choices[0].finish_reason for c in chunks if c.choices[0].finish_reason] == ["stop"]

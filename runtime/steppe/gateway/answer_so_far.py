@@ -16,7 +16,14 @@ from steppe.gateway.continuable import PlainStream
 from steppe.gateway.stream import Usage
 
 _IDS = re.compile(rb'"(prompt_)?token_ids":(\s?)\[([0-9, ]*)\]')
-_TEXT = re.compile(rb'"(content|reasoning|text)":\s?"((?:[^"\\]|\\.)+)"')
+_STRING = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
+_TEXT = re.compile(rb'"(content|reasoning|text)":\s?' + _STRING)
+_USUAL = re.compile(
+    rb'"choices":\[\{"index":0,"(?:delta":\{")?(content|reasoning|text)":'
+    + _STRING
+    + rb'[^\[]*"token_ids":(\[([0-9,]+)\])[^\[]*\n\n'
+)
+"""One event with one text and its tokens, as vLLM writes nearly all of them."""
 _HEAD = re.compile(rb'^data:\s*(\{.*?)"choices"')
 _CREATED = re.compile(rb'"created":\s?\d+')
 _NO_CHOICE = re.compile(rb'"choices":\s?\[\]')
@@ -66,19 +73,36 @@ class AnswerSoFar:
         """Take whole events; return them as the client asked for them."""
         if not self.has_begun:
             self._begin(lines)
+        usual = _USUAL.match(lines, lines.find(b'"choices"')) if b'"usage"' not in lines else None
+        if usual is not None and usual.end() == len(lines):
+            return self._take_usual(usual)
         self._saw_ids = False
         passed = _IDS.sub(self._take_ids, lines)
-        found = _TEXT.findall(lines)
+        found = [(name, text) for name, text in _TEXT.findall(lines) if text]
         if found and not self._saw_ids:
             self.is_known = False
         for name, text in found:
-            key = name.decode()
-            self.texts[key] = self.texts.get(key, 0) + _length(text)
+            self._take_text(name, text)
         if b'"usage"' in lines and _NO_CHOICE.search(lines):
             self.has_closed = True
         if self._plain.wants_ids:
             return lines
         return _EMPTY.sub(b"", passed) if b'"delta":{}' in passed else passed
+
+    def _take_usual(self, event: re.Match[bytes]) -> bytes:
+        name, text, _, ids = event.groups()
+        if text:
+            self._take_text(name, text)
+        self._output.append(ids)
+        self.output_tokens += _count(ids)
+        if self._plain.wants_ids:
+            return event.string
+        begin, end = event.span(3)
+        return event.string[:begin] + b"null" + event.string[end:]
+
+    def _take_text(self, name: bytes, text: bytes) -> None:
+        key = name.decode()
+        self.texts[key] = self.texts.get(key, 0) + _length(text)
 
     def closing(self) -> bytes:
         """Return the events after the last text: the usage, if it is still missing, and the end."""
