@@ -67,6 +67,23 @@ def test_the_parts_sum_to_the_whole_at_every_tick_and_at_the_end(
     )
 
 
+def test_a_stream_that_went_on_elsewhere_is_charged_for_its_parts_at_all_replicas() -> None:
+    accounts = Accounts("counter", 1000.0)
+    key = request_key("a")
+    first = report_of({"a": 2_000_000}, replica="replica-1", tokens={key: (7, 3)})
+    rest = report_of({"a": 5_000_000}, replica="replica-2", tokens={key: (10, 4)})
+    accounts.add([first, rest])
+    ended = finished_request("a", replica="replica-2", output_tokens=7, continued=1)
+    accounts.finish([ended])
+    for tick in range(QUIET_REPORTS):
+        accounts.add([report_of({}, replica="replica-2")])
+        records = accounts.close_tick(float(tick))
+    (record,) = records
+    assert (record.energy_j, record.continued) == (7.0, 1)
+    assert (record.prompt_tokens, record.output_tokens) == (7, 7)
+    assert accounts.parts_uj == accounts.energy_uj
+
+
 def test_energy_beside_the_gpus_counts_and_that_of_neighbours_does_not() -> None:
     accounts = Accounts("counter", 1000.0, "node")
     report = report_of({"a": 6_000_000}, idle_uj=4_000_000, quality="estimated")
