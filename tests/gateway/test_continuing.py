@@ -8,6 +8,8 @@ import pytest
 from tests.gateway.site import Site, SiteFactory
 from tests.gateway.token_replica import TOKENS, TokenReplica, token_replica
 
+from steppe.gateway import forwarder
+
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
 JSON = {"Content_Type": "application/json"}
@@ -134,6 +136,23 @@ async def test_a_stream_whose_request_fails_every_replica_ends_with_an_error(sit
     assert sum(len(replica.bodies) for replica in replicas) == 3
     (ended,) = site.gateway.drain_finished()
     assert (ended.finish, ended.output_tokens) == ("error", 2)
+
+
+async def test_a_stream_outlasts_the_restart_of_the_only_replica(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until its process ends, an app whose engine died answers with 500."""
+    monkeypatch.setattr(forwarder, "PATIENCE_S", (0.0,) * 7)
+    replica = await token_replica(site, "r0", lives=[4], refuses=6)
+    site.route(replica)
+    body = body_of(CHAT, **USAGE)
+    task = asyncio.create_task(site.post(CHAT, body, **JSON))
+    while not task.done():
+        site.route(replica)  # the controller has not noticed yet
+        await asyncio.sleep(0.001)
+    assert task.result()[2] == uninterrupted(CHAT, body)
+    (ended,) = site.gateway.drain_finished()
+    assert (ended.finish, ended.continued) == ("stop", 1)
 
 
 async def test_a_replica_hands_over_what_can_go_on(site: Site) -> None:

@@ -35,6 +35,7 @@ class TokenReplica(FakeReplica):
             the list it lives.
         fails: How it dies: `cut` in the middle of an event, `end`s the response properly, with an
             `error` event, or by an `abort`.
+        refuses: So many requests get a 500 once the lives are over.
         reasons: Whether the first tokens are reasoning.
         created: Its clock.
         bodies: What it was asked.
@@ -42,6 +43,7 @@ class TokenReplica(FakeReplica):
 
     lives: list[int] = field(default_factory=list)
     fails: str = "cut"
+    refuses: int = 0
     reasons: bool = False
     created: int = 1
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -54,6 +56,9 @@ class TokenReplica(FakeReplica):
         await self.may_answer.wait()
         body = json.loads(raw)
         self.bodies.append(body)
+        if not self.lives and self.refuses:
+            self.refuses -= 1
+            return web.json_response({"error": {"message": "dead", "code": 500}}, status=500)
         lives = self.lives.pop(0) if self.lives else None
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)

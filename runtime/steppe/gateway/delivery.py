@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from steppe.errors import ReplicaError
 from steppe.gateway.answer_so_far import AnswerSoFar, Rejoin
 from steppe.gateway.client_stream import ClientStream, StreamTimes
 from steppe.gateway.continuable import asking_for_ids, continuation
@@ -57,6 +58,7 @@ class Delivery:
         self._so_far = AnswerSoFar(context.plain) if context.plain is not None else None
         self._scanner = StreamScanner(self._note_first_text)
         self._rejoin: Rejoin | None = None
+        self._has_gone_on = self._was_lost = False
         self._slot: ReplicaSlot | None = None
         self.client = ClientStream(
             request,
@@ -81,7 +83,7 @@ class Delivery:
 
     def sent_to(self, slot: ReplicaSlot) -> ProxyRequest:
         """Note that a replica gets the request; return what to send to it."""
-        self._slot, self._rejoin = slot, None
+        self._slot, self._rejoin, self._has_gone_on = slot, None, False
         slot.can_move = lambda: self.can_go_on
         so_far, proxied = self._so_far, self._proxied
         if so_far is None:
@@ -110,7 +112,7 @@ class Delivery:
             case StreamedResponse():
                 return await self._stream(response)
 
-    async def break_off(self, error: ReplicaLostError | RefusedError) -> web.StreamResponse:
+    async def break_off(self, error: ReplicaError | RefusedError) -> web.StreamResponse:
         """End a stream that has begun with an error event and without `[DONE]`."""
         sent = self.client.response
         assert sent is not None, "the stream is open"
@@ -179,6 +181,7 @@ class Delivery:
                 return
             if self._so_far is None or not self.can_go_on:
                 raise
+            self._was_lost = True
             self._scanner.go_on()
             if self._scanner.finish is None:
                 raise
@@ -195,8 +198,7 @@ class Delivery:
         events = before if self._rejoin is None else self._rejoin.feed(before)
         if events:
             await self._write(self._so_far.feed(events))
-            if self._rejoin is not None:
-                self.context.on_first_text()
+            self._note_continued()
         if len(before) == len(lines):
             return
         if not self.can_go_on:
@@ -204,6 +206,13 @@ class Delivery:
             return
         self._scanner.go_on()
         raise ReplicaLostError("the engine failed in the middle of a response")
+
+    def _note_continued(self) -> None:
+        """Count a stream that goes on, with its first new event."""
+        if self._rejoin is not None and not self._has_gone_on:
+            self._has_gone_on = True
+            self.context.continued += 1
+            self.context.on_first_text()
 
     def _note_first_text(self) -> None:
         self.context.on_first_text()  # it is another one at each replica
@@ -213,8 +222,8 @@ class Delivery:
             await self.client.write(lines)
 
     def _fill_usage(self) -> None:
-        """Record the tokens of a stream that went on: its engines know of their parts alone."""
-        if self.context.continued and self.context.usage is None and self._so_far is not None:
+        """Record the tokens of a stream that was lost: its engines know of their parts alone."""
+        if self._was_lost and self.context.usage is None and self._so_far is not None:
             self.context.usage = self._so_far.usage
 
     def _give_up(self) -> None:
@@ -238,12 +247,12 @@ def _refused(response: ReplicaResponse) -> ReplicaResponse:
     return WholeResponse(status, headers, body)
 
 
-def _event_of(error: ReplicaLostError | RefusedError) -> bytes:
+def _event_of(error: ReplicaError | RefusedError) -> bytes:
     match error:
-        case ReplicaLostError():
-            return error_event(str(error), type_="server_error", code="replica_lost")
         case RefusedError():
             return error_event(str(error), type_="overloaded", code=error.code)
+        case _:
+            return error_event(str(error), type_="server_error", code="replica_lost")
 
 
 def _finish_of(status: int, finish: str | None) -> str:

@@ -34,6 +34,9 @@ __all__ = ["REQUEST_ID", "RequestForwarder", "relay"]
 
 MAX_FAILED_REPLICAS = 2
 """A request that this many replicas failed may be the cause, so it is not retried elsewhere."""
+PATIENCE_S = (0.2, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
+"""Pauses of a stream that has begun after each replica that answers with a 5xx, s: the engine of
+one that died is started again meanwhile."""
 MAX_LOST = 16
 """A stream that lost so many replicas may be the cause, though each brought some tokens."""
 
@@ -86,7 +89,7 @@ class RequestForwarder:
         with delivery.client as client:
             try:
                 return await self._deliver(delivery)
-            except (RefusedError, ReplicaLostError) as error:
+            except (RefusedError, ReplicaLostError, ReplicaFailedError) as error:
                 if not client.is_open:
                     raise
                 return await self._break_off(delivery, error)
@@ -99,13 +102,13 @@ class RequestForwarder:
         """Send the request until it is answered; retry, or go on, after each loss."""
         tries = _Tries(self._retry_delays_s)
         while True:
+            has_begun = delivery.client.has_begun
             try:
-                return await self._try(delivery, is_last=tries.is_last)
+                return await self._try(delivery, is_last=tries.is_last and not has_begun)
             except (ReplicaFailedError, ReplicaLostError) as error:
-                delay_s = tries.delay_s(error, delivery.progress)
+                delay_s = tries.delay_s(error, delivery.progress, has_begun=has_begun)
                 if delay_s is None or not delivery.can_go_on:
                     raise
-                delivery.context.continued += delivery.client.has_begun
                 await asyncio.sleep(delay_s)
 
     async def _try(self, delivery: Delivery, *, is_last: bool) -> web.StreamResponse:
@@ -121,13 +124,13 @@ class RequestForwarder:
                 asked = delivery.sent_to(slot)
                 async with send_request(self._session, route, asked, slot.scope) as response:
                     if not is_last:
-                        _raise_failure(context, response)
+                        _raise_failure(context, response, has_begun=delivery.client.has_begun)
                     return await delivery.relay(response)
             except ReplicaUnreachableError:
                 self._gate.table.suspect(route)
             except ReplicaError as error:
                 context.failed_s += self._now_s() - sent_s
-                if not isinstance(error, ReplicaFailedError):
+                if delivery.client.has_begun or not isinstance(error, ReplicaFailedError):
                     self._gate.table.suspect(route)
                 raise
             finally:
@@ -149,7 +152,7 @@ class RequestForwarder:
         )
 
     async def _break_off(
-        self, delivery: Delivery, error: RefusedError | ReplicaLostError
+        self, delivery: Delivery, error: RefusedError | ReplicaError
     ) -> web.StreamResponse:
         context, client = delivery.context, delivery.client
         try:
@@ -175,18 +178,21 @@ class _Tries:
 
     def __init__(self, delays_s: tuple[float, ...]) -> None:
         self._delays_s = delays_s
-        self._lost = self._lost_in_all = self._progress = 0
+        self._lost = self._lost_in_all = self._progress = self._refused = 0
 
     @property
     def is_last(self) -> bool:
         return self._lost >= len(self._delays_s)
 
-    def delay_s(self, error: ReplicaError, progress: int) -> float | None:
+    def delay_s(self, error: ReplicaError, progress: int, *, has_begun: bool) -> float | None:
         """Return the pause before the next try, s; None if there is none."""
         if isinstance(error, HandedOverError):
             return 0.0
         if progress > self._progress:
-            self._progress, self._lost = progress, 0
+            self._progress, self._lost, self._refused = progress, 0, 0
+        if has_begun and isinstance(error, ReplicaFailedError):
+            self._refused += 1
+            return PATIENCE_S[self._refused - 1] if self._refused <= len(PATIENCE_S) else None
         self._lost += 1
         self._lost_in_all += 1
         if self._lost > len(self._delays_s) or self._lost_in_all > MAX_LOST:
@@ -213,14 +219,14 @@ async def relay(
             return await delivery.break_off(error)
 
 
-def _raise_failure(context: RequestContext, response: ReplicaResponse) -> None:
+def _raise_failure(context: RequestContext, response: ReplicaResponse, *, has_begun: bool) -> None:
     """Raise ReplicaFailedError for a 5xx, unless the request may be what fails replicas."""
     status = _status_of(response)
     if status < 500:
         return
     assert context.replica is not None, "a replica responded"
     context.failed_at.add(context.replica)
-    if len(context.failed_at) < MAX_FAILED_REPLICAS:
+    if has_begun or len(context.failed_at) < MAX_FAILED_REPLICAS:
         raise ReplicaFailedError(f"{context.replica} answered {status}")
 
 
