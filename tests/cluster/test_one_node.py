@@ -6,6 +6,7 @@ of all that came before.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from typing import Any
@@ -124,6 +125,59 @@ def test_the_official_client_gets_chats_whole_and_streamed(fleet: Serving) -> No
     assert recorded.cached_tokens == usage.prompt_tokens_details.cached_tokens
     # Both are judged by TTFT and by TPOT.
     assert metric(fleet, "steppe_slo_judged_total") == judged + 4
+
+
+def test_an_answer_has_the_energy_that_the_books_charge(fleet: Serving) -> None:
+    sent = {"model": MODEL, "prompt": PROMPT, "max_tokens": 12, "ignore_eos": True}
+    asked = {"X-Request-Id": "with-energy", "x-steppe-energy": "true"}
+    whole = httpx.post(fleet.url + "/v1/completions", json=sent, headers=asked, timeout=60.0)
+    energy = whole.json()["usage"]["energy"]
+    assert (energy["source"], energy["boundary"]) == ("emulated", "gpu")
+    joules = {"with-energy": energy["joules"]}
+    assert float(whole.headers["x-steppe-energy-joules"]) == pytest.approx(energy["joules"], 1e-5)
+    chunks: Any = list(
+        fleet.client.completions.create(
+            model=MODEL,
+            prompt=PROMPT,
+            max_tokens=12,
+            stream=True,
+            extra_headers={"X-Request-Id": "streamed-with-energy"},
+            extra_body=FORCED | {"stream_options": {"include_energy": True}},
+        )
+    )
+    usage = chunks[-1].usage
+    assert usage.completion_tokens == 12
+    joules["streamed-with-energy"] = usage.energy["joules"]
+    for record in fleet.wait_for_requests(set(joules)):
+        assert joules[record.id] == pytest.approx(record.energy_j, rel=0.05)
+        wait_for_final(f"{fleet.url}/steppe/v1/requests/{record.id}", record.energy_j or 0.0)
+
+
+def wait_for_final(url: str, energy_j: float) -> None:
+    """Wait for the final energy of a request, which is that of its record."""
+
+    def found() -> dict[str, Any]:
+        energy: dict[str, Any] | None = httpx.get(url).json()["usage"]["energy"]
+        return energy or {"final": False}
+
+    wait_until(lambda: found()["final"], "the final energy")
+    assert found()["joules"] == pytest.approx(energy_j, rel=1e-9)
+
+
+def test_the_limits_of_the_power_change_while_the_fleet_serves(fleet: Serving) -> None:
+    url, limit_w = fleet.url + "/steppe/v1/config/power", 0.9 * FULL_W
+    limits = [{"kind": "constant", "watts": limit_w}]
+    answer = httpx.patch(url, json={"limits": limits}, timeout=30.0)
+    assert (answer.status_code, answer.json()["applied"]) == (200, True), answer.text
+    wait_until(lambda: fleet.ticks()[-1].budget_w <= limit_w, "the lower budget")
+    status = httpx.get(fleet.url + "/steppe/v1/status").json()
+    assert [s["watts"] for s in status["sources"] if s["kind"] == "limit"] == [limit_w]
+    assert httpx.patch(url, json={"limits": []}, timeout=30.0).status_code == 200
+    wait_until(lambda: fleet.ticks()[-1].budget_w > limit_w, "the budget as before")
+    bad = httpx.patch(url, json={"reserve": 1})
+    assert (bad.status_code, bad.json()["error"]["code"]) == (400, "invalid_config")
+    changes = (fleet.record / "config_changes.jsonl").read_text().splitlines()
+    assert [json.loads(line)["by"] for line in changes] == ["localhost"] * 2
 
 
 def test_the_official_client_gets_completions_whole_and_streamed(fleet: Serving) -> None:

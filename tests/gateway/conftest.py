@@ -10,7 +10,9 @@ from tests.gateway.site import CHAT_BODY, ONE_MODEL, Site, SiteFactory
 
 from steppe.config import RunConfig
 from steppe.gateway.access import OPEN, AccessSettings
+from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings
+from steppe.gateway.tracing import RequestTraces
 
 
 @pytest.fixture
@@ -31,6 +33,8 @@ async def open_site() -> AsyncIterator[SiteFactory]:
             energy_wait_s: float = 2.0,
             config: RunConfig | None = None,
             admin_key: str = "",
+            access_log: AccessLogSettings = NO_ACCESS_LOG,
+            traces: RequestTraces | None = None,
         ) -> Site:
             settings = GatewaySettings(
                 host="127.0.0.1",
@@ -41,6 +45,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 energy_wait_s=energy_wait_s,
                 config=config,
                 admin_key=admin_key,
+                access_log=access_log,
                 retry_delays_s=(0.0, 0.0),
                 write_timeout_s=write_timeout_s,
                 keep_alive_s=keep_alive_s,
@@ -51,7 +56,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 access=access,
             )
             client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-            gateway = Gateway(settings, now_s)
+            gateway = Gateway(settings, now_s, traces)
             site = Site(stack, client, gateway, await gateway.start())
             stack.push_async_callback(gateway.stop)
             return site

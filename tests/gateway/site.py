@@ -17,7 +17,9 @@ from yarl import URL
 
 from steppe.config import RunConfig
 from steppe.gateway.access import OPEN, AccessSettings
+from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.server import Gateway, GatewayModel, Route
+from steppe.gateway.tracing import RequestTraces
 
 CHAT_BODY = (
     b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,'
@@ -193,4 +195,6 @@ class SiteFactory(Protocol):
         energy_wait_s: float = 2.0,
         config: RunConfig | None = None,
         admin_key: str = "",
+        access_log: AccessLogSettings = NO_ACCESS_LOG,
+        traces: RequestTraces | None = None,
     ) -> Site: ...

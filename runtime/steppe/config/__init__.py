@@ -291,18 +291,10 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     if config.load.trace != "synthetic":
         trace = str(folder / config.load.trace)
         updates["load"] = config.load.model_copy(update={"trace": trace})
-    gateway = config.gateway
-    files = {
-        key: folder / path
-        for key, path in (
-            ("admin_key_file", gateway.admin_key_file),
-            ("tls_certificate", gateway.tls_certificate),
-            ("tls_key", gateway.tls_key),
-        )
-        if path is not None
-    }
-    if files:
-        updates["gateway"] = gateway.model_copy(update=files)
+    names = ("admin_key_file", "access_log_file", "tls_certificate", "tls_key")
+    files = {key: getattr(config.gateway, key) for key in names}
+    found = {key: folder / path for key, path in files.items() if path is not None}
+    updates["gateway"] = config.gateway.model_copy(update=found)
     store = config.tenants.store
     if store is not None and "://" not in store:
         updates["tenants"] = config.tenants.model_copy(update={"store": str(folder / store)})

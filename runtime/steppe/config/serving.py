@@ -324,6 +324,18 @@ class GatewaySection(Section):
     """File with the key for admin calls (`/steppe/v1/config`), sent as `X-Steppe-Admin-Key`, at
     least 16 characters; relative to this file. Tenants with `admin` may always make them. If
     absent, and without keys of tenants, admin calls are answered on this machine only."""
+    access_log: Literal["none", "text", "json"] = "none"
+    """Log one line for each request over HTTP: `text` for people, `json` for programs; with `json`,
+    the gateway's other log lines are JSON, too. No line has keys, headers or bodies."""
+    access_log_file: FilePath | None = None
+    """File of the access log; relative to this file. Another program may move it away, such as
+    logrotate. If absent, the lines are in the gateway's log."""
+    traces: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    """Send OpenTelemetry traces of requests to this address, OTLP over HTTP, such as
+    `http://collector:4318/v1/traces`; needs the extra `otel`. None if absent."""
+    trace_share: Share = 1.0
+    """Share of the requests that are traced; those of a client with a sampled `traceparent` are in
+    any case."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """TCP port to listen on; 0 chooses a free one."""
     tls_certificate: FilePath | None = None

@@ -8,19 +8,21 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
 from aiohttp import web
 
 from steppe.control.admission import PRIORITIES, Ticket
 from steppe.gateway.access import CALLER, NOBODY, AccessControl, DeniedError, drop_keys
+from steppe.gateway.access_log import FINISHED
 from steppe.gateway.answers import error_answer, json_answer
 from steppe.gateway.cancel_scope import CancelScope
 from steppe.gateway.energy_answer import EnergyAnswers, asks_by_header, for_engine
 from steppe.gateway.forwarder import REQUEST_ID, RequestForwarder, relay
 from steppe.gateway.gate import RefusedError
 from steppe.gateway.held_tail import HeldTail
+from steppe.gateway.json_lines import REQUEST_OF_LOGS
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.model_list import ModelList
 from steppe.gateway.openai_error import phrase_code
@@ -39,6 +41,11 @@ from steppe.gateway.request_energy import EnergyBook
 from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.status import GatewayStatus
 from steppe.tenants.limiter import NO_TOKENS, RequestSize
+
+if TYPE_CHECKING:  # OpenTelemetry is an extra
+    from opentelemetry.trace import Span
+
+    from steppe.gateway.tracing import RequestTraces
 
 READY_WITHIN_S = 5.0
 """`/health/ready` is 200 if a replica is awake, or is forecast to be within this time, s."""
@@ -105,6 +112,7 @@ class Handlers:
         access: Keys and limits of tenants.
         energy: The energy of requests.
         energy_answers: Completes the answers to requests that ask for their energy.
+        traces: Traces of requests; None for none.
         now_s: Reads the monotonic clock, s.
         controller_metrics: The controller's Prometheus exposition, shown after the gateway's.
     """
@@ -118,6 +126,7 @@ class Handlers:
     energy: EnergyBook
     energy_answers: EnergyAnswers
     access: AccessControl = field(default_factory=AccessControl)
+    traces: RequestTraces | None = None
     now_s: Callable[[], float] = time.monotonic
     controller_metrics: bytes = b""
 
@@ -249,6 +258,8 @@ class Handlers:
             if context.plain is not None:
                 context.plain = replace(context.plain, wants_usage=True)
         proxied.headers[REQUEST_ID] = context.engine_id
+        REQUEST_OF_LOGS.set(context.id)
+        trace = self._begin_trace(request, proxied, arrival_s)
         try:
             response = await self._answer(request, context, proxied, pool)
         except asyncio.CancelledError:
@@ -259,9 +270,22 @@ class Handlers:
             self.metrics.count(finished)
             self.access.finish(charge, finished)
             self.energy.add_request(finished)
+            request[FINISHED] = finished
+            if self.traces is not None and trace is not None:
+                self.traces.end(trace, finished)
         if context.tail is None:
             return response
         return await self.energy_answers.complete(request, response, finished, context.tail)
+
+    def _begin_trace(
+        self, request: web.Request, proxied: ProxyRequest, arrival_s: float
+    ) -> Span | None:
+        if self.traces is None:
+            return None
+        arrival_epoch_s = time.time() - (self.now_s() - arrival_s)
+        return self.traces.begin(
+            proxied.headers, f"{request.method} {request.path}", arrival_epoch_s
+        )
 
     async def _answer(
         self, request: web.Request, context: RequestContext, proxied: ProxyRequest, pool: Pool

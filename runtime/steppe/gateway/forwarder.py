@@ -119,7 +119,7 @@ class RequestForwarder:
             route = slot.route
             context.replica, context.is_at_replica = route.replica, True
             context.on_first_text = partial(self._gate.begin, slot)
-            sent_s = self._now_s()
+            sent_s = context.sent_s = self._now_s()
             try:
                 asked = delivery.sent_to(slot)
                 async with send_request(self._session, route, asked, slot.scope) as response:

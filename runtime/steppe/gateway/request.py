@@ -69,6 +69,7 @@ class FinishedRequest:
         model: The model whose replicas served it, by the name that clients use.
         adapter: The LoRA adapter of that model that it asked for; empty without one.
         wants_energy: Whether its answer waits for its energy.
+        wait_s: Arrival until the last replica got it, s; None if none did.
         continued: How often its stream went on at another replica, or at the same one again.
     """
 
@@ -90,6 +91,7 @@ class FinishedRequest:
     model: str = ""
     adapter: str = ""
     wants_energy: bool = False
+    wait_s: float | None = None
     continued: int = 0
 
 
@@ -139,6 +141,7 @@ class RequestContext:
         adapter: The LoRA adapter of that model that it asks for; empty without one.
         tail: Holds back the end of its stream until its energy is known; None if the client does
             not ask for energy.
+        sent_s: When the last replica got it, s; None before the first.
     """
 
     id: str
@@ -165,6 +168,7 @@ class RequestContext:
     model: str = ""
     adapter: str = ""
     tail: HeldTail | None = None
+    sent_s: float | None = None
 
     @property
     def first_text_s(self) -> float | None:

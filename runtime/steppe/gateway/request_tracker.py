@@ -148,6 +148,7 @@ class RequestTracker:
             model=context.model,
             adapter=context.adapter,
             wants_energy=context.tail is not None,
+            wait_s=None if context.sent_s is None else context.sent_s - context.arrival_s,
             engine_id=context.engine_id,
             tenant=context.headers.tenant,
             priority=context.headers.priority,

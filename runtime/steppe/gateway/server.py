@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
@@ -21,6 +22,7 @@ from steppe.control.admission import NO_SHARES
 from steppe.control.placing import PROMPT_WAIT_SHARE
 from steppe.errors import UsageError
 from steppe.gateway.access import OPEN, AccessControl, AccessSettings
+from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLog, AccessLogSettings
 from steppe.gateway.admin_api import AdminApi, AdminDoor
 from steppe.gateway.application import Handlers, build_application
 from steppe.gateway.client_stream import HOLD_S, KEEP_ALIVE_S, WRITE_TIMEOUT_S, StreamTimes
@@ -45,7 +47,11 @@ from steppe.gateway.steppe_api import FleetState, SteppeApi
 from steppe.gateway.tls import tls_context
 from steppe.gateway.usage import UsageTable
 
+if TYPE_CHECKING:  # OpenTelemetry is an extra
+    from steppe.gateway.tracing import RequestTraces
+
 __all__ = [
+    "AccessLogSettings",
     "AccessSettings",
     "ChangeResult",
     "ConfigChange",
@@ -101,6 +107,9 @@ class GatewaySettings:
         class_shares: Least share of each priority class in what is served while it waits.
         config: The configuration of the run, which admin calls show and change; None for none.
         admin_key: The key for admin calls; empty without one.
+        access_log: Which access log to write.
+        traces: Address of an OTLP collector for traces; None for none.
+        trace_share: Share of the requests without a trace of their own that get one.
     """
 
     host: str
@@ -124,6 +133,9 @@ class GatewaySettings:
     class_shares: tuple[float, ...] = NO_SHARES
     config: RunConfig | None = field(default=None, repr=False)
     admin_key: str = field(default="", repr=False)
+    access_log: AccessLogSettings = NO_ACCESS_LOG
+    traces: str | None = None
+    trace_share: float = 1.0
 
 
 class Gateway:
@@ -133,9 +145,20 @@ class Gateway:
     """
 
     def __init__(
-        self, settings: GatewaySettings, now_s: Callable[[], float] = time.monotonic
+        self,
+        settings: GatewaySettings,
+        now_s: Callable[[], float] = time.monotonic,
+        traces: RequestTraces | None = None,
     ) -> None:
-        """Create a gateway that does not listen yet; `now_s` reads the monotonic clock, s."""
+        """Create a gateway that does not listen yet.
+
+        Args:
+            settings: How it listens.
+            now_s: Reads the monotonic clock, s.
+            traces: Gets the traces of requests, in place of those of the settings.
+        """
+        self._traces = traces
+        self._access_log: AccessLog | None = None
         self._settings = settings
         self._now_s = now_s
         self._pools = Pools(Pool(model, self._new_gate(model)) for model in settings.models)
@@ -163,6 +186,8 @@ class Gateway:
         """
         settings = self._settings
         await self._access.start()
+        self._traces = self._traces or _traces_of(settings)
+        self._access_log = AccessLog(settings.access_log)
         session = open_session(settings.connect_timeout_s, settings.replica_headers)
         self._handlers = Handlers(
             pools=self._pools,
@@ -178,10 +203,13 @@ class Gateway:
                 self._energy, settings.energy_wait_s, settings.write_timeout_s
             ),
             access=self._access,
+            traces=self._traces,
             now_s=self._now_s,
         )
+        application = build_application(self._handlers, settings.max_body_bytes, self._parts)
+        self._access_log.install(application)
         self._runner = web.AppRunner(
-            build_application(self._handlers, settings.max_body_bytes, self._parts),
+            application,
             handler_cancellation=True,  # a disconnected client ends its request at once
             access_log=None,
             logger=_log,
@@ -253,6 +281,8 @@ class Gateway:
     def tell(self, news: DriverNews) -> GatewayNews:
         """Take what is new in the driver's books; return what the driver has to know."""
         self._energy.add(news.energies)
+        if self._traces is not None:
+            self._traces.settle(news.energies)
         self._usage.set(news.usage)
         if news.config is not None:
             self._changes.set(*news.config)
@@ -316,6 +346,10 @@ class Gateway:
             await self._runner.cleanup()
         if self._handlers is not None:
             await self._handlers.session.close()
+        if self._access_log is not None:
+            self._access_log.close()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
 
     async def _listen(self, runner: web.AppRunner) -> str:
         host, port = self._settings.host, self._settings.port
@@ -343,6 +377,22 @@ def refuse_port_in_use(host: str, port: int) -> None:
             probe.listen()
     except OSError as error:
         raise _cannot_listen(host, port, error) from error
+
+
+def _traces_of(settings: GatewaySettings) -> RequestTraces | None:
+    """Return the traces of the settings; None without any.
+
+    Raises:
+        UsageError: OpenTelemetry is not installed.
+    """
+    if settings.traces is None:
+        return None
+    try:
+        from steppe.gateway.tracing import otlp_traces
+    except ModuleNotFoundError as error:
+        found = f"found no module {error.name}: install the extra otel"
+        raise UsageError(f"gateway.traces: asked for OpenTelemetry, {found}") from error
+    return otlp_traces(settings.traces, settings.trace_share)
 
 
 def _authority(host: str, port: int) -> str:

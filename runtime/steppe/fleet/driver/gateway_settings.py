@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from steppe.config import RunConfig
 from steppe.fleet.driver.access import access_settings, admin_key
-from steppe.gateway.server import GatewayModel, GatewaySettings
+from steppe.gateway.server import AccessLogSettings, GatewayModel, GatewaySettings
 
 ENERGY_WAIT_PERIODS, ENERGY_WAIT_S = 1.5, 1.0
 """Longest wait of an answer for its energy, control periods and s more: the window of its last step
@@ -45,4 +45,7 @@ def gateway_settings(
         tls_certificate=gateway.tls_certificate,
         tls_key=gateway.tls_key,
         replica_headers=replica_headers,
+        access_log=AccessLogSettings(gateway.access_log, gateway.access_log_file),
+        traces=gateway.traces,
+        trace_share=gateway.trace_share,
     )
