@@ -43,7 +43,8 @@ def canonical(requirement: str) -> str:
 def declared() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    users = [*project["dependencies"], *extras["cpu"], *extras["cuda"], *extras["kernels"]]
+    users = [each for name in ("cpu", "cuda", "kernels", "otel") for each in extras[name]]
+    users += project["dependencies"]
     return {canonical(requirement) for requirement in users}
 
 

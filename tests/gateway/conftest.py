@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -12,7 +13,9 @@ from steppe.config import RunConfig
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings
-from steppe.gateway.tracing import RequestTraces
+
+if TYPE_CHECKING:  # OpenTelemetry is an extra
+    from steppe.gateway.tracing import RequestTraces
 
 
 @pytest.fixture
