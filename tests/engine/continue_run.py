@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 
 from steppe.engine.control_block import ControlBlock
 from steppe.engine.earlier import OUTPUT, PROMPT
 from steppe.engine.seam import Seam
 from steppe.engine.vllm_engine import EngineSettings, start_vllm
+from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings, Route
 
 CHAT = {"messages": [{"role": "user", "content": "Count from one to ten, in words."}]}
-GREEDY = {"temperature": 0, "max_tokens": 16}
+GREEDY = {"temperature": 0, "max_tokens": 12}
 SHORT = {"messages": [{"role": "user", "content": "What is 1 + 1? Answer in one word."}]}
 EMOJI = "🌬️ 🌞 🌧️ 🌬️ 🌞 🌧️ 🌬️ 🌞"
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -61,7 +63,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-SEEDS = 300
+SEEDS = 240
 FOUR = [260, 281, 284, 253]
 
 
@@ -136,6 +138,73 @@ async def cut_everywhere(client: Client, path: str, body: dict[str, Any]) -> dic
     return {"whole": whole.summary[0], "tokens": len(cuts), "finish": whole.finish, "wrong": wrong}
 
 
+@dataclass
+class CuttingProxy:
+    """Passes streams of an engine on, and cuts each connection after some events."""
+
+    session: aiohttp.ClientSession
+    engine_url: str
+    events: int = 0
+    asked: int = 0
+
+    async def listen(self) -> str:
+        """Serve; return the URL."""
+        application = web.Application()
+        application.router.add_post("/{path:.*}", self.forward)
+        runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    async def forward(self, request: web.Request) -> web.StreamResponse:
+        self.asked += 1
+        url, headers = self.engine_url + request.path, {"Content-Type": "application/json"}
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        async with self.session.post(url, data=await request.read(), headers=headers) as answer:
+            for _ in range(self.events):
+                await response.write(await answer.content.readuntil(b"\n\n"))
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+
+async def cut_behind_a_gateway(client: Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the cuts after which a client of the gateway got another stream than vLLM's."""
+    proxy = CuttingProxy(client.session, client.url)
+    cutting = Route("cut", await proxy.listen(), 8)
+    model = GatewayModel("tiny", 9.0)
+    gateway = Gateway(GatewaySettings("127.0.0.1", 0, 9, 60.0, (model,), retry_delays_s=(0.0, 0.0)))
+    url = await gateway.start()
+    asked = {"model": "tiny", "stream": True, "stream_options": {"include_usage": True}, **body}
+
+    async def stream(at: str) -> list[dict[str, Any]]:
+        async with client.session.post(f"{at}/v1/{path}", json=asked) as answer:
+            lines = (await answer.text()).split("\n\n")
+        assert lines[-2:] == ["data: [DONE]", ""], lines
+        events = [json.loads(line[len("data: ") :]) for line in lines[:-2]]
+        for event in events:
+            event["usage"] = (event.get("usage") or {}) | {"prompt_tokens_details": None}
+        names = {(event.pop("id"), event.pop("created")) for event in events}
+        assert len(names) == 1
+        return events
+
+    whole, wrong = await stream(client.url), []
+    for proxy.events in range(1, len(whole) + 1):
+        before = proxy.asked
+        gateway.set_routes((cutting,), None)
+        task = asyncio.create_task(stream(url))
+        while proxy.asked == before:
+            await asyncio.sleep(0.001)
+        gateway.set_routes((Route("engine", client.url, 8),), None)
+        found = await task
+        wrong += [] if found == whole else [[proxy.events, found]]
+    continued = sum(request.continued for request in gateway.drain_finished())
+    await gateway.stop()
+    print("gateway", path, len(whole), continued, wrong, file=sys.stderr, flush=True)  # noqa: T201
+    return {"events": len(whole), "continued": continued, "wrong": wrong}
+
+
 async def pairs(client: Client, *, cut: bool, seeded: bool) -> list[list[int]]:
     """Return how often two output tokens were drawn at temperature 1, cut between them or not."""
     body = {"prompt": "The", "allowed_token_ids": FOUR, "max_tokens": 2, "ignore_eos": True}
@@ -172,7 +241,12 @@ async def run(model: str, folder: str, parser: str = "") -> dict[str, Any]:
         if parser:
             found = {"reasoning": await cut_everywhere(client, "chat/completions", CHAT | GREEDY)}
         else:
+            gateway = {
+                name: await cut_behind_a_gateway(client, *CASES[name])
+                for name in ("chat", "text", "characters of several tokens")
+            }
             found = {name: await cut_everywhere(client, *case) for name, case in CASES.items()}
+            found["gateway"] = gateway
             for seeded in (False, True):
                 name = f"pairs {'with' if seeded else 'without'} seed"
                 found[name] = {

@@ -63,6 +63,14 @@ class TestWithARealModel:
         assert found["tokens"] > 4
         assert found["wrong"] == []
 
+    @pytest.mark.parametrize("case", CASES[:3])
+    def test_a_client_of_the_gateway_sees_the_stream_of_vllm_wherever_it_is_cut(
+        self, answers: dict[str, Any], case: str
+    ) -> None:
+        found = answers["gateway"][case]
+        assert found["wrong"] == []
+        assert found["continued"] >= found["events"] - 4, "not after the end, nor before the begin"
+
     def test_the_cases_are_what_they_say(self, answers: dict[str, Any]) -> None:
         finishes = {case: answers[case]["finish"] for case in CASES}
         assert finishes["end of text"] == finishes["stop strings"] == "stop"
