@@ -19,7 +19,7 @@ tokens = st.lists(
 
 
 def event(choice: dict[str, Any], created: int = 1, **more: Any) -> bytes:
-    whole = {"id": "c-1", "created": created, "model": "m", "choices": [choice], **more}
+    whole = {"id": f"c-{created}", "created": created, "model": "m", "choices": [choice], **more}
     text = json.dumps(whole, separators=(",", ":"), ensure_ascii=False)
     return b"data: " + text.encode() + b"\n\n"
 
@@ -70,7 +70,8 @@ def test_what_a_client_has_is_left_out_however_much_was_held_back(
     events = [json.loads(line[len("data: ") :]) for line in got.split(b"\n\n") if line]
     rest = "".join(e["choices"][0]["delta"].get("content", "") for e in events)
     assert first + rest == whole
-    assert all(e["created"] == 1 and "role" not in e["choices"][0]["delta"] for e in events)
+    assert all((e["id"], e["created"]) == ("c-1", 1) for e in events)
+    assert all("role" not in e["choices"][0]["delta"] for e in events)
     assert so_far.output == ",".join(map(str, ids)).encode()
 
 

@@ -268,17 +268,16 @@ class Answer:
             return []
         delta = {"role": "assistant", "content": ""}
         choice: dict[str, object] = {"index": 0, "finish_reason": None, "delta": delta}
-        ids = {} if self.prompt_ids is None else {"prompt_token_ids": self.prompt_ids}
-        return [{**self._around(self._chunk_kind, [choice]), **ids}]
+        opening = self._around(self._chunk_kind, [choice])
+        return [{**opening, "prompt_token_ids": self.prompt_ids}]
 
     def chunk(self, part: OutputChunk, *, is_first: bool = False) -> dict[str, object]:
         """Return one streamed chunk."""
         text = {"delta": {"content": part.text}} if self.chat else {"text": part.text}
         choice: dict[str, object] = {"index": 0, "finish_reason": part.finish, **text}
-        if self.prompt_ids is not None:
-            choice["token_ids"] = part.ids
-            if is_first and not self.chat:
-                choice["prompt_token_ids"] = self.prompt_ids
+        choice["token_ids"] = None if self.prompt_ids is None else part.ids
+        if not self.chat:
+            choice["prompt_token_ids"] = self.prompt_ids if is_first else None
         return self._around(self._chunk_kind, [choice])
 
     def closing(self, output_tokens: int) -> list[dict[str, object]]:

@@ -25,6 +25,7 @@ _USUAL = re.compile(
 )
 """One event with one text and its tokens, as vLLM writes nearly all of them."""
 _HEAD = re.compile(rb'^data:\s*(\{.*?)"choices"')
+_NAME = re.compile(rb'"id":\s?"[^"]*"')
 _CREATED = re.compile(rb'"created":\s?\d+')
 _NO_CHOICE = re.compile(rb'"choices":\s?\[\]')
 _EMPTY = re.compile(rb'data:[^\n]*"delta":\{\},[^\n]*"finish_reason":null[^\n]*\n\n')
@@ -64,10 +65,10 @@ class AnswerSoFar:
         return Usage(_count(self.prompt), None, self.output_tokens)
 
     @property
-    def created(self) -> bytes:
-        """The field `created` of the first event."""
-        found = _CREATED.search(self._head)
-        return found.group() if found else b""
+    def names(self) -> list[tuple[re.Pattern[bytes], bytes]]:
+        """The fields `id` and `created` of the first event, each with its pattern."""
+        found = [(field, field.search(self._head)) for field in (_NAME, _CREATED)]
+        return [(field, match.group()) for field, match in found if match]
 
     def feed(self, lines: bytes) -> bytes:
         """Take whole events; return them as the client asked for them."""
@@ -138,7 +139,7 @@ class Rejoin:
 
     def __init__(self, so_far: AnswerSoFar) -> None:
         """Begin after what the client has."""
-        self._has_begun, self._created = so_far.has_begun, so_far.created
+        self._has_begun, self._names = so_far.has_begun, so_far.names
         self._texts = dict(so_far.texts)
         self._ids = so_far.output_tokens
         self._is_at_start = True
@@ -149,12 +150,12 @@ class Rejoin:
         return not (self._is_at_start or self._ids or any(self._texts.values()))
 
     def feed(self, lines: bytes) -> bytes:
-        """Take whole events; return the new ones, with the time of the first stream."""
+        """Take whole events; return the new ones, with the id and time of the first stream."""
         if not self.has_joined:
             events = [event + _END for event in lines.split(_END) if event]
             lines = b"".join(map(self._rest_of, events))
-        if self._created and lines:
-            lines = _CREATED.sub(self._created, lines)
+        for field, first in self._names if lines else ():
+            lines = field.sub(lambda _, first=first: first, lines)  # type: ignore[misc]
         return lines
 
     def _rest_of(self, event: bytes) -> bytes:
