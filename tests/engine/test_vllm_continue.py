@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,12 @@ from scipy.stats import chi2_contingency
 from tests.models.tiny_model import write_tiny_model
 
 from steppe.engine.earlier import Earlier
-from steppe.engine.vllm_continue import continued, seed_after, take_earlier
+from steppe.engine.vllm_continue import (
+    continue_requests,
+    continued,
+    seed_after,
+    take_earlier,
+)
 from steppe.models.store import get_model, is_at_hand
 
 CASES = (
@@ -116,6 +122,22 @@ def test_what_is_left_counts_less() -> None:
     left = continued(sampling, Earlier([1], [7, 8, 9]))
     assert (left.max_tokens, left.min_tokens) == (6, 0)
     assert left.seed == seed_after(5, 3) != seed_after(5, 4)
+
+
+async def test_the_first_output_has_the_earlier_tokens_even_if_they_repeat() -> None:
+    async def generate(_prompt: Any, _sampling: Any, _id: str) -> AsyncIterator[Any]:
+        for token in (29, 29, 30):
+            output = SimpleNamespace(token_ids=[token])
+            yield SimpleNamespace(outputs=[output], num_cached_tokens=4)
+
+    processor = SimpleNamespace(add_request=lambda *_: None, tokenizer=None, request_states={})
+    engine = SimpleNamespace(generate=generate, output_processor=processor)
+    continue_requests(engine)
+    lists = {"steppe_prompt": [1, 2], "steppe_output": [29]}
+    sampling = SimpleNamespace(max_tokens=9, min_tokens=0, seed=None, extra_args=lists)
+    outputs = [found async for found in engine.generate({"type": "token"}, sampling, "r")]
+    assert [found.outputs[0].token_ids for found in outputs] == [[29, 29], [29], [30]]
+    assert {found.num_cached_tokens for found in outputs} == {2}, "no more than the prompt has"
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ async def _with_earlier(outputs: AsyncIterator[Any], earlier: Earlier) -> AsyncI
         if output.num_cached_tokens is not None:
             output.num_cached_tokens = min(output.num_cached_tokens, len(earlier.prompt))
         new = output.outputs[0]
-        if is_first and list(new.token_ids[: len(earlier.output)]) != earlier.output:
+        if is_first:
             new.token_ids = [*earlier.output, *new.token_ids]
         is_first = False
         yield output
@@ -106,7 +106,7 @@ def _prime(state: Any, tokenizer: Any, request: Any, count: int) -> None:
 
     ids = request.prompt_token_ids
     prompt, output = ids[:-count], ids[-count:]
-    state.prompt_token_ids = prompt
+    state.prompt_token_ids, state.sent_tokens_offset = prompt, count
     if not request.sampling_params.detokenize:
         return
     asked = copy.copy(request)

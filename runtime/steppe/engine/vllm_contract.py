@@ -147,7 +147,7 @@ SEAMS: tuple[Seam, ...] = (
     Fields("v1/engine/async_llm.py", "AsyncLLM", ("output_processor",)),
     Call(_OUTPUTS, "OutputProcessor.add_request", ("request", "prompt")),
     Fields(_OUTPUTS, "OutputProcessor", ("request_states", "tokenizer")),
-    Fields(_OUTPUTS, "RequestState", ("detokenizer", "prompt_token_ids")),
+    Fields(_OUTPUTS, "RequestState", ("detokenizer", "prompt_token_ids", "sent_tokens_offset")),
     Call(
         "v1/engine/detokenizer.py",
         "IncrementalDetokenizer.from_new_request",
