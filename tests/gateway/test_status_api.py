@@ -26,3 +26,15 @@ async def test_before_the_first_tick_the_status_has_the_models_only(site: Site) 
     assert found["controller"] == {"age_s": None, "stale": False}
     assert found["models"]["m"]["awake"] == 0
     assert "power" not in found
+
+
+async def test_the_list_of_models_has_what_the_controller_knows(site: Site) -> None:
+    site.gateway.set_fleet_state(b'{"models":{"m":{"replicas":3,"headroom_tps":7.0,"draw_w":1}}}')
+    (model,) = json.loads((await site.get("/v1/models"))[2])["data"]
+    assert model["steppe"] == {
+        "state": "asleep",
+        "awake": 0,
+        "waiting": 0,
+        "replicas": 3,
+        "headroom_tps": 7.0,
+    }

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from steppe.engine.vllm_adapters import adapters, read_value
+
 
 def hub_names(model: str, args: Mapping[str, Any]) -> list[str]:
     """Return the Hugging Face ids that an engine loads; empty if all it needs is local.
@@ -25,41 +27,17 @@ def _named(args: Mapping[str, Any]) -> Iterator[str]:
     for name in ("tokenizer", "hf_config_path"):
         if isinstance(args.get(name), str):
             yield args[name]
-    match _read(args.get("speculative_config")):
+    match read_value(args.get("speculative_config")):
         case {"model": str(draft)} if draft not in _METHODS:
             yield draft
-    match args.get("lora_modules"):
-        case str() | dict() as one:
-            yield from _adapter(one)
-        case [*several]:
-            for one in several:
-                yield from _adapter(one)
-    match _read(args.get("default_mm_loras")):
+    yield from adapters(args).values()
+    match read_value(args.get("default_mm_loras")):
         case dict() as paths:
             yield from (str(path) for path in paths.values())
 
 
 _METHODS = ("ngram", "ngram_gpu", "[ngram]", "suffix", "mtp")
 """Speculative methods that vLLM also takes as the name of the draft model."""
-
-
-def _adapter(given: object) -> Iterator[str]:
-    """Yield the path of an adapter, given as `name=path` or as an object."""
-    match _read(given):
-        case {"path": str(path)}:
-            yield path
-        case str(text) if "=" in text:
-            yield text.partition("=")[2]
-
-
-def _read(value: object) -> object:
-    """Return a value that may be JSON."""
-    if not isinstance(value, str) or not value.lstrip().startswith("{"):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
 
 
 def _code_of_others(model: str) -> list[str]:

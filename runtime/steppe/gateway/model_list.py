@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from steppe.gateway.fleet_state import FleetState
 from steppe.gateway.pools import Pool, Pools
 from steppe.gateway.request_energy import EnergyBook
 
@@ -46,11 +47,12 @@ class ModelList:
         pools: Pools,
         session: aiohttp.ClientSession,
         energy: EnergyBook,
+        fleet: FleetState,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create a list; `now_s` reads the monotonic clock, s."""
         self._pools, self._session, self._now_s = pools, session, now_s
-        self._energy = energy
+        self._energy, self._fleet = energy, fleet
         self._listed: dict[str, _Listed] = {}
 
     async def entries(self) -> list[Entry]:
@@ -93,6 +95,9 @@ class ModelList:
         }
         if not awake and in_s is not None:
             state["serves_in_s"] = in_s
+        of_fleet = self._fleet.of_model(pool.model.name)
+        known = ("replicas", "output_tps", "headroom_tps")
+        state |= {name: of_fleet[name] for name in known if name in of_fleet}
         per_token_j = self._energy.joules_per_token(pool.model.name)
         return state if per_token_j is None else {**state, "joules_per_token": per_token_j}
 

@@ -30,6 +30,7 @@ from steppe.gateway.config_changes import ChangeResult, ConfigChange, ConfigChan
 from steppe.gateway.driver_news import DriverNews, GatewayNews
 from steppe.gateway.ended_requests import RequestEnergy
 from steppe.gateway.energy_answer import EnergyAnswers
+from steppe.gateway.fleet_state import FleetState
 from steppe.gateway.forwarder import RequestForwarder
 from steppe.gateway.gate import AdmissionGate
 from steppe.gateway.metrics import GatewayMetrics
@@ -43,7 +44,7 @@ from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.routing import Route
 from steppe.gateway.served_model import GatewayModel
 from steppe.gateway.status import GatewayStatus, ModelStatus
-from steppe.gateway.steppe_api import FleetState, SteppeApi
+from steppe.gateway.steppe_api import SteppeApi
 from steppe.gateway.tls import tls_context
 from steppe.gateway.usage import UsageTable
 
@@ -197,7 +198,9 @@ class Gateway:
             forwarders={
                 pool.model.name: self._new_forwarder(pool, session) for pool in self._pools
             },
-            model_list=ModelList(self._pools, session, self._energy, self._now_s),
+            model_list=ModelList(
+                self._pools, session, self._energy, self._fleet_state, self._now_s
+            ),
             energy=self._energy,
             energy_answers=EnergyAnswers(
                 self._energy, settings.energy_wait_s, settings.write_timeout_s

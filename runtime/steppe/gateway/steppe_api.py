@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 from aiohttp import web
 
 from steppe.gateway.access import CALLER, NOBODY, AccessControl
 from steppe.gateway.answers import error_answer, json_answer
+from steppe.gateway.fleet_state import FleetState
 from steppe.gateway.pools import Pools
 from steppe.gateway.request_energy import EnergyBook
 from steppe.gateway.usage import UsageTable
-
-
-@dataclass(slots=True)
-class FleetState:
-    """What the controller said of the fleet last.
-
-    Attributes:
-        values: Its values, by name; empty before the first tick.
-        set_s: When it said so, s on the monotonic clock; not a number before.
-    """
-
-    values: dict[str, Any] = field(default_factory=dict)
-    set_s: float = math.nan
-
-    def set(self, state: bytes, now_s: float) -> None:
-        """Replace it by a JSON object."""
-        self.values, self.set_s = orjson.loads(state), now_s
-
-    def of_model(self, model: str) -> dict[str, Any]:
-        """Return the values of one model."""
-        found: dict[str, Any] = self.values.get("models", {}).get(model, {})
-        return found
 
 
 class SteppeApi:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from steppe.config import RunConfig
+from steppe.engine.vllm_adapters import adapters
+from steppe.errors import UsageError
 from steppe.fleet.driver.access import access_settings, admin_key
 from steppe.gateway.server import AccessLogSettings, GatewayModel, GatewaySettings
 
@@ -21,8 +23,9 @@ def gateway_settings(
         replica_headers: Headers that every request to a replica needs.
 
     Raises:
-        UsageError: The admin key cannot be read.
+        UsageError: The admin key cannot be read, or two models or adapters have the same name.
     """
+    _refuse_same_names(config)
     gateway, control = config.gateway, config.control
     return GatewaySettings(
         host=gateway.host,
@@ -34,7 +37,7 @@ def gateway_settings(
         stop_timeout_s=gateway.drain_s,
         class_shares=gateway.class_shares.in_order,
         models=tuple(
-            GatewayModel(name, pool.slo.ttft_s, pool.slo.tpot_s)
+            GatewayModel(name, pool.slo.ttft_s, pool.slo.tpot_s, tuple(adapters(pool.engine.args)))
             for name, pool in config.pools.items()
         ),
         stale_s=control.longest_unrenewed_s,
@@ -49,3 +52,14 @@ def gateway_settings(
         traces=gateway.traces,
         trace_share=gateway.trace_share,
     )
+
+
+def _refuse_same_names(config: RunConfig) -> None:
+    """Raise UsageError if a request could be for two models."""
+    owner: dict[str, str] = {}
+    for model, pool in config.pools.items():
+        for name in (model, *adapters(pool.engine.args)):
+            if name in owner:
+                found = f"found it in those of {owner[name]} and of {model}"
+                raise UsageError(f"engine.args.lora_modules: asked for {name} once, {found}")
+            owner[name] = model
