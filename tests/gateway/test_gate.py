@@ -273,3 +273,53 @@ async def test_a_request_wider_than_a_replica_takes_all_of_its_places() -> None:
     assert gate.table.outstanding("a") == 4
     gate.leave(await wide)
     assert gate.table.outstanding("a") == 0
+
+
+async def _resume_at(gate: AdmissionGate, deadline_s: float) -> asyncio.Task[ReplicaSlot]:
+    before = gate.waiting
+    task = asyncio.create_task(gate.resume(deadline_s))
+    while gate.waiting == before:
+        await asyncio.sleep(0)
+    return task
+
+
+async def test_a_stream_that_has_begun_goes_before_all_that_wait_and_gives_way_to_none() -> None:
+    gate = AdmissionGate(max_waiting=2)
+    (urgent,) = await _wait_at(gate, Ticket(0, 1))
+    begun = await _resume_at(gate, _far())
+    with pytest.raises(RefusedError, match="2 requests wait already"):
+        await gate.enter(Ticket(0, 2), _far())
+    assert not begun.done()
+    gate.set_routes((ONE,), None)
+    gate.leave(await begun)
+    assert (await urgent).route == ONE
+    assert gate.waiting == 0
+
+
+async def test_a_stream_that_has_begun_is_held_while_the_gateway_drains() -> None:
+    gate = AdmissionGate(max_waiting=2)
+    gate.close()
+    begun = await _resume_at(gate, _far())
+    with pytest.raises(RefusedError, match="stopping"):
+        await gate.enter(Ticket(0, 1), _far())
+    gate.set_routes((ONE,), None)
+    gate.leave(await begun)
+    gate.set_routes((), None)
+    with pytest.raises(RefusedError, match="as long as a stream may be held") as held:
+        await gate.resume(time.monotonic() + 0.01)
+    assert held.value.code == "waited_too_long"
+    last = await _resume_at(gate, _far())
+    gate.cancel_all()
+    with pytest.raises(RefusedError, match="stopping"):
+        await last
+    assert gate.waiting == 0
+
+
+async def test_a_cancelled_wait_of_a_stream_that_has_begun_gives_its_slot_back() -> None:
+    gate = AdmissionGate(max_waiting=2)
+    begun = await _resume_at(gate, _far())
+    begun.cancel()
+    gate.set_routes((ONE,), None)  # it has got the slot before it notices
+    await asyncio.wait([begun])
+    assert gate.table.outstanding("r0") == 0
+    assert gate.waiting == 0

@@ -139,9 +139,9 @@ class RequestForwarder:
 
     async def _enter(self, delivery: Delivery) -> ReplicaSlot:
         context = delivery.context
-        deadline_s = context.arrival_s + context.failed_s + self._max_wait_s
         if delivery.client.has_begun:
-            deadline_s = self._now_s() + self._times.hold_s
+            return await self._gate.resume(self._now_s() + self._times.hold_s, context.places)
+        deadline_s = context.arrival_s + context.failed_s + self._max_wait_s
         is_retry = context.replica is not None
         return await self._gate.enter(
             context.ticket,

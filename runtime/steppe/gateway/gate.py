@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -102,7 +103,8 @@ class AdmissionGate:
         self._waiting = 0
         self._slots: set[ReplicaSlot] = set()
         self._capacity_s: float | None = None
-        self._is_open = True
+        self._resuming: deque[_Pending] = deque()  # streams that have begun, and lost their replica
+        self._is_open, self._has_ended = True, False
 
     @property
     def waiting(self) -> int:
@@ -177,7 +179,11 @@ class AdmissionGate:
                 pending.slot.set_exception(_stopping())
 
     def cancel_all(self) -> None:
-        """End all requests that have a slot, because the gateway stops."""
+        """End all requests that have a slot, or had one, because the gateway stops."""
+        self._has_ended = True
+        for pending in self._resuming:
+            if not pending.slot.done():
+                pending.slot.set_exception(_stopping())
         for slot in self._slots:
             slot.scope.cancel(_stopping())
 
@@ -205,13 +211,34 @@ class AdmissionGate:
         """
         if not self._is_open:
             raise _stopping()
-        if not len(self._queue):
+        if not len(self._queue) and not self._resuming:
             slot = self._acquire(places, streams=streams)
             if slot is not None:
                 return slot
         if self.waiting >= self._max_waiting and not is_retry:
             self._make_room(ticket)
         return await self._wait(ticket, deadline_s, places, streams=streams)
+
+    async def resume(self, deadline_s: float, places: int = 1) -> ReplicaSlot:
+        """Wait for another slot for a stream that has begun; give it back with `leave`.
+
+        It goes before all requests that wait, none of them displaces it, and a gateway that stops
+        lets it go on as those that have a slot.
+
+        Args:
+            deadline_s: Time at which the stream is given up.
+            places: Its sequences.
+
+        Raises:
+            RefusedError: It waited too long, or the gateway has stopped.
+        """
+        while not self._has_ended:
+            slot = None if self._resuming else self._acquire(places, streams=True)
+            slot = slot or await self._next_resumed(deadline_s, places)
+            if self._table.contains(slot.route):
+                return slot
+            self.leave(slot)  # the table changed before this task resumed
+        raise _stopping()
 
     def begin(self, slot: ReplicaSlot) -> None:
         """Note that the request of a slot has its first token; repeated calls change nothing."""
@@ -291,6 +318,26 @@ class AdmissionGate:
             self._leave_queue(ticket)
             del self._pending[ticket]
 
+    async def _next_resumed(self, deadline_s: float, places: int) -> ReplicaSlot:
+        slot: asyncio.Future[ReplicaSlot] = asyncio.get_running_loop().create_future()
+        pending = _Pending(slot, places, streams=True)
+        self._resuming.append(pending)
+        self._waiting += places
+        try:
+            async with asyncio.timeout(deadline_s - self._now_s()):
+                return await slot
+        except TimeoutError as error:
+            self._give_up(slot)
+            why = self._explain("waited as long as a stream may be held")
+            raise RefusedError(why, "waited_too_long") from error
+        except asyncio.CancelledError:
+            self._give_up(slot)
+            raise
+        finally:
+            self._waiting -= places
+            if pending in self._resuming:
+                self._resuming.remove(pending)
+
     def _give_up(self, pending: asyncio.Future[ReplicaSlot]) -> None:
         """Give back a slot that was assigned while the wait ended."""
         if pending.done() and not pending.cancelled() and pending.exception() is None:
@@ -298,6 +345,15 @@ class AdmissionGate:
 
     def _assign_slots(self) -> None:
         """Give slots to the first requests of the queue, until one of them finds no room."""
+        while self._resuming and self._table.has_room:
+            first = self._resuming[0]
+            slot = None
+            if not first.slot.done():
+                slot = self._acquire(first.places, streams=first.streams)
+                if slot is None:
+                    return
+                first.slot.set_result(slot)
+            self._resuming.popleft()
         while len(self._queue) and self._table.has_room:
             ticket = self._queue.first(self._now_s())
             assert ticket is not None, "the queue is not empty"
