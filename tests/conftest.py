@@ -33,13 +33,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-LONGEST_FIRST = ("tests/cluster", "tests/docs/test_fleet_commands.py", "tests/engine", "tests/run")
+LONGEST_FIRST = (
+    "tests/cluster",
+    "tests/docs/test_fleet_commands.py",
+    "tests/engine",
+    "tests/bench",
+    "tests/run",
+)
 """Where the tests are that take longest: they begin first, so that no worker ends long after the
 others (`--dist loadfile --no-loadscope-reorder`)."""
+SLOW_TIMEOUT_S = 600.0
+"""Timeout of slow tests without one of their own: 15 s alone may be minutes beside other work."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put those tests first; the order within a file stays."""
+    """Give slow tests time, and put the longest first; the order within a file stays."""
+    for item in items:
+        is_slow = item.get_closest_marker("slow") or item.get_closest_marker("cluster")
+        if is_slow and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
 
     def rank(item: pytest.Item) -> int:
         places = [n for n, place in enumerate(LONGEST_FIRST) if item.nodeid.startswith(place)]
