@@ -182,7 +182,7 @@ class RunConfig(Section):
             "models": (),
             "fleet": self.fleet.model_copy(update=size),
         }
-        for key in ("engine", "frontier", "slo"):
+        for key in ("engine", "frontier", "slo", "load"):
             if (section := getattr(pool, key)) is not None:
                 found[key] = section
         if pool.pace is not None and isinstance(self.device, EmulatedSection):
@@ -265,9 +265,13 @@ def _with_path(model: _Model, folder: Path) -> _Model:
 
 def _pool_paths(model: PoolSection, folder: Path) -> PoolSection:
     model = _with_path(model, folder)
-    if model.frontier is None:
-        return model
-    return model.model_copy(update={"frontier": _frontier_paths(model.frontier, folder)})
+    found: dict[str, Any] = {}
+    if model.frontier is not None:
+        found["frontier"] = _frontier_paths(model.frontier, folder)
+    if model.load is not None and model.load.trace != "synthetic":
+        trace = str(folder / model.load.trace)
+        found["load"] = model.load.model_copy(update={"trace": trace})
+    return model.model_copy(update=found)
 
 
 def _frontier_paths(frontier: FrontierSection, folder: Path) -> FrontierSection:

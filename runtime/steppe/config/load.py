@@ -65,9 +65,10 @@ class LoadSection(Section):
     """Other traffics later in the run, in the order of their times."""
     length_scale: Positive = 1.0
     """Factor on the prompt and output lengths of the trace."""
-    utilisation: Positive = 0.8
+    utilisation: NonNegative = 0.8
     """Offered output tokens/s as a share of the fleet's output at full power, at the lengths of its
-    operating points: if the traffic has others, give `rate_rps`."""
+    operating points: if the traffic has others, give `rate_rps`. With several models, a share of
+    what the replicas of each of them give. 0: no request."""
     rate_rps: Positive | None = None
     """Mean arrival rate, requests/s; replaces `utilisation`."""
     daily_depth: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -91,6 +92,11 @@ class LoadSection(Section):
         if times_s != sorted(set(times_s)):
             raise ValueError(f"traffic_changes: asked for rising times, found {times_s}")
         return self
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no request."""
+        return self.rate_rps is None and not self.utilisation
 
 
 class FailureSection(Section):

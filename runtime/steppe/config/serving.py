@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from steppe.config.device import PaceSection
+from steppe.config.load import LoadSection
 from steppe.config.section import Count, FilePath, NonNegative, Positive, Section, Share
 from steppe.config.vllm_args import owned_argument
 
@@ -252,6 +253,8 @@ class PoolSection(ModelSection):
     """The SLO of a request; the section `slo` if absent."""
     pace: PaceSection | None = None
     """How long its steps take on emulated GPUs; `device.pace` if absent."""
+    load: LoadSection | None = None
+    """The requests for this model; the section `load` if absent (`steppe simulate`)."""
 
 
 def _host(host: str) -> str:

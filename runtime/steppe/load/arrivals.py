@@ -29,6 +29,7 @@ class Arrival:
         cached_tokens: The part of the prompt that a prefix cache holds, tokens; below the prompt
             length, because an engine computes the last token of every prompt.
         tenant: The tenant that sends it.
+        model: The model, or the alias, that it asks for; empty if there is only one model.
     """
 
     at_s: float
@@ -37,6 +38,7 @@ class Arrival:
     rank: int = 1
     cached_tokens: int = 0
     tenant: str = DEFAULT_TENANT
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,8 +80,10 @@ def within_slo(request: RequestRecord, slo: Slo) -> bool | None:
     - answered with a client error (4xx), or of class `deferrable`: not judged. Deferrable requests
       wait for power by design and have a line of their own.
 
-    A time that is not known keeps no SLO.
+    A time that is not known keeps no SLO. Where models have SLOs of their own, that of the model
+    counts, or of the alias, that the request asked for.
     """
+    slo = slo.of(request)
     if request.priority == PRIORITIES[DEFERRABLE]:
         return None
     match request.outcome:

@@ -45,6 +45,11 @@ BOOKS_FILE = "books.json"
 _log = logging.getLogger(__name__)
 
 
+def frontier_file(model: str) -> str:
+    """Return the name of the file of the operating points of one of several models."""
+    return f"frontier-{model.replace('/', '-')}.yaml"
+
+
 def refuse_full_folder(folder: Path) -> None:
     """Check, before a run starts, that it could be recorded in a folder.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.power.battery import Charge
@@ -209,6 +209,7 @@ class RequestRecord:
         model: The model that served it, by the name that clients use; empty in older records.
         adapter: The LoRA adapter of that model that it asked for; empty without one.
         continued: How often its stream went on after its replica was lost.
+        asked_model: The alias that it asked for; empty if it asked for the model that served it.
     """
 
     id: str
@@ -230,6 +231,7 @@ class RequestRecord:
     model: str = ""
     adapter: str = ""
     continued: int = 0
+    asked_model: str = ""
 
     @property
     def outcome(self) -> Outcome:
@@ -316,7 +318,24 @@ class Slo:
     Attributes:
         ttft_s: Longest time to the first token, s.
         tpot_s: Longest time per output token after the first, s.
+        of_models: The times of each model, by the name that clients use; empty where all have the
+            same.
     """
 
     ttft_s: float
     tpot_s: float
+    of_models: Mapping[str, Slo] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Return what `books.json` holds."""
+        of_models = values.get("of_models", {})
+        return cls(
+            values["ttft_s"],
+            values["tpot_s"],
+            {name: cls.read(each) for name, each in of_models.items()},
+        )
+
+    def of(self, request: RequestRecord) -> Slo:
+        """Return the times that a request must keep: those of what it asked for."""
+        return self.of_models.get(request.asked_model or request.model, self)

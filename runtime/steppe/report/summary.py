@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict, cast
 
 from steppe.control.shortage_forecast import Level
+from steppe.report.by_model import ByModel, ModelSums
 from steppe.report.latency import DeferrableLatency, Latency, Service
 from steppe.report.records import Outcome, RequestRecord, RunTotals, Slo, TickRecord
 from steppe.report.shortages import WORDS
@@ -65,8 +66,10 @@ class Summary(TypedDict):
     `shortages`, `stale_s` and `curtailed_j` are those of the lines that are there.
     `broke_off` says why the run ended before it was to; it is empty if it did not.
     `gateway_restarts` counts restarts of the gateway: requests that it had outstanding then are in
-    no sum. `frontier_source` is the source of the operating points that were used last (see
-    `RunTotals`); `frontier_measured_at_s` is when the run had measured them itself (s), or None.
+    no sum. `models` sums the requests of each model, and `aliases` those that asked for an alias,
+    by the model that served them. `frontier_source` is the source of the operating points that were
+    used last (see `RunTotals`); `frontier_measured_at_s` is when the run had measured them itself
+    (s), or None.
     """
 
     duration_s: float
@@ -93,6 +96,8 @@ class Summary(TypedDict):
     request_goodput: float
     deferrable: DeferrableLatency
     requests: RequestCounts
+    models: dict[str, ModelSums]
+    aliases: dict[str, dict[str, ModelSums]]
     lost_lines: int
     lost_ticks: int
     lost_requests: int
@@ -119,10 +124,11 @@ def summarise(
         slo: What requests must keep.
         ended: Sums over all its requests, also those that are not on disk; None if all are.
     """
-    on_disk, service = EndedRequests(), Service(slo)
+    on_disk, service, by_model = EndedRequests(), Service(slo), ByModel(slo)
     for request in requests:
         on_disk.add(request)
         service.add(request)
+        by_model.add(request)
     ended = on_disk if ended is None else ended
     return Summary(
         duration_s=totals.duration_s,
@@ -149,6 +155,8 @@ def summarise(
         request_goodput=service.request_goodput(totals.duration_s),
         deferrable=service.deferrable,
         requests=ended.counts,
+        models=by_model.models,
+        aliases=by_model.aliases,
         lost_lines=totals.lost_ticks + totals.lost_requests,
         lost_ticks=totals.lost_ticks,
         lost_requests=totals.lost_requests,

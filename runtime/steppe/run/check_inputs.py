@@ -59,7 +59,8 @@ def check_config(config: RunConfig) -> PowerBudget:
     if config.load.trace != "synthetic":
         read_trace(Path(config.load.trace))
     if isinstance(config.device, ModelledSection):
-        simulated_fleet(with_lengths_of_load(config))
+        for alone in config.pools.values():
+            simulated_fleet(with_lengths_of_load(alone))
         return budget
     for alone in config.pools.values():
         check_sweep(alone)

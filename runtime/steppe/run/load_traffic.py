@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from steppe.config import LoadSection
+from steppe.errors import ConfigError
 from steppe.load.arrivals import LengthLimits, offered_rate
 from steppe.load.synthetic import SyntheticLoad, TrafficChange
 from steppe.load.traffic_shape import TrafficShape
@@ -22,7 +23,12 @@ def synthetic_load(
         load: The section.
         capacity_tps: Output tokens/s of the whole fleet at full power.
         limits: What scaled lengths are clipped to.
+
+    Raises:
+        ConfigError: The load is empty.
     """
+    if load.is_empty:
+        raise ConfigError("load.utilisation: asked for a load above 0, found 0")
 
     def rate_of(traffic: TrafficShape) -> float:
         if load.rate_rps is not None:

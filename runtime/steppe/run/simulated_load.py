@@ -110,6 +110,8 @@ def arrivals_for(
         TraceError: The trace cannot be read, or has no rate to scale.
     """
     load, rng = config.load, np.random.default_rng(config.load.seed)
+    if load.is_empty:
+        return ()
     if load.trace == "synthetic":
         arrivals = _synthetic(config, capacity_tps, rng)
         _warn_of_cut_traffic(config, warn)

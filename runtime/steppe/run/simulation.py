@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from steppe.config.section import Section
 from steppe.errors import ConfigError
 from steppe.frontier.file import FrontierSubject, write_frontier
 from steppe.frontier.pareto import Frontier
-from steppe.report.record_folder import FRONTIER_FILE, Recorder
+from steppe.report.record_folder import FRONTIER_FILE, Recorder, frontier_file
 from steppe.report.records import RequestRecord, RunTotals, Slo, TickRecord
 from steppe.report.result import RunResult
 from steppe.report.shortages import ShortageLog
@@ -41,6 +41,7 @@ from steppe.run.simulated_fleet import (
     warn_of_assumptions,
 )
 from steppe.run.simulated_load import arrivals_for, warn_of_lengths, with_lengths_of_load
+from steppe.run.simulated_pools import pooled_scenario, slo_of
 from steppe.run.warnings import Warn, say_on_stderr
 from steppe.sim.build import scenario_of
 from steppe.sim.run import RecordsInMemory, RunWriter, Scenario, run_scenario
@@ -101,12 +102,14 @@ class Simulation:
         frontier: Operating points of one replica.
         scenario: Fleet, policy, budget and load.
         requests: Number of requests.
+        of_models: Operating points of one replica of each model; empty where there is only one.
     """
 
     config: RunConfig
     frontier: Frontier
     scenario: Scenario
     requests: int
+    of_models: Mapping[str, Frontier] = field(default_factory=dict)
 
     @property
     def subject(self) -> FrontierSubject:
@@ -116,7 +119,7 @@ class Simulation:
     @property
     def slo(self) -> Slo:
         """The times that a request must keep."""
-        return Slo(self.config.slo.ttft_s, self.config.slo.tpot_s)
+        return slo_of(self.config)
 
     def run(self, writer: RunWriter) -> RunTotals:
         """Run to the end; `writer` takes ticks and requests as they come."""
@@ -126,6 +129,14 @@ class Simulation:
             versions={"steppe": importlib.metadata.version("steppe")},
             frontier_source="file" if self.config.frontier.is_given else "modelled",
         )
+
+    def write_frontiers(self, add_file: Callable[[str, Callable[[Path], object]], None]) -> None:
+        """Write the operating points: `frontier.yaml`, or `frontier-MODEL.yaml` of each model."""
+        if not self.of_models:
+            add_file(FRONTIER_FILE, partial(write_frontier, self.frontier, subject=self.subject))
+        for name, alone in self.config.pools.items() if self.of_models else ():
+            write = partial(write_frontier, self.of_models[name], subject=subject_of(alone))
+            add_file(frontier_file(name), write)
 
 
 def prepare(config: RunConfig, warn: Warn) -> Simulation:
@@ -141,6 +152,11 @@ def prepare(config: RunConfig, warn: Warn) -> Simulation:
         TraceError: A supply or request trace cannot be read.
     """
     given = config.model_copy(update={"power": with_held_signals(config.power)})
+    if len(config.models) > 1:
+        made = pooled_scenario(given, warn)
+        first = next(iter(made.frontiers.values()))
+        return Simulation(made.config, first, made.scenario, made.requests, made.frontiers)
+    given = next(iter(given.pools.values()))
     fleet = simulated_fleet(with_lengths_of_load(given))
     settings = with_modelled_rating(with_lengths_of_load(given), fleet.replicas)
     frontier = frontier_for(settings, fleet.kind)
@@ -214,8 +230,7 @@ def record_simulation(
     """
     with _whole_or_none(folder) as recorder:
         totals = simulation.run(_ShowingRecorder(recorder, show))
-        write = partial(write_frontier, simulation.frontier, subject=simulation.subject)
-        recorder.add_file(FRONTIER_FILE, write)
+        simulation.write_frontiers(recorder.add_file)
         return recorder.finish(totals, simulation.slo)
 
 

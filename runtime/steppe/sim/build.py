@@ -237,7 +237,7 @@ def scenario_of(
         ConfigError: A request is larger than the KV cache.
         TraceError: A supply trace cannot be read.
     """
-    _require_room(fleet.kind.engine, arrivals)
+    require_room(fleet.kind.engine, arrivals)
     budget = budget_from_config(config.power, config.site, nodes=fleet.nodes)
     return Scenario(
         fleet=fleet,
@@ -252,7 +252,12 @@ def scenario_of(
     )
 
 
-def _require_room(engine: BatchLimits, arrivals: tuple[Arrival, ...]) -> None:
+def require_room(engine: BatchLimits, arrivals: tuple[Arrival, ...]) -> None:
+    """Refuse a request that is larger than the KV cache.
+
+    Raises:
+        ConfigError: There is one.
+    """
     largest = max((a.prompt_tokens + a.output_tokens for a in arrivals), default=0)
     if largest > engine.kv_tokens:
         raise ConfigError(f"sim.kv_tokens: a request needs {largest}, found {engine.kv_tokens}")

@@ -31,6 +31,25 @@ FROZEN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class PoolPlace:
+    """Where the replicas of a pool stand in a fleet of several pools.
+
+    Attributes:
+        pool: Name of the pool; empty if there is only one.
+        first: Index of its first replica among those of all pools.
+        replicas: Replicas of all pools; None if there is only one pool.
+        first_node: Index of its first node.
+        gpus: GPUs of each of its replicas.
+    """
+
+    pool: str = ""
+    first: int = 0
+    replicas: int | None = None
+    first_node: int = 0
+    gpus: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class FleetSettings:
     """Size and kind of a simulated fleet.
 
@@ -42,6 +61,7 @@ class FleetSettings:
         replicas_per_node: Replicas of one node, which is switched off as a whole.
         node_rest_w: Draw of a node that is on, beside its GPUs, W.
         site: What joules enclose, and what the site draws beside its nodes.
+        place: Where it stands in a fleet of several pools.
     """
 
     replicas: int
@@ -51,13 +71,14 @@ class FleetSettings:
     replicas_per_node: int = 1
     node_rest_w: float = 0.0
     site: SiteSection = field(default_factory=SiteSection)
+    place: PoolPlace = field(default_factory=PoolPlace)
 
-    def beside(self, nodes: int, replicas: int) -> Beside:
+    def beside(self, nodes: int, replicas: float) -> Beside:
         """Return what each replica that is on is charged beside its GPUs.
 
         Args:
             nodes: Nodes that are on.
-            replicas: Replicas on them.
+            replicas: Replicas on them, those with more or fewer GPUs counted in proportion.
         """
         boundary, site = self.site.boundary, self.site
         if boundary == "gpu" or not replicas:
@@ -122,22 +143,11 @@ class SimulatedFleet:
             ended: Takes each request that has ended, once its energy is complete.
         """
         self._settings, self._power, self._queue, self._ended = settings, budget, queue, ended
-        kind = settings.kind
-        self._handles = [
-            SimulatedHandle(
-                f"replica-{index + 1}",
-                SimulatedReplica(kind, queue, kind.full_clock_mhz, self._stepper(index)),
-                queue,
-                settings.clock_latency_s,
-                f"node-{index // settings.replicas_per_node + 1}",
-            )
-            for index in range(settings.replicas)
-        ]
+        places = settings.place.replicas or settings.replicas
+        self._handles = [self._handle(index) for index in range(places)]
         self._by_name = {handle.name: handle for handle in self._handles}
         self._settling: list[Request] = []
-        self._gateway = SimulatedGateway(
-            settings.replicas, settings.gateway, queue, self._send, self._refuse
-        )
+        self._gateway = SimulatedGateway(places, settings.gateway, queue, self._send, self._refuse)
         self._demand, self._arrived, self._answered = Demand(), 0, 0
         self._deferrable_arrived = self._prompt_tokens = self._cached_tokens = 0
         self._window = SimulatedWindow()
@@ -149,22 +159,27 @@ class SimulatedFleet:
 
     def observe(self, now_s: float) -> Observation:
         """Observe meters, gateway, replicas and budget."""
-        draw_w, outstanding = self._window.draw_w, self._gateway.slots.outstanding
-        width_s = self._window.width_s
-        self._power.set_node_rest(self._settings.node_rest_w * self._nodes_on)
-        self._power.settle(now_s, draw_w or 0.0)
+        self._power.set_node_rest(self._settings.node_rest_w * len(self.nodes_on))
+        self._power.settle(now_s, self._window.draw_w or 0.0)
         self.budget = self._power.at(now_s)
+        self.observation = self.observe_within(now_s, self.budget.gpu_budget_w)
+        return self.observation
+
+    def observe_within(self, now_s: float, gpu_budget_w: float) -> Observation:
+        """Observe meters, gateway and replicas on a budget, W."""
+        outstanding, width_s = self._gateway.slots.outstanding, self._window.width_s
         load = self._demand.update(self._traffic(now_s))
-        self.observation = Observation(
+        return Observation(
             now_s=now_s,
-            gpu_budget_w=self.budget.gpu_budget_w,
-            draw_w=draw_w,
+            gpu_budget_w=gpu_budget_w,
+            draw_w=self._window.draw_w,
             demand_tps=load.tps,
             waiting=self._gateway.waiting,
             replicas=tuple(
                 [
                     handle.observe(taken, width_s)
                     for handle, taken in zip(self._handles, outstanding, strict=True)
+                    if handle.is_here
                 ]
             ),
             deferrable=load.deferrable,
@@ -174,32 +189,45 @@ class SimulatedFleet:
             latency=self._latency.counts(now_s),
             work=self._work,
         )
-        return self.observation
 
     def apply(self, actions: list[Action]) -> None:
         """Carry out actions in their order, then give the gateway the awake replicas."""
         for action in actions:
-            self._carry_out(action, self._by_name[action.replica])
+            self.carry_out(action)
+        self.route()
+
+    def carry_out(self, action: Action) -> None:
+        """Carry out one action."""
+        self._carry_out(action, self._by_name[action.replica])
+
+    def route(self) -> None:
+        """Give the gateway the awake replicas."""
         self._gateway.route(
             [
-                handle.batch_limit + QUEUE_PER_REPLICA if handle.state == ReplicaState.AWAKE else 0
+                handle.batch_limit + QUEUE_PER_REPLICA if handle.serves else 0
                 for handle in self._handles
             ]
         )
 
-    def arrive(self, number: int, arrival: Arrival) -> None:
-        """Let a client send a request."""
+    def arrive(self, number: int, arrival: Arrival, asked: str = "") -> None:
+        """Let a client send a request.
+
+        Args:
+            number: Its arrival number.
+            arrival: What the client sends.
+            asked: The alias that it asks for; empty if it asks for the model.
+        """
         self._arrived += 1
         self._latency.arrive(number, arrival.at_s, arrival.rank)
         self._deferrable_arrived += arrival.rank == DEFERRABLE
         self._prompt_tokens += arrival.prompt_tokens
         self._cached_tokens += arrival.cached_tokens
-        self._gateway.submit(Request(number, arrival))
+        self._gateway.submit(Request(number, arrival, self._settings.place.pool, asked))
 
     def fail(self, index: int) -> None:
         """Let a replica die; requests without a token yet go to others."""
         handle = self._handles[index]
-        if handle.state in (ReplicaState.GONE, ReplicaState.STARTING):
+        if not handle.is_here or handle.state in (ReplicaState.GONE, ReplicaState.STARTING):
             return
         handle.move(ReplicaState.GONE)
         self._gateway.release_all(index)
@@ -211,13 +239,18 @@ class SimulatedFleet:
                 request.end(self._queue.now_s, "failed", tokens)
                 self._settling.append(request)
 
-    def read_meters(self) -> None:
-        """Close a window of every meter, and hand over the requests that ended in it."""
+    def read_meters(self, beside: Beside | None = None) -> None:
+        """Close a window of every meter, and hand over the requests that ended in it.
+
+        Args:
+            beside: What each replica that is on is charged beside its GPUs; None if the fleet has
+                no other pools.
+        """
         now_s, totals, window_j, beside_j = self._queue.now_s, self.totals, 0.0, 0.0
         works: list[ClockWork] = []
-        on = sum(handle.depth is not SleepDepth.OFF for handle in self._handles)
-        beside = self._settings.beside(self._nodes_on, on)
-        for handle in self._handles:
+        if beside is None:
+            beside = self._settings.beside(len(self.nodes_on), self.replicas_on)
+        for handle in self.here:
             is_on = handle.depth is not SleepDepth.OFF
             reading = handle.replica.read_meter(beside if is_on else NOTHING_BESIDE)
             if reading.work.steps and handle.has_kept_its_clock_since(self._window.end_s):
@@ -238,7 +271,7 @@ class SimulatedFleet:
         """Return what the fleet did since the last call."""
         width_s = self._window.width_s
         replicas = [
-            ReplicaWindow(handle.draw_w(width_s), handle.take_tokens()) for handle in self._handles
+            ReplicaWindow(handle.draw_w(width_s), handle.take_tokens()) for handle in self.here
         ]
         return FleetWindow(
             draw_w=self._window.draw_w or 0.0,
@@ -250,23 +283,56 @@ class SimulatedFleet:
 
     def close(self) -> None:
         """End the run: cancel what is outstanding, and read the meters."""
+        self.cancel()
+        self.read_meters()
+
+    def cancel(self) -> None:
+        """Cancel what is outstanding."""
         self._gateway.close()
         for handle in self._handles:
             for request, tokens in handle.replica.fail():
                 request.end(self._queue.now_s, "cancelled", tokens)
                 self._settling.append(request)
-        self.read_meters()
 
     @property
-    def _nodes_on(self) -> int:
-        """Number of nodes that are not switched off."""
-        return len({m.node for m in self._handles if m.depth is not SleepDepth.OFF})
+    def draw_w(self) -> float | None:
+        """Mean draw of the last window, W; None before the first."""
+        return self._window.draw_w
+
+    @property
+    def here(self) -> list[SimulatedHandle]:
+        """The replicas of the pool."""
+        return [handle for handle in self._handles if handle.is_here]
+
+    @property
+    def nodes_on(self) -> set[str]:
+        """The nodes that are not switched off."""
+        return {m.node for m in self.here if m.depth is not SleepDepth.OFF}
+
+    @property
+    def replicas_on(self) -> int:
+        """Number of replicas whose nodes are not switched off."""
+        return sum(handle.depth is not SleepDepth.OFF for handle in self.here)
+
+    def _handle(self, index: int) -> SimulatedHandle:
+        settings, place, queue = self._settings, self._settings.place, self._queue
+        full_mhz, of_pool = settings.kind.full_clock_mhz, index - place.first
+        handle = SimulatedHandle(
+            f"replica-{index + 1}",
+            SimulatedReplica(settings.kind, queue, full_mhz, self._stepper(index)),
+            queue,
+            settings.clock_latency_s,
+            f"node-{place.first_node + of_pool // settings.replicas_per_node + 1}",
+        )
+        handle.pool = place.pool
+        handle.is_here = 0 <= of_pool < settings.replicas
+        return handle
 
     def _asleep_w(self) -> float | None:
         """Return the mean draw of the replicas that slept all through the last window, W."""
         width_s = self._window.width_s
         latest_s = self._window.end_s - width_s - FROZEN_S
-        slept_w = [m.draw_w(width_s) for m in self._handles if m.has_slept_since(latest_s)]
+        slept_w = [m.draw_w(width_s) for m in self.here if m.has_slept_since(latest_s)]
         return sum(slept_w) / len(slept_w) if slept_w else None
 
     def _traffic(self, now_s: float) -> Traffic:

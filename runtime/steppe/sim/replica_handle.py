@@ -40,6 +40,8 @@ class SimulatedHandle:
         drawn_j: Energy of the last window, J.
         depth: How deep it sleeps, if it is asleep.
         node: Name of its node.
+        pool: Name of its pool; empty if there is only one.
+        is_here: Whether the pool has it now; another one may.
     """
 
     __slots__ = (
@@ -54,8 +56,10 @@ class SimulatedHandle:
         "clock_mhz",
         "depth",
         "drawn_j",
+        "is_here",
         "name",
         "node",
+        "pool",
         "replica",
         "state",
         "tokens_per_step",
@@ -70,6 +74,7 @@ class SimulatedHandle:
         node: str = "",
     ) -> None:
         self.name, self.replica, self.node = name, replica, node
+        self.pool, self.is_here = "", True
         self.depth = SleepDepth.PAUSED
         self._queue, self._clock_latency_s = queue, clock_latency_s
         self.state = ReplicaState.AWAKE
@@ -137,7 +142,13 @@ class SimulatedHandle:
             depth=self.depth,
             deep_w=self.draw_w(window_s) if self.is_deep else 0.0,
             node=self.node,
+            pool=self.pool,
         )
+
+    @property
+    def serves(self) -> bool:
+        """Whether requests may go to it."""
+        return self.is_here and self.state == ReplicaState.AWAKE
 
     @property
     def is_deep(self) -> bool:

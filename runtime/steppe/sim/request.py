@@ -24,22 +24,26 @@ class Request:
         replica: Index of the replica that has it, or had it last; None before.
         end_s: Time of its end, s.
         finish: Finish reason.
+        model: The model that has it; empty if there is only one.
+        asked: The alias that it asked for; empty if it asked for the model.
     """
 
     __slots__ = (
         "arrival",
+        "asked",
         "computed_tokens",
         "end_s",
         "energy_j",
         "finish",
         "first_s",
+        "model",
         "number",
         "output_tokens",
         "replica",
     )
 
-    def __init__(self, number: int, arrival: Arrival) -> None:
-        self.number = number
+    def __init__(self, number: int, arrival: Arrival, model: str = "", asked: str = "") -> None:
+        self.number, self.model, self.asked = number, model, asked
         self.arrival = arrival
         self.first_s: float | None = None
         self.computed_tokens = self.output_tokens = 0
@@ -73,4 +77,6 @@ class Request:
             energy_source=ENERGY_SOURCE,
             finish=self.finish,
             replica=None if self.replica is None else f"replica-{self.replica + 1}",
+            model=self.model,
+            asked_model=self.asked,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from steppe.report.records import RequestRecord, RunTotals, TickRecord
 from steppe.report.tick_records import TickRecords
 from steppe.sim.events import EventQueue
 from steppe.sim.fleet import FleetSettings, SimulatedFleet
+from steppe.sim.pooled_fleet import PooledFleet, PooledSettings
 from steppe.sim.request import ENERGY_SOURCE, Request
 
 METER_PERIOD_S = 0.1
@@ -85,9 +86,10 @@ class Scenario:
         duration_s: Length of the run, s.
         failures: Replicas that fail.
         lead_s: Time before a known cut of the budget at which limits are lowered, s.
+        pool_rules: How a replica of each pool leaves; empty where there is only one pool.
     """
 
-    fleet: FleetSettings
+    fleet: FleetSettings | PooledSettings
     policy: Policy
     drain_rule: DrainRule
     budget: PowerBudget
@@ -96,6 +98,7 @@ class Scenario:
     duration_s: float
     failures: tuple[Failure, ...] = ()
     lead_s: float = 0.0
+    pool_rules: Mapping[str, DrainRule] = field(default_factory=dict)
 
 
 def run_scenario(scenario: Scenario, period_s: float, writer: RunWriter) -> RunTotals:
@@ -127,17 +130,27 @@ def run_scenario(scenario: Scenario, period_s: float, writer: RunWriter) -> RunT
     )
 
 
+def _fleet_of(
+    scenario: Scenario, queue: EventQueue, ended: Callable[[Request], None]
+) -> SimulatedFleet | PooledFleet:
+    match scenario.fleet:
+        case FleetSettings() as settings:
+            return SimulatedFleet(settings, scenario.budget, queue, ended)
+        case PooledSettings() as settings:
+            return PooledFleet(settings, scenario.budget, queue, ended)
+
+
 class _Run:
     """The events that come from outside the fleet: arrivals, ticks, meters, failures."""
 
     def __init__(self, scenario: Scenario, period_s: float, writer: RunWriter) -> None:
         self.queue = EventQueue()
         self._writer = writer
-        self.fleet = SimulatedFleet(
-            scenario.fleet, scenario.budget, self.queue, self._write_request
-        )
+        self.fleet = _fleet_of(scenario, self.queue, self._write_request)
         times = TickTimes(scenario.budget.gpu_budget_at, period_s, scenario.lead_s)
-        self._loop = ControlLoop(self.fleet, scenario.policy, scenario.drain_rule, times)
+        self._loop = ControlLoop(
+            self.fleet, scenario.policy, scenario.drain_rule, times, scenario.pool_rules
+        )
         self._records, self._points = TickRecords(), scenario.points
         self._shortage_monitor = ShortageMonitor(scenario.points, scenario.budget.forecast)
         self._budget, self._boundary = scenario.budget, scenario.fleet.site.boundary
@@ -157,6 +170,7 @@ class _Run:
 
     def _tick(self, now_s: float, _: object) -> None:
         plan = self._loop.tick(now_s)
+        self._records.note_plan(plan)
         self._budget.set_battery(plan.battery_w)
         observation, budget = self.fleet.observation, self.fleet.budget
         assert observation is not None, "the loop observed the fleet"
