@@ -68,3 +68,32 @@ def test_a_wrong_model_is_refused_in_one_line(models: list[Any], message: str) -
 def test_model_and_models_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="give model or models, not both"):
         parse(model={"name": "none"}, models=[SMALL])
+
+
+ALIAS = {"assistant": ["large", "small"]}
+
+
+def test_an_alias_lists_its_variants_best_first() -> None:
+    config = parse(models=[SMALL, {**LARGE, "load": {"alias": "assistant"}}], aliases=ALIAS)
+    assert config.aliases == {"assistant": ("large", "small")}
+    assert config.pools["large"].load.alias == "assistant"
+
+
+@pytest.mark.parametrize(
+    ("aliases", "message"),
+    [
+        ({"assistant": ["large", "huge"]}, "asked for huge, found models: small, large"),
+        ({"assistant": ["large"]}, "aliases.assistant: asked for two or more different models"),
+        ({"assistant": ["large", "large"]}, "asked for two or more different models"),
+        ({"small": ["large", "small"]}, "aliases: 'small' is the name of a model"),
+    ],
+)
+def test_a_wrong_alias_is_refused_in_one_line(aliases: dict[str, list[str]], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(models=[SMALL, LARGE], aliases=aliases)
+    assert message in str(error.value)
+
+
+def test_a_load_asks_for_a_known_alias() -> None:
+    with pytest.raises(ConfigError, match="asked for helper, found aliases: assistant"):
+        parse(models=[SMALL, {**LARGE, "load": {"alias": "helper"}}], aliases=ALIAS)

@@ -110,11 +110,19 @@ __all__ = [
 _Model = TypeVar("_Model", bound=ModelSection)
 
 
+Variants = Annotated[tuple[str, ...], Field(strict=False)]
+"""Names of models, best first."""
+
+
 class RunConfig(Section):
     """One run: one YAML file, such as those of `configs/`."""
 
     models: Annotated[tuple[PoolSection, ...], Field(strict=False)] = ()
     """Several language models behind one endpoint, on one power budget; instead of `model`."""
+    aliases: dict[str, Variants] = Field(default_factory=dict)
+    """Names that clients may ask for instead of a model, each with two or more of `models`, best
+    first. While watts are short, a smaller one serves its requests where that keeps the SLO of
+    more of them."""
     model: ModelSection
     """The language model to serve. If absent, the first one of `models`."""
     engine: EngineSection = EngineSection()
@@ -167,6 +175,29 @@ class RunConfig(Section):
             raise ValueError("control.horizon: it plans for one model, found several")
         return self
 
+    @model_validator(mode="after")
+    def _aliases_are_known(self) -> RunConfig:
+        names = [model.client_name for model in self.models]
+        for alias, variants in self.aliases.items():
+            if alias in names:
+                raise ValueError(f"aliases: {alias!r} is the name of a model")
+            if len(set(variants)) != len(variants) or len(variants) < 2:
+                raise ValueError(
+                    f"aliases.{alias}: asked for two or more different models, "
+                    f"found {', '.join(variants) or 'none'}"
+                )
+            if unknown := [name for name in variants if name not in names]:
+                known = ", ".join(names) or "none"
+                raise ValueError(f"aliases.{alias}: asked for {unknown[0]}, found models: {known}")
+        loads = [self.load, *(model.load for model in self.models if model.load is not None)]
+        asked = next(
+            (load.alias for load in loads if load.alias not in (None, *self.aliases)), None
+        )
+        if asked is not None:
+            known = ", ".join(self.aliases) or "none"
+            raise ValueError(f"load.alias: asked for {asked}, found aliases: {known}")
+        return self
+
     @property
     def pools(self) -> dict[str, RunConfig]:
         """The configuration of each model alone, by the name that clients use."""
@@ -180,6 +211,7 @@ class RunConfig(Section):
         found: dict[str, Any] = {
             "model": model,
             "models": (),
+            "aliases": {},
             "fleet": self.fleet.model_copy(update=size),
         }
         for key in ("engine", "frontier", "slo", "load"):

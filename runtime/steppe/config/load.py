@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from steppe.config.section import Count, NonNegative, Positive, Section
+from steppe.config.section import Count, NonNegative, Positive, Section, Share
 
 TrafficName = Literal[
     "conversation",
@@ -75,6 +75,10 @@ class LoadSection(Section):
     """Daily swing of the arrival rate, share of its mean (`steppe simulate`, synthetic only)."""
     daily_peak_hour: Annotated[float, Field(ge=0, lt=24)] = 14.0
     """Hour of the day with the highest arrival rate, h."""
+    alias: str | None = None
+    """The alias that the requests ask for, instead of a model (`steppe simulate`)."""
+    required_share: Share = 0.0
+    """Share of the requests for an alias that require its first model (`steppe simulate`)."""
     priorities: PrioritySection = PrioritySection()
     """Mix of priority classes (`steppe simulate`)."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -50,6 +50,7 @@ class Plan:
         restore: Replicas that come back from a sleep deeper than a pause.
         pools: The plan of each pool, by its name; empty where there is only one. The other fields
             are then those of all pools together.
+        variants: The share of each model in the requests for each alias, by its name.
         share_w: The share of its pool in the budget, W; 0 where there is only one.
     """
 
@@ -64,6 +65,7 @@ class Plan:
     restore: tuple[str, ...] = ()
     pools: Mapping[str, Plan] = field(default_factory=dict)
     share_w: float = 0.0
+    variants: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def output_tps(self) -> float:

@@ -150,7 +150,7 @@ def power_needs(observation: Observation, points: ShortagePoints) -> PowerNeeds:
     floor_w = usable * asleep_w + others_w
     serving_w = floor_w + max(0.0, points.frontier.floor.draw_w - asleep_w) * min(usable, 1)
     return PowerNeeds(
-        floor_w, serving_w, _covering_w(points.kept, usable, observation.demand_tps) + others_w
+        floor_w, serving_w, covering_w(points.kept, usable, observation.demand_tps) + others_w
     )
 
 
@@ -164,7 +164,7 @@ def _needs_of_all(needs: Sequence[PowerNeeds]) -> PowerNeeds:
     )
 
 
-def _covering_w(frontier: Frontier, replicas: int, demand_tps: float) -> float:
+def covering_w(frontier: Frontier, replicas: int, demand_tps: float) -> float:
     """Return the least draw that covers a demand, W, by exchanges: an exact search is slow."""
     group = ReplicaGroup.awake_or_asleep(frontier, replicas, EVERYTHING)
     # Slightly less, so that rounding of a sum cannot exceed the most.

@@ -144,6 +144,21 @@ class Learned:
     tokens_per_step: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class AliasLoad:
+    """The requests that ask for an alias, which any of its variants may serve.
+
+    Attributes:
+        tps: Output tokens per second that they ask for.
+        by_model: The part of the demand of each model that they are, output tokens per second.
+        required_tps: The part of `tps` that requires the first variant.
+    """
+
+    tps: float
+    by_model: Mapping[str, float]
+    required_tps: float = 0.0
+
+
 NOTHING_LEARNED = Learned()
 NONE_DEFERRABLE = DeferrableWork(0.0, 0, 0.0)
 
@@ -172,6 +187,7 @@ class Observation:
         learned: What the policy has learned from earlier windows; set by the policy.
         pools: The part of each pool, by its name, in a fixed order; empty where there is only one.
             The budget in a part is that of all.
+        aliases: The load of each alias, by its name.
     """
 
     now_s: float
@@ -188,6 +204,7 @@ class Observation:
     work: tuple[ClockWork, ...] = ()
     learned: Learned = NOTHING_LEARNED
     pools: Mapping[str, Observation] = field(default_factory=dict)
+    aliases: Mapping[str, AliasLoad] = field(default_factory=dict)
 
     def with_learned(self, learned: Learned) -> Observation:
         """Return the same instant with what was learned; cached counts are kept."""

@@ -30,6 +30,7 @@ class Arrival:
             length, because an engine computes the last token of every prompt.
         tenant: The tenant that sends it.
         model: The model, or the alias, that it asks for; empty if there is only one model.
+        required: Whether it requires the first model of the alias.
     """
 
     at_s: float
@@ -39,6 +40,7 @@ class Arrival:
     cached_tokens: int = 0
     tenant: str = DEFAULT_TENANT
     model: str = ""
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from steppe.report.pool_panels import PoolPanel, pool_panels
 from steppe.report.quantities import count, quantity, share, source_text, span
 from steppe.report.records import TickRecord
 from steppe.report.series import RunSeries, series_of
@@ -24,6 +25,8 @@ TOKENS, DEMAND, PER_JOULE = "#cfe0ef", "#7a8b99", "#b0541a"
 REPLICAS = ("#2a78b8", "#e08a1e", "#3d9970", "#a04a9c")
 MOST_LINES = len(REPLICAS)
 LEFT, RIGHT = 0.07, 0.93
+PANEL_INCHES = 1.3
+"""Height of each panel that several models add."""
 NOTICE_INK, NOTICE_FILL = "#7a4b00", "#ffe9b8"
 
 STYLE = {
@@ -63,11 +66,13 @@ def run_figure(ticks: Sequence[TickRecord], summary: Summary, path: Path) -> Non
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 9.2), dpi=150, facecolor="white")
+        series = series_of(ticks) if ticks else None
+        more = [] if series is None else pool_panels(series.pools)
+        figure = Figure(figsize=(10, 9.2 + PANEL_INCHES * len(more)), dpi=150, facecolor="white")
         canvas = FigureCanvasAgg(figure)
-        panels = _add_panels(figure)
-        if ticks:
-            _draw_panels(panels, series_of(ticks))
+        panels = _add_panels(figure, len(more))
+        if series is not None:
+            _draw_panels(panels, series, more)
         else:
             panels[0].text(0.5, 0.5, "no tick was recorded", ha="center")
         _write_heading(figure, summary)
@@ -75,12 +80,12 @@ def run_figure(ticks: Sequence[TickRecord], summary: Summary, path: Path) -> Non
         canvas.print_png(path)
 
 
-def _add_panels(figure: Any) -> list[Any]:
-    """Return the axes from top to bottom: power, clock, batch, awake, output; one time axis."""
+def _add_panels(figure: Any, more: int) -> list[Any]:
+    """Return the axes from top to bottom: power, `more` others, clock, batch, awake, output."""
     rows = figure.add_gridspec(
-        5,
+        5 + more,
         1,
-        height_ratios=(3.2, 1.15, 1.15, 0.75, 2.2),
+        height_ratios=(3.2, *[1.15] * more, 1.15, 1.15, 0.75, 2.2),
         hspace=0.42,
         left=LEFT,
         right=RIGHT,
@@ -88,13 +93,15 @@ def _add_panels(figure: Any) -> list[Any]:
         bottom=0.105,
     )
     top = figure.add_subplot(rows[0])
-    return [top, *(figure.add_subplot(rows[row], sharex=top) for row in range(1, 5))]
+    return [top, *(figure.add_subplot(rows[row], sharex=top) for row in range(1, 5 + more))]
 
 
-def _draw_panels(panels: Sequence[Any], series: RunSeries) -> None:
+def _draw_panels(panels: Sequence[Any], series: RunSeries, more: Sequence[PoolPanel]) -> None:
     unit, divisor = _time_unit(series.edges_s[-1])
     edges = series.edges_s / divisor
-    power, clock, batch, awake, tokens = panels
+    power, *others, clock, batch, awake, tokens = panels
+    for axes, panel in zip(others, more, strict=True):
+        _draw_stacked(axes, edges, panel)
     _draw_power(power, edges, series)
     _draw_knob(clock, edges, series.clocks_mhz, "Clock limit (MHz)")
     _draw_knob(batch, edges, series.batch_limits, "Batch limit (sequences)")
@@ -182,10 +189,31 @@ def _draw_knob(axes: Any, edges: Floats, values: dict[str, Floats], title: str) 
     _title(axes, title)
 
 
+def _draw_stacked(axes: Any, edges: Floats, panel: PoolPanel) -> None:
+    """Draw the values of several models on top of one another."""
+    _stack(axes, edges, panel.values)
+    axes.set_ylim(0, panel.most)
+    axes.yaxis.set_major_formatter(panel.formatter)
+    axes.yaxis.set_major_locator(_few_numbers())
+    _title(axes, panel.title)
+    _legend(axes, 6)
+
+
+def _stack(axes: Any, edges: Floats, values: Mapping[str, Floats]) -> None:
+    base: Floats = np.zeros(len(edges) - 1)
+    for number, (name, each) in enumerate(values.items()):
+        colour = REPLICAS[number % len(REPLICAS)]
+        axes.stairs(base + each, edges, baseline=base, fill=True, color=colour, label=name)
+        base = base + each
+
+
 def _draw_awake(axes: Any, edges: Floats, series: RunSeries) -> None:
     axes.stairs(series.replicas, edges, fill=True, color="#eef1f4")
-    axes.stairs(series.awake, edges, fill=True, color="#8fb3cf")
-    axes.stairs(series.awake, edges, baseline=None, color=DRAW, linewidth=1.2)
+    if series.pools.awake:
+        _stack(axes, edges, series.pools.awake)
+    else:
+        axes.stairs(series.awake, edges, fill=True, color="#8fb3cf")
+        axes.stairs(series.awake, edges, baseline=None, color=DRAW, linewidth=1.2)
     axes.set_ylim(0, 1.15 * max(1.0, series.replicas.max()))
     axes.yaxis.set_major_locator(_few_whole_numbers())
     _title(axes, "Awake replicas")
@@ -208,6 +236,12 @@ def _draw_tokens(axes: Any, edges: Floats, series: RunSeries) -> None:
     axes.set_ylim(0, 1.12 * max(series.output_tps.max(), series.demand_tps.max(), 1.0))
     _title(axes, "Output (tokens/s) and tokens per joule")
     _legend(axes, 3)
+
+
+def _few_numbers() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=3, min_n_ticks=2)
 
 
 def _few_whole_numbers() -> Any:

@@ -139,6 +139,7 @@ class TickRecord:
             point, W; otherwise None.
         gpu_events: What happened to GPUs.
         pools: Every pool of the fleet; empty where there is only one.
+        variants: The share that the plan gave each model in the requests for each alias.
         replicas: Every replica of the fleet.
     """
 
@@ -164,6 +165,7 @@ class TickRecord:
     one_awake_w: float | None = field(default=None, kw_only=True)
     gpu_events: tuple[GpuEvent, ...] = field(default=(), kw_only=True)
     pools: tuple[PoolTick, ...] = field(default=(), kw_only=True)
+    variants: Mapping[str, Mapping[str, float]] = field(default_factory=dict, kw_only=True)
     replicas: tuple[ReplicaTick, ...]
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from steppe.report.pool_series import PoolSeries, pool_series_of
 from steppe.report.records import ReplicaTick, TickRecord
 from steppe.report.tracking import PowerTrace
 
@@ -38,6 +39,7 @@ class RunSeries:
         replicas: Replicas known; (n,).
         clocks_mhz: Clock limit of each replica by id, nan unless awake, MHz; (n,) each.
         batch_limits: Batch limit of each replica by id, nan unless awake; (n,) each.
+        pools: What is shown of several pools.
     """
 
     ticks_per_point: int
@@ -56,6 +58,7 @@ class RunSeries:
     replicas: Floats
     clocks_mhz: dict[str, Floats]
     batch_limits: dict[str, Floats]
+    pools: PoolSeries
 
 
 def series_of(ticks: Sequence[TickRecord]) -> RunSeries:
@@ -88,6 +91,7 @@ def series_of(ticks: Sequence[TickRecord]) -> RunSeries:
         replicas=mean(lambda tick: len(tick.replicas)),
         clocks_mhz=_knob(ticks, trace.width_s, first, lambda replica: replica.clock_mhz),
         batch_limits=_knob(ticks, trace.width_s, first, lambda replica: replica.batch_limit),
+        pools=pool_series_of(ticks, mean),
     )
 
 

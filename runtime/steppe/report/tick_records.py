@@ -12,6 +12,9 @@ from steppe.power.budget import Budget
 from steppe.report.records import Bound, GpuEvent, PoolTick, ReplicaTick, TickRecord
 from steppe.report.shortages import shortage_ticks
 
+Variants = Mapping[str, Mapping[str, float]]
+"""The share of each model in the requests for each alias, by its name."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaWindow:
@@ -66,6 +69,8 @@ class TickRecords:
         self.began_s = 0.0
         self.shares_w: Mapping[str, float] = {}
         self._next_shares_w: Mapping[str, float] = {}
+        self._variants: Variants = {}
+        self._next_variants: Variants = {}
 
     def begin(self, now_s: float, budget: Budget) -> None:
         """Begin the next window at a tick with this budget."""
@@ -74,6 +79,7 @@ class TickRecords:
     def note_plan(self, plan: Plan) -> None:
         """Note the plan of a tick, before its record is made."""
         self._next_shares_w = {name: part.share_w for name, part in plan.pools.items()}
+        self._next_variants = plan.variants
 
     def record(
         self,
@@ -94,6 +100,7 @@ class TickRecords:
         """
         governing, began_s = self.budget, self.began_s
         shares_w, self.shares_w = self.shares_w, self._next_shares_w
+        variants, self._variants = self._variants, self._next_variants
         self.begin(observation.now_s, budget)
         if governing is None:
             return None
@@ -121,6 +128,7 @@ class TickRecords:
             one_awake_w=_one_awake_w(observation, points),
             gpu_events=window.gpu_events,
             pools=_pool_ticks(observation, window, width_s, shares_w),
+            variants=variants,
             replicas=_replica_ticks(observation, window, width_s),
         )
 

@@ -6,13 +6,16 @@ import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from steppe.config import PowerSection, RunConfig
 from steppe.control.policy.goals import at_slo_if_any
 from steppe.control.policy.make import make_policy
-from steppe.control.policy.policy import Foresight, PoolFacts
+from steppe.control.policy.policy import Foresight, Policy, PoolFacts
 from steppe.control.pools import Pool, ShareBudget
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortagePoints
+from steppe.control.variants import ChooseVariants
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import Arrival
@@ -81,6 +84,7 @@ def slo_of(config: RunConfig) -> Slo:
         (alone,) = config.pools.values()
         return Slo(alone.slo.ttft_s, alone.slo.tpot_s)
     of_models = {n: Slo(alone.slo.ttft_s, alone.slo.tpot_s) for n, alone in config.pools.items()}
+    of_models |= {alias: of_models[variants[0]] for alias, variants in config.aliases.items()}
     return replace(slo, of_models={n: of for n, of in of_models.items() if of != slo})
 
 
@@ -146,8 +150,20 @@ def simulated_pool(name: str, number: int, config: RunConfig, warn: Warn) -> Sim
     require_room(fleet.kind.engine, arrivals)
     offered_tps = sum(arrival.output_tokens for arrival in arrivals) / settings.sim.duration_s
     warn_of_slow_fleet(settings, frontier, fleet.replicas, offered_tps, of_model)
-    named = tuple(replace(arrival, model=name) for arrival in arrivals)
-    return SimulatedPool(settings, fleet, frontier, named)
+    return SimulatedPool(settings, fleet, frontier, _named(config, name, arrivals))
+
+
+def _named(config: RunConfig, name: str, arrivals: tuple[Arrival, ...]) -> tuple[Arrival, ...]:
+    """Return requests with the model, or the alias, that they ask for."""
+    load = config.load
+    if load.alias is None:
+        return tuple(replace(arrival, model=name) for arrival in arrivals)
+    rng = np.random.default_rng((load.seed, len(arrivals)))
+    required = (rng.random(len(arrivals)) < load.required_share).tolist()
+    return tuple(
+        replace(arrival, model=load.alias, required=requires)
+        for arrival, requires in zip(arrivals, required, strict=True)
+    )
 
 
 def scenario_of_pools(
@@ -157,8 +173,8 @@ def scenario_of_pools(
     rules = {n: DrainRule(p.frontier.drain, config.control.drain_s) for n, p in pools.items()}
     points = {n: ShortagePoints.of(p.frontier, p.config.slo.tpot_s) for n, p in pools.items()}
     return Scenario(
-        fleet=PooledSettings({name: pool.fleet for name, pool in pools.items()}),
-        policy=policy_of_pools(pools, budget),
+        fleet=PooledSettings({name: pool.fleet for name, pool in pools.items()}, config.aliases),
+        policy=policy_of_pools(pools, budget, config.aliases),
         drain_rule=next(iter(rules.values())),
         budget=budget,
         points=ShortagePoints.of_pools(points),
@@ -170,12 +186,17 @@ def scenario_of_pools(
     )
 
 
-def policy_of_pools(pools: Mapping[str, SimulatedPool], budget: PowerBudget) -> ShareBudget:
+def policy_of_pools(
+    pools: Mapping[str, SimulatedPool],
+    budget: PowerBudget,
+    aliases: Mapping[str, tuple[str, ...]],
+) -> Policy:
     """Return the policy that divides a budget among pools, each with the policy of its own."""
     full_w = sum(pool.full_w for pool in pools.values())
-    return ShareBudget(
+    policy = ShareBudget(
         {name: _pool_of(pool, budget, pool.full_w / full_w) for name, pool in pools.items()}
     )
+    return ChooseVariants(policy, aliases) if aliases else policy
 
 
 def _pool_of(pool: SimulatedPool, budget: PowerBudget, share: float) -> Pool:

@@ -209,6 +209,18 @@ class SimulatedFleet:
             ]
         )
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a request would get a slot at once."""
+        return not self._gateway.waiting and self._gateway.slots.has_room
+
+    def take_waiting(self, is_wanted: Callable[[Request], bool], most: int) -> list[Request]:
+        """Give away requests that no replica has taken yet; see `SimulatedGateway`."""
+        taken = self._gateway.take_waiting(is_wanted, most) if self._gateway.waiting else []
+        for request in taken:
+            self._latency.leave(request)
+        return taken
+
     def arrive(self, number: int, arrival: Arrival, asked: str = "") -> None:
         """Let a client send a request.
 
@@ -298,6 +310,11 @@ class SimulatedFleet:
     def draw_w(self) -> float | None:
         """Mean draw of the last window, W; None before the first."""
         return self._window.draw_w
+
+    @property
+    def pool(self) -> str:
+        """Name of the pool; empty if there is only one."""
+        return self._settings.place.pool
 
     @property
     def here(self) -> list[SimulatedHandle]:

@@ -99,6 +99,22 @@ class SimulatedGateway:
         else:
             self._refuse(request, "rejected")
 
+    def take_waiting(self, is_wanted: Callable[[Request], bool], most: int) -> list[Request]:
+        """Give away requests that wait, those first that can still keep the SLO.
+
+        Args:
+            is_wanted: Whether a request may go.
+            most: How many at most.
+        """
+        now_s = self._queue.now_s
+        found = [request for request in self._waiting.values() if is_wanted(request)]
+        tickets = {request.number: self._ticket(request) for request in found}
+        found.sort(key=lambda r: (tickets[r.number].late_s < now_s, tickets[r.number]))
+        for request in found[:most]:
+            self._order.leave(self._ticket(request))
+            del self._waiting[request.number]
+        return found[:most]
+
     def submit_again(self, request: Request) -> None:
         """Take back a request whose replica died before its first token."""
         self._wait(request)

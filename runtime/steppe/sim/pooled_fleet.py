@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from steppe.config import SiteSection
 from steppe.control.reconcile import Action
 from steppe.control.state import DeferrableWork, Observation, ReplicaObservation
+from steppe.control.variants import Shares
 from steppe.load.arrivals import Arrival
 from steppe.power.budget import Budget, PowerBudget
 from steppe.report.tick_records import FleetWindow, ReplicaWindow
+from steppe.sim.alias_router import AliasRouter
 from steppe.sim.events import EventQueue
 from steppe.sim.fleet import FleetSettings, PoolPlace, SimulatedFleet, SimulatedTotals
 from steppe.sim.request import Request
@@ -22,9 +24,11 @@ class PooledSettings:
 
     Attributes:
         pools: Each pool, by the name of its model.
+        aliases: The variants of each alias, best first.
     """
 
     pools: Mapping[str, FleetSettings]
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def replicas(self) -> int:
@@ -51,6 +55,10 @@ class PooledSettings:
             found[name] = replace(pool, place=place)
             first, first_node = first + pool.replicas, first_node + pool.nodes
         return found
+
+
+BATCH = 8
+"""Waiting requests that go to another variant at once, before its room is looked at again."""
 
 
 class PooledFleet:
@@ -80,8 +88,9 @@ class PooledFleet:
             ended: Takes each request that has ended, once its energy is complete.
         """
         self._settings, self._power = settings.placed, budget
+        self._ended, self._aliases = ended, AliasRouter(settings.aliases)
         self.pools = {
-            name: SimulatedFleet(pool, budget, queue, ended)
+            name: SimulatedFleet(pool, budget, queue, self._end)
             for name, pool in self._settings.items()
         }
         self._node_rest_w = next(iter(self._settings.values())).node_rest_w
@@ -105,9 +114,9 @@ class PooledFleet:
         self._power.settle(now_s, sum(draws_w))
         self.budget = self._power.at(now_s)
         budget_w = self.budget.gpu_budget_w
-        self.observation = together(
-            {name: fleet.observe_within(now_s, budget_w) for name, fleet in self.pools.items()}
-        )
+        parts = {n: fleet.observe_within(now_s, budget_w) for n, fleet in self.pools.items()}
+        aliases = self._aliases.loads(now_s, parts)
+        self.observation = replace(together(parts), aliases=aliases)
         return self.observation
 
     def apply(self, actions: list[Action]) -> None:
@@ -119,8 +128,42 @@ class PooledFleet:
             fleet.route()
 
     def arrive(self, number: int, arrival: Arrival) -> None:
-        """Let a client send a request to the model that it asks for."""
-        self.pools[arrival.model].arrive(number, arrival)
+        """Let a client send a request to the model, or the alias, that it asks for."""
+        asked = arrival.model if arrival.model in self._aliases.traffics else ""
+        model = self._aliases.choose(arrival, self._rooms(asked)) if asked else arrival.model
+        self._aliases.counts.add(model, asked)
+        self.pools[model].arrive(number, arrival, asked)
+
+    def choose(self, variants: Mapping[str, Shares]) -> None:
+        """Deal the requests for aliases by these shares, those that wait in vain too."""
+        self._aliases.share(variants)
+        for alias, traffic in self._aliases.traffics.items():
+            for name in traffic.variants:
+                others = [self.pools[other] for other in traffic.variants if other != name]
+                self._hand_over(alias, self.pools[name], others)
+
+    def _hand_over(self, alias: str, source: SimulatedFleet, others: list[SimulatedFleet]) -> None:
+        """Give requests that wait at one variant to others that have room."""
+
+        def is_wanted(request: Request) -> bool:
+            return request.asked == alias and not request.arrival.required
+
+        for other in others:
+            while other.has_room and (taken := source.take_waiting(is_wanted, BATCH)):
+                for request in taken:
+                    self._aliases.counts.add(other.pool, alias)
+                    other.arrive(request.number, request.arrival, alias)
+
+    def _rooms(self, alias: str) -> list[str]:
+        """Return the variants of an alias that would serve a request at once."""
+        if not alias:
+            return []
+        return [n for n in self._aliases.traffics[alias].variants if self.pools[n].has_room]
+
+    def _end(self, request: Request) -> None:
+        if request.asked:
+            self._aliases.traffics[request.asked].end(request)
+        self._ended(request)
 
     def fail(self, index: int) -> None:
         """Let a replica die; requests without a token yet go to others of its pool."""

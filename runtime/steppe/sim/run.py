@@ -171,6 +171,8 @@ class _Run:
     def _tick(self, now_s: float, _: object) -> None:
         plan = self._loop.tick(now_s)
         self._records.note_plan(plan)
+        if isinstance(self.fleet, PooledFleet):
+            self.fleet.choose(plan.variants)
         self._budget.set_battery(plan.battery_w)
         observation, budget = self.fleet.observation, self.fleet.budget
         assert observation is not None, "the loop observed the fleet"
