@@ -131,6 +131,8 @@ def gateway_exposition() -> str:
     metrics.deny("default", "rate_limit_exceeded")
     metrics.add_energy("default", 1.0)
     metrics.count_client_error("bad_request")
+    metrics.cut_off("headers")
+    metrics.watch(lambda: 1, lambda: 1)
     metrics.count(
         FinishedRequest(
             id="1",

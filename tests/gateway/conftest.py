@@ -12,6 +12,7 @@ from tests.gateway.site import CHAT_BODY, ONE_MODEL, Site, SiteFactory
 from steppe.config import RunConfig
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
+from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
 from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra
@@ -33,6 +34,8 @@ async def open_site() -> AsyncIterator[SiteFactory]:
             now_s: Callable[[], float] = time.monotonic,
             models: tuple[GatewayModel, ...] = (ONE_MODEL,),
             access: AccessSettings = OPEN,
+            http: HttpLimits = HTTP_LIMITS,
+            stop_timeout_s: float = 0.1,
             energy_wait_s: float = 2.0,
             config: RunConfig | None = None,
             admin_key: str = "",
@@ -53,10 +56,11 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 write_timeout_s=write_timeout_s,
                 keep_alive_s=keep_alive_s,
                 hold_s=hold_s,
-                stop_timeout_s=0.1,
+                stop_timeout_s=stop_timeout_s,
                 max_body_bytes=max_body_bytes,
                 stale_s=3.0,
                 access=access,
+                http=http,
             )
             client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             gateway = Gateway(settings, now_s, traces)

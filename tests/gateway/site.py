@@ -18,6 +18,7 @@ from yarl import URL
 from steppe.config import RunConfig
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
+from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
 from steppe.gateway.server import Gateway, GatewayModel, Route
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra
@@ -194,6 +195,8 @@ class SiteFactory(Protocol):
         now_s: Callable[[], float] = time.monotonic,
         models: tuple[GatewayModel, ...] = (ONE_MODEL,),
         access: AccessSettings = OPEN,
+        http: HttpLimits = HTTP_LIMITS,
+        stop_timeout_s: float = 0.1,
         energy_wait_s: float = 2.0,
         config: RunConfig | None = None,
         admin_key: str = "",

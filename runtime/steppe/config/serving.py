@@ -309,6 +309,27 @@ class ClassSharesSection(Section):
         return self.interactive, self.standard, self.deferrable
 
 
+class HttpSection(Section):
+    """How much a client may hold at the gateway."""
+
+    header_s: Positive = 10.0
+    """Longest time from the first byte of a request to the end of its headers, s; then a 408."""
+    body_s: Positive = 60.0
+    """Longest time for the body of a request to arrive, s; then a 408."""
+    idle_s: Positive = 75.0
+    """Longest time between two requests of a connection, s; then it is closed."""
+    connections: Count = 10_000
+    """Most connections of all clients; further ones get a 503. The limit of open files of the
+    process (`ulimit -n`) must be higher."""
+    connections_per_client: Count = 2_000
+    """Most connections of one address; further ones get a 503. Trusted proxies have no such
+    limit."""
+    body_bytes: Annotated[int, Field(ge=1024)] = 64 << 20
+    """Largest body of a request, bytes; a larger one gets a 413."""
+    bodies_bytes: Annotated[int, Field(ge=1024)] = 256 << 20
+    """Most bytes of the bodies of all open requests; a request beyond it gets a 503."""
+
+
 class GatewaySection(Section):
     """The HTTP endpoint that clients use."""
 
@@ -362,6 +383,8 @@ class GatewaySection(Section):
     """How long outstanding requests may go on after SIGTERM or Ctrl-C, s, under the budget as
     before. New ones get a 503. What has not ended by then gets an error. Give a service manager
     more time than this, such as systemd's `TimeoutStopSec`."""
+    http: HttpSection = HttpSection()
+    """How much a client may hold at the gateway."""
     class_shares: ClassSharesSection = ClassSharesSection()
     """Least share of each priority class while requests wait."""
 

@@ -170,6 +170,10 @@ class AccessControl:
         application.middlewares.append(self._middleware())
         application.on_response_prepare.append(self._add_rate_limits)
 
+    def is_proxy(self, address: str) -> bool:
+        """Return whether an address is that of a trusted proxy."""
+        return self._is_proxy(address)
+
     def require_admin(self, request: web.Request) -> None:
         """Refuse a caller without an admin key; where no keys are configured, every caller.
 

@@ -17,6 +17,7 @@ from steppe.control.admission import PRIORITIES, Ticket
 from steppe.gateway.access import CALLER, NOBODY, AccessControl, DeniedError, drop_keys
 from steppe.gateway.access_log import FINISHED
 from steppe.gateway.answers import error_answer, json_answer
+from steppe.gateway.bodies import Bodies
 from steppe.gateway.cancel_scope import CancelScope
 from steppe.gateway.energy_answer import EnergyAnswers, asks_by_header, for_engine
 from steppe.gateway.forwarder import REQUEST_ID, RequestForwarder, relay
@@ -81,6 +82,7 @@ def build_application(
     """
     application = web.Application(client_max_size=max_body_bytes, middlewares=[_openai_errors])
     handlers.access.install(application)
+    handlers.bodies.install(application)
     router = application.router
     router.add_get("/", handlers.about)
     router.add_get("/health", handlers.ready)
@@ -109,6 +111,7 @@ class Handlers:
         session: The HTTP client of replicas.
         forwarders: Forwards requests that need a slot, by model.
         model_list: The list of models for clients.
+        bodies: Reads the bodies of requests.
         access: Keys and limits of tenants.
         energy: The energy of requests.
         energy_answers: Completes the answers to requests that ask for their energy.
@@ -125,6 +128,7 @@ class Handlers:
     model_list: ModelList
     energy: EnergyBook
     energy_answers: EnergyAnswers
+    bodies: Bodies = field(default_factory=Bodies)
     access: AccessControl = field(default_factory=AccessControl)
     traces: RequestTraces | None = None
     now_s: Callable[[], float] = time.monotonic
@@ -204,7 +208,7 @@ class Handlers:
             charge = self.access.admit(request, NO_TOKENS)
         pools: tuple[Pool, ...] = tuple(self.pools)
         try:
-            proxied = await _proxied(request)
+            proxied = await self._proxied(request)
             pools = self._light_pools(request, proxied.body)
             return await self._forward_to_any(request, proxied, pools)
         except RefusedError as error:
@@ -235,7 +239,7 @@ class Handlers:
     async def _forward_generation(self, request: web.Request) -> web.StreamResponse:
         arrival_s = self.now_s()
         headers = _client_headers(request)
-        proxied = await _proxied(request)
+        proxied = await self._proxied(request)
         body = read_body(request, proxied.body)
         pool = self.pools.of(body.model)
         self.access.check_model(request, body.model or pool.model.name)
@@ -302,6 +306,18 @@ class Handlers:
             response.headers[REQUEST_ID] = context.id
             return response
 
+    async def _proxied(self, request: web.Request) -> ProxyRequest:
+        if not request.raw_path.startswith("/"):
+            raise web.HTTPBadRequest(text="asked for a path, found an absolute URL")
+        headers = end_to_end(request.headers)
+        drop_keys(headers)
+        return ProxyRequest(
+            method=request.method,
+            target=request.raw_path,
+            headers=headers,
+            body=await self.bodies.read(request),
+        )
+
     def _refusal(self, refused: RefusedError, *pools: Pool, id_: str = "") -> web.Response:
         self.metrics.reject(refused.code)
         response = error_answer(503, str(refused), type_="overloaded", code=refused.code)
@@ -354,19 +370,6 @@ async def _openai_errors(request: web.Request, handler: Handler) -> web.StreamRe
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
-
-
-async def _proxied(request: web.Request) -> ProxyRequest:
-    if not request.raw_path.startswith("/"):
-        raise web.HTTPBadRequest(text="asked for a path, found an absolute URL")
-    headers = end_to_end(request.headers)
-    drop_keys(headers)
-    return ProxyRequest(
-        method=request.method,
-        target=request.raw_path,
-        headers=headers,
-        body=await request.read(),
-    )
 
 
 def _client_headers(request: web.Request) -> ClientHeaders:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
+from collections.abc import Callable
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -49,6 +50,7 @@ class GatewayMetrics:
         self._add_build_info()
         self._define_control()
         self._define_refusals()
+        self._define_connections()
         self._define_streams()
         self._tenants = TenantMetrics(self._registry)
         self._ready = gauge("gateway_ready", "1 if /health/ready is 200, else 0.")
@@ -119,6 +121,31 @@ class GatewayMetrics:
         self._client_errors = counter(
             "client_errors", "Requests that the gateway found invalid (4xx)."
         )
+
+    def _define_connections(self) -> None:
+        """Define what clients hold at the gateway."""
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"steppe_gateway_{name}", text, registry=self._registry)
+
+        self._connections = gauge("connections", "Open connections of clients.")
+        self._bodies = gauge("bodies_bytes", "Bodies of open requests, bytes.")
+        self._cut_off = Counter(
+            "steppe_gateway_cut_off",
+            "Connections that were refused (`connections`, `connections_per_client`) or cut off "
+            "(`headers`, `slow_reader`).",
+            ["reason"],
+            registry=self._registry,
+        )
+
+    def watch(self, connections: Callable[[], int], bodies_bytes: Callable[[], int]) -> None:
+        """Show at each exposition how many connections and bytes of bodies there are."""
+        self._connections.set_function(connections)
+        self._bodies.set_function(bodies_bytes)
+
+    def cut_off(self, reason: str) -> None:
+        """Count a connection that was refused or cut off."""
+        self._cut_off.labels(reason).inc()
 
     def _define_control(self) -> None:
         """Define what shows whether the fleet, and its energy, are under control."""

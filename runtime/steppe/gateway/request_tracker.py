@@ -87,6 +87,11 @@ class RequestTracker:
         self._open[id_] = context
         return context
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is open."""
+        return not self._open
+
     def close(self, context: RequestContext, now_s: float) -> FinishedRequest:
         """Record the end of a request."""
         self._open.pop(context.id, None)

@@ -25,8 +25,15 @@ from steppe.gateway.access import OPEN, AccessControl, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLog, AccessLogSettings
 from steppe.gateway.admin_api import AdminApi, AdminDoor
 from steppe.gateway.application import Handlers, build_application
+from steppe.gateway.bodies import Bodies
 from steppe.gateway.client_stream import HOLD_S, KEEP_ALIVE_S, WRITE_TIMEOUT_S, StreamTimes
 from steppe.gateway.config_changes import ChangeResult, ConfigChange, ConfigChanges
+from steppe.gateway.connections import (
+    HTTP_LIMITS,
+    ConnectionGuard,
+    GuardedSite,
+    HttpLimits,
+)
 from steppe.gateway.driver_news import DriverNews, GatewayNews
 from steppe.gateway.ended_requests import RequestEnergy
 from steppe.gateway.energy_answer import EnergyAnswers
@@ -63,6 +70,7 @@ __all__ = [
     "GatewayNews",
     "GatewaySettings",
     "GatewayStatus",
+    "HttpLimits",
     "ModelStatus",
     "RequestEnergy",
     "Route",
@@ -72,6 +80,11 @@ __all__ = [
 
 _STOP_ERROR_S = 1.0
 """Time for a cancelled request to send its error to the client at the stop, s."""
+_GRACE_SHARE, _DRAIN_POLL_S = 0.1, 0.01
+"""How long a stop waits for the next request of clients that keep their connection, share of its
+time limit, so that they get an answer and not a closed connection; and how often it looks, s."""
+_LINGER_S = 2.0
+"""How long the rest of a body is read that nobody needs any more, s."""
 _MAX_FIELD_BYTES = 64 << 10
 """Largest header, such as a signed token with many claims, bytes."""
 
@@ -98,6 +111,7 @@ class GatewaySettings:
         hold_s: A stream without an event for so long is given up, s.
         stop_timeout_s: How long `stop` lets outstanding requests go on, s.
         max_body_bytes: Largest request body, bytes.
+        http: How much a client may hold at the gateway.
         stale_s: Requests wait once the controller has been silent for so long, s.
         access: Who may ask, and how much.
         tls_certificate: Certificate file, PEM; None to serve plain HTTP.
@@ -125,6 +139,7 @@ class GatewaySettings:
     hold_s: float = HOLD_S
     stop_timeout_s: float = 5.0
     max_body_bytes: int = 64 << 20
+    http: HttpLimits = HTTP_LIMITS
     stale_s: float = math.inf
     access: AccessSettings = OPEN
     tls_certificate: Path | None = None
@@ -165,6 +180,19 @@ class Gateway:
         self._pools = Pools(Pool(model, self._new_gate(model)) for model in settings.models)
         self._metrics, self._energy = GatewayMetrics(), EnergyBook()
         self._access = AccessControl(settings.access, now_s, on_denied=self._metrics.deny)
+        self._guard = ConnectionGuard(
+            settings.http,
+            settings.write_timeout_s,
+            is_proxy=self._access.is_proxy,
+            on_cut_off=self._metrics.cut_off,
+        )
+        self._bodies = Bodies(
+            settings.max_body_bytes,
+            settings.http.bodies_bytes,
+            settings.http.body_s,
+            on_full=self._metrics.reject,
+        )
+        self._metrics.watch(lambda: len(self._guard), lambda: self._bodies.reserved)
         self._usage, self._fleet_state = UsageTable(), FleetState()
         steppe_api = SteppeApi(
             self._energy, self._usage, self._fleet_state, self._pools, self._access
@@ -205,18 +233,22 @@ class Gateway:
             energy_answers=EnergyAnswers(
                 self._energy, settings.energy_wait_s, settings.write_timeout_s
             ),
+            bodies=self._bodies,
             access=self._access,
             traces=self._traces,
             now_s=self._now_s,
         )
         application = build_application(self._handlers, settings.max_body_bytes, self._parts)
         self._access_log.install(application)
+        self._guard.install(application)
         self._runner = web.AppRunner(
             application,
             handler_cancellation=True,  # a disconnected client ends its request at once
             access_log=None,
             logger=_log,
             max_field_size=_MAX_FIELD_BYTES,
+            keepalive_timeout=settings.http.idle_s,
+            lingering_time=_LINGER_S,
             auto_decompress=False,  # bodies pass unchanged, with their Content-Encoding
             shutdown_timeout=settings.stop_timeout_s + _STOP_ERROR_S,
         )
@@ -230,13 +262,30 @@ class Gateway:
     async def stop(self) -> None:
         """Refuse waiting requests, let outstanding ones go on for a while, then cancel them.
 
-        A cancelled stream ends with an error event, another response is a 503.
+        A cancelled stream ends with an error event, another response is a 503. Until then, the
+        requests of clients that keep their connection get a 503 and `Connection: close`.
         """
+        self._guard.is_stopping = True
         self._pools.close()
         loop, timeout_s = asyncio.get_running_loop(), self._settings.stop_timeout_s
         timer = loop.call_later(timeout_s, self._pools.cancel_all)
+        await self._drain(timeout_s)
         await self._clean_up()
         timer.cancel()
+
+    async def _drain(self, timeout_s: float) -> None:
+        """Take no new connection, and wait until no request is open, and a little longer."""
+        if self._runner is None or self._handlers is None:
+            return
+        for site in tuple(self._runner.sites):
+            await site.stop()
+        began_s = time.monotonic()
+        grace_s = _GRACE_SHARE * timeout_s if len(self._guard) else 0.0
+        while time.monotonic() < began_s + timeout_s + _STOP_ERROR_S:
+            is_idle = self._handlers.tracker.is_idle
+            if is_idle and time.monotonic() >= began_s + grace_s:
+                return
+            await asyncio.sleep(_DRAIN_POLL_S)
 
     def set_routes(
         self, routes: tuple[Route, ...], retry_after_s: Mapping[str, float | None] | float | None
@@ -358,7 +407,7 @@ class Gateway:
         host, port = self._settings.host, self._settings.port
         tls = tls_context(self._settings.tls_certificate, self._settings.tls_key)
         try:
-            await web.TCPSite(runner, host, port, ssl_context=tls).start()
+            await GuardedSite(runner, (host, port), self._guard, ssl_context=tls).start()
         except OSError as error:
             raise _cannot_listen(host, port, error) from error
         port = runner.addresses[0][1]

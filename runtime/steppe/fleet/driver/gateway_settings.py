@@ -6,7 +6,7 @@ from steppe.config import RunConfig
 from steppe.engine.vllm_adapters import adapters
 from steppe.errors import UsageError
 from steppe.fleet.driver.access import access_settings, admin_key
-from steppe.gateway.server import AccessLogSettings, GatewayModel, GatewaySettings
+from steppe.gateway.server import AccessLogSettings, GatewayModel, GatewaySettings, HttpLimits
 
 ENERGY_WAIT_PERIODS, ENERGY_WAIT_S = 1.5, 1.0
 """Longest wait of an answer for its energy, control periods and s more: the window of its last step
@@ -35,6 +35,8 @@ def gateway_settings(
         keep_alive_s=gateway.keep_alive_s,
         hold_s=gateway.hold_s,
         stop_timeout_s=gateway.drain_s,
+        max_body_bytes=gateway.http.body_bytes,
+        http=HttpLimits(**gateway.http.model_dump(exclude={"body_bytes"})),
         class_shares=gateway.class_shares.in_order,
         models=tuple(
             GatewayModel(name, pool.slo.ttft_s, pool.slo.tpot_s, tuple(adapters(pool.engine.args)))
