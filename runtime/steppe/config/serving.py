@@ -384,7 +384,7 @@ class GatewaySection(Section):
     before. New ones get a 503. What has not ended by then gets an error. Give a service manager
     more time than this, such as systemd's `TimeoutStopSec`."""
     http: HttpSection = HttpSection()
-    """How much a client may hold at the gateway."""
+    """Limits of connections, headers and bodies."""
     class_shares: ClassSharesSection = ClassSharesSection()
     """Least share of each priority class while requests wait."""
 
