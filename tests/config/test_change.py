@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from steppe.config import RunConfig, parse_config
-from steppe.config.change import CHANGEABLE, changed_config, shown_section
+from steppe.config.change import SECTIONS, changed_config, shown_section
 from steppe.errors import ConfigError
 
 
@@ -35,7 +35,7 @@ def test_a_section_is_replaced_and_its_fixed_keys_stay(config: RunConfig) -> Non
     assert changed_config(config, "slo", {"ttft_s": 1}).slo.ttft_s == 1.0
 
 
-@pytest.mark.parametrize("section", CHANGEABLE)
+@pytest.mark.parametrize("section", SECTIONS)
 def test_what_is_shown_can_be_sent_back(config: RunConfig, section: str) -> None:
     assert changed_config(config, section, shown_section(config, section)) == config
 
@@ -54,7 +54,11 @@ def test_what_is_shown_can_be_sent_back(config: RunConfig, section: str) -> None
             "control.policy: asked for a class of the file, found",
         ),
         ("slo", {"ttft_s": "2"}, "slo.ttft_s: asked for a number, found '2'"),
-        ("fleet", {}, "asked for a section that can change, power, control, slo, found 'fleet'"),
+        (
+            "fleet",
+            {},
+            "asked for a section that can change, power, control, slo, models, found",
+        ),
         (
             "power",
             {"supply": [{"kind": "custom", "signal": "os:system"}]},
@@ -75,3 +79,40 @@ def test_a_path_becomes_absolute(config: RunConfig) -> None:
     signal = {"supply": [{"kind": "signal", "path": "watts.txt"}]}
     (source,) = changed_config(config, "power", signal).power.supply
     assert source.model_dump()["path"].is_absolute()
+
+
+@pytest.fixture
+def two() -> RunConfig:
+    values: dict[str, Any] = {
+        "models": [{"name": "big", "replicas": 1}, {"name": "small", "replicas": 2, "weight": 3.0}],
+        "device": {"kind": "emulated", "profile": "h100", "count": 3},
+        "power": {"supply": [{"kind": "constant", "watts": 500.0}]},
+    }
+    return parse_config(values, "test", Path("/runs"))
+
+
+def test_weight_and_slo_of_a_model_change_and_the_other_keeps_its_own(two: RunConfig) -> None:
+    changed = changed_config(two, "models", {"big": {"weight": 2, "slo": {"ttft_s": 9}}})
+    assert [pool.weight for pool in changed.models] == [2.0, 3.0]
+    assert (changed.pools["big"].slo.ttft_s, changed.pools["small"].slo.ttft_s) == (9.0, 2.0)
+    assert shown_section(changed, "models")["small"] == {"weight": 3.0}
+    again = changed_config(changed, "models", {"big": {"weight": 4}})
+    assert (again.models[0].weight, again.pools["big"].slo.ttft_s) == (4.0, 9.0)
+    assert changed_config(two, "models", shown_section(two, "models")) == two
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"other": {}}, "models: asked for one of big, small, found 'other'"),
+        ({"big": 1}, "models.big: asked for a mapping, found 1"),
+        ({"big": {"weight": 0}}, "models.big.weight: asked for a number above 0, found 0"),
+        ({"big": {"replicas": 2}}, "models.big.replicas: unknown key"),
+    ],
+)
+def test_a_bad_change_of_a_model_is_refused(
+    two: RunConfig, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        changed_config(two, "models", values)
+    assert str(caught.value).startswith(message)

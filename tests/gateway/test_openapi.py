@@ -58,6 +58,7 @@ def test_the_document_names_every_route_and_every_section() -> None:
         "/steppe/v1/config/power",
         "/steppe/v1/config/control",
         "/steppe/v1/config/slo",
+        "/steppe/v1/config/models",
     }
     names = set(found["components"]["schemas"])
     assert {"power", "control", "slo", "ConstantSupply", "Error"} <= names

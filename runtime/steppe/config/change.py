@@ -12,8 +12,8 @@ from steppe.config import RunConfig
 from steppe.config.control import ControlSection
 from steppe.config.error_message import first_error
 from steppe.config.power import PowerSection, SignalSupply, TraceSupply
-from steppe.config.section import Section
-from steppe.config.serving import SloSection
+from steppe.config.section import Positive, Section
+from steppe.config.serving import PoolSection, SloSection
 from steppe.errors import ConfigError
 
 CHANGEABLE: Mapping[str, type[Section]] = {
@@ -22,6 +22,9 @@ CHANGEABLE: Mapping[str, type[Section]] = {
     "slo": SloSection,
 }
 """The sections that can change, by name."""
+MODELS = "models"
+"""Name of the further section that has what can change of each of several models."""
+SECTIONS = (*CHANGEABLE, MODELS)
 _FIXED = {
     "power": ("battery", "start", "speedup"),
     "control": ("period_s", "deadman_s", "power_limits", "horizon"),
@@ -43,9 +46,11 @@ def changed_config(config: RunConfig, section: str, values: Mapping[str, Any]) -
         ConfigError: The section cannot change, a key is unknown, a value is out of range or holds
             for the whole run, or the section does not fit the others. The message is one line.
     """
+    if section == MODELS:
+        return _with_models(config, values)
     kind = CHANGEABLE.get(section)
     if kind is None:
-        known = ", ".join(CHANGEABLE)
+        known = ", ".join(SECTIONS)
         raise ConfigError(f"asked for a section that can change, {known}, found {section!r:.60}")
     old = getattr(config, section)
     try:
@@ -64,8 +69,47 @@ def changed_config(config: RunConfig, section: str, values: Mapping[str, Any]) -
 
 def shown_section(config: RunConfig, section: str) -> dict[str, Any]:
     """Return a section as JSON values, such as `changed_config` takes."""
-    found: Section = getattr(config, section)
-    return found.model_dump(mode="json", exclude_none=True)
+    if section == MODELS:
+        limits = {pool.client_name: _limits_of(pool) for pool in config.models}
+        return {
+            name: each.model_dump(mode="json", exclude_none=True) for name, each in limits.items()
+        }
+    return _shown(getattr(config, section))
+
+
+def _shown(section: Section) -> dict[str, Any]:
+    return section.model_dump(mode="json", exclude_none=True)
+
+
+class PoolLimits(Section):
+    """What can change of one of several models."""
+
+    weight: Positive = 1.0
+    """What a token of the model is worth when watts are divided."""
+    slo: SloSection | None = None
+    """The SLO of its requests; the section `slo` if absent."""
+
+
+def _limits_of(pool: PoolSection) -> PoolLimits:
+    return PoolLimits(weight=pool.weight, slo=pool.slo)
+
+
+def _with_models(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """Return a configuration with other limits of some models; the other models keep theirs."""
+    known = {pool.client_name: pool for pool in config.models}
+    for name, given in values.items():
+        if name not in known:
+            names = ", ".join(known) or "none: the run has one model only"
+            raise ConfigError(f"{MODELS}: asked for one of {names}, found {name!r:.60}")
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"{MODELS}.{name}: asked for a mapping, found {given!r:.60}")
+        now = dict(_limits_of(known[name]))
+        try:
+            limits = PoolLimits.model_validate({**now, **given})
+        except ValidationError as error:
+            raise ConfigError(f"{MODELS}.{name}.{first_error(error, PoolLimits)}") from error
+        known[name] = known[name].model_copy(update=dict(limits))
+    return config.model_copy(update={"models": tuple(known.values())})
 
 
 def _fixed(section: str, old: Section) -> dict[str, Any]:

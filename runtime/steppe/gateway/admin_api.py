@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from steppe.config.change import CHANGEABLE, shown_section
+from steppe.config.change import SECTIONS, shown_section
 from steppe.errors import ConfigError
 from steppe.gateway.access import CALLER, NOBODY, DeniedError
 from steppe.gateway.answers import error_answer, json_answer
@@ -85,7 +85,7 @@ class AdminApi:
         config = self._changes.config
         if config is None:
             return _no_section("config")
-        sections = {name: shown_section(config, name) for name in CHANGEABLE}
+        sections = {name: shown_section(config, name) for name in SECTIONS}
         return json_answer(
             {"object": "steppe.config", "version": self._changes.version, **sections}
         )
@@ -94,14 +94,14 @@ class AdminApi:
         """Return one of them."""
         self._door.require(request)
         config, section = self._changes.config, request.match_info["section"]
-        if config is None or section not in CHANGEABLE:
+        if config is None or section not in SECTIONS:
             return _no_section(section)
         return json_answer(shown_section(config, section))
 
     async def change(self, request: web.Request) -> web.Response:
         """Replace a section (PUT), or some of its keys (PATCH), while the run goes on."""
         by, section = self._door.require(request), request.match_info["section"]
-        if self._changes.config is None or section not in CHANGEABLE:
+        if self._changes.config is None or section not in SECTIONS:
             return _no_section(section)
         try:
             values = await _values(request)
@@ -148,7 +148,7 @@ def _is_local(request: web.Request) -> bool:
 
 
 def _no_section(section: str) -> web.Response:
-    message = f"asked for a section that can change, {', '.join(CHANGEABLE)}, found {section:.60}"
+    message = f"asked for a section that can change, {', '.join(SECTIONS)}, found {section:.60}"
     return error_answer(
         404, message, type_="invalid_request_error", code="section_not_found", param="section"
     )

@@ -6,7 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
-from steppe.config.change import CHANGEABLE
+from steppe.config.change import CHANGEABLE, MODELS, SECTIONS, PoolLimits
+from steppe.config.section import Section
 from steppe.gateway.answers import json_answer
 
 Json = dict[str, Any]
@@ -187,10 +188,12 @@ class OpenApi:
 def _section_schemas() -> Json:
     """Return the schemas of the sections that can change, and of what is in them."""
     schemas: Json = {}
-    for name, section in CHANGEABLE.items():
+    sections: dict[str, type[Section]] = {**CHANGEABLE, "PoolLimits": PoolLimits}
+    for name, section in sections.items():
         schema = section.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema
+    schemas[MODELS] = {"type": "object", "additionalProperties": _ref("PoolLimits")}
     return schemas
 
 
@@ -213,11 +216,9 @@ def _read_paths() -> Json:
 
 
 def _config_paths() -> Json:
-    whole = _object(
-        {"object": _TEXT, "version": _COUNT} | {name: _ref(name) for name in CHANGEABLE}
-    )
+    whole = _object({"object": _TEXT, "version": _COUNT} | {name: _ref(name) for name in SECTIONS})
     paths = {"/steppe/v1/config": {"get": _operation("config", whole, errors=(403, 404))}}
-    for name in CHANGEABLE:
+    for name in SECTIONS:
         get = _operation(f"get_{name}", _ref(name), errors=(403, 404))
         put = _changing(f"put_{name}", _ref(name))
         patch = _changing(f"patch_{name}", {"type": "object"})
