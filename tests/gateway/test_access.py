@@ -51,7 +51,8 @@ async def test_a_key_opens_the_gateway_and_never_reaches_a_replica(open_site: Si
     site = await open_site(access=access())
     replica = await site.awake_replica()
     assert (await site.post(body=BODY, **bearer(KEY.text)))[0] == 200
-    assert (await site.post(body=BODY, X_Api_Key=KEY.text, **JSON))[0] == 200
+    more = {"X_Steppe_Admin_Key": KEY.text, "X_Steppe_Run": KEY.text, **JSON}
+    assert (await site.post(body=BODY, X_Api_Key=KEY.text, **more))[0] == 200
     for received in replica.received:
         assert KEY.text not in str(received.headers)
     assert {done.tenant for done in site.gateway.drain_finished()} == {"a"}

@@ -32,9 +32,10 @@ from steppe.tenants.usage import Charge, LimitReachedError
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
 """Paths that are answered without a key: load balancers ask them."""
 METRICS_PATHS = frozenset({"/metrics", "/metrics/replicas"})
-KEY_HEADERS = ("Authorization", "X-Api-Key", RUN_SECRET)
-"""Headers that carry a key (OpenAI's and Anthropic's) or a run's secret: replicas never get those
-of a client."""
+ADMIN_KEY_HEADER = "X-Steppe-Admin-Key"
+KEY_HEADERS = ("Authorization", "X-Api-Key", ADMIN_KEY_HEADER, RUN_SECRET)
+"""Headers that carry a key (OpenAI's, Anthropic's and ours) or a run's secret: replicas never get
+those of a client."""
 TENANT_HEADER = "x-steppe-tenant"
 
 _log = logging.getLogger(__name__)

@@ -13,11 +13,10 @@ from aiohttp import web
 
 from steppe.config.change import SECTIONS, shown_section
 from steppe.errors import ConfigError
-from steppe.gateway.access import CALLER, NOBODY, DeniedError
+from steppe.gateway.access import ADMIN_KEY_HEADER, CALLER, NOBODY, DeniedError
 from steppe.gateway.answers import error_answer, json_answer
 from steppe.gateway.config_changes import ConfigChanges
 
-ADMIN_KEY_HEADER = "X-Steppe-Admin-Key"
 CHANGE_TIMEOUT_S = 15.0
 """Longest wait for a change to be carried out, s; then the answer is a 202."""
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
