@@ -155,6 +155,23 @@ async def test_a_stream_outlasts_the_restart_of_the_only_replica(
     assert (ended.finish, ended.continued) == ("stop", 1)
 
 
+async def test_a_stream_goes_on_while_the_gateway_drains(open_site: SiteFactory) -> None:
+    site = await open_site(stop_timeout_s=20.0)
+    dying = await token_replica(site, "r0", lives=[4])
+    dying.may_answer.clear()
+    site.route(dying)
+    body = body_of(CHAT, **USAGE)
+    task = asyncio.create_task(site.post(CHAT, body, **JSON))
+    await site.until(lambda: bool(dying.received))
+    stop = asyncio.create_task(site.gateway.stop())
+    await asyncio.sleep(0)
+    dying.may_answer.set()
+    await site.until(lambda: not dying.lives)
+    site.route(await token_replica(site, "r1"))
+    assert (await task)[2] == uninterrupted(CHAT, body)
+    await stop
+
+
 async def test_a_replica_hands_over_what_can_go_on(site: Site) -> None:
     stuck = await token_replica(site, "r0")
     stuck.may_answer.clear()
