@@ -31,7 +31,6 @@ async def open_site() -> AsyncIterator[SiteFactory]:
             write_timeout_s: float = 60.0,
             keep_alive_s: float = 15.0,
             hold_s: float = 3600.0,
-            stop_timeout_s: float = 0.1,
             now_s: Callable[[], float] = time.monotonic,
             models: tuple[GatewayModel, ...] = (ONE_MODEL,),
             access: AccessSettings = OPEN,
