@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from generators.markdown import NOTICE, page, table
 from steppe.agent.messages import AgentStatus, GpuLimits, LeaseStatus
 from steppe.agent.metrics import AgentCounts, MetricsFile
+from steppe.control.affinity import Decisions
 from steppe.control.state import Learned, Observation
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.messages import ReplicaReport
@@ -155,7 +156,7 @@ def gateway_exposition() -> str:
     )
     metrics.reject("queue_full")
     status = GatewayStatus.of({"llama": ModelStatus()}, {"r0": 1})
-    return metrics.exposition(ready=True, status=status).decode()
+    return metrics.exposition(ready=True, status=status, placements={"model": Decisions()}).decode()
 
 
 def _rows(exposition: str) -> str:

@@ -318,6 +318,7 @@ def test_changes_of_traffic_out_of_order_are_refused(tmp_path: Path) -> None:
         ("model", "model.name"),
         ("max_model_len", "model.max_model_len"),
         ("kv_cache_memory_bytes", "engine.kv_cache_bytes"),
+        ("kv_offloading_size", "engine.kv_host_bytes"),
         ("port", "gateway"),
         ("host", "gateway"),
     ],

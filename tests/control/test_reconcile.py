@@ -322,3 +322,25 @@ def test_tokens_of_a_step_are_set_where_they_differ_and_then_stay(frontier: Fron
     assert reconcile(observation, plan, rule_of(frontier)) == []
     back = reconcile(observation, replace(plan, learned=Learned()), rule_of(frontier))
     assert set(back) == {Retune(f"replica-{i}", 1800, 16) for i in range(2)}
+
+
+def test_among_sleeping_replicas_the_one_with_the_best_cache_wakes(frontier: Frontier) -> None:
+    fleet = FakeFleet.of([ReplicaState.ASLEEP] * 3, 200.0)
+    observation = fleet.observe(0.0)
+    worth = zip(observation.replicas, (1.0, 9.0, 3.0), strict=True)
+    replicas = tuple(replace(replica, cache_worth=value) for replica, value in worth)
+    actions = reconcile(
+        replace(observation, replicas=replicas), plan_of(frontier.full), rule_of(frontier)
+    )
+    assert [a.replica for a in actions if isinstance(a, Wake)] == [replicas[1].id]
+
+
+def test_among_idle_replicas_the_one_with_the_worst_cache_sleeps(frontier: Frontier) -> None:
+    fleet = FakeFleet.of([ReplicaState.AWAKE] * 2, 200.0)
+    observation = fleet.observe(0.0)
+    worth = zip(observation.replicas, (1.0, 9.0), strict=True)
+    replicas = tuple(replace(r, cache_worth=value, outstanding=0) for r, value in worth)
+    actions = reconcile(
+        replace(observation, replicas=replicas), plan_of(frontier.full), rule_of(frontier)
+    )
+    assert [a.replica for a in actions if isinstance(a, Sleep)] == [replicas[0].id]

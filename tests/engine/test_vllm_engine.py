@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.models.tiny_model import write_tiny_model
 
 from steppe.engine import vllm_engine
 from steppe.engine.vllm_engine import EngineSettings, VllmEngine, as_flags, is_cpu_build
-from steppe.errors import InstallError
+from steppe.errors import EngineError, InstallError
 
 PARSE = """
 import json, sys
@@ -129,6 +130,24 @@ def test_settings_take_the_folder_and_the_cores_of_their_node() -> None:
     settings = EngineSettings("name", "served", None, 8, 256, None)
     assert settings.on("/models/name", (2, 3)).model == "/models/name"
     assert settings.on("/models/name", (2, 3)).cores == (2, 3)
+
+
+def test_host_memory_for_keys_and_values_is_given_in_gib_with_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vllm_engine, "is_cpu_build", lambda: False)
+    settings = EngineSettings("name", "served", None, 8, 256, None, kv_host_bytes=3 << 29)
+    assert vllm_engine._host_gib(settings) == 1.5
+
+
+def test_host_memory_for_keys_and_values_is_refused_without_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vllm_engine, "is_cpu_build", lambda: True)
+    settings = EngineSettings("name", "served", None, 8, 256, None)
+    assert vllm_engine._host_gib(settings) is None
+    with pytest.raises(EngineError, match=r"engine\.kv_host_bytes: asked for .* CPU build"):
+        vllm_engine._host_gib(replace(settings, kv_host_bytes=1 << 30))
 
 
 @pytest.mark.cluster

@@ -13,6 +13,7 @@ from steppe.config import RunConfig
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
+from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra
@@ -41,6 +42,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
             admin_key: str = "",
             access_log: AccessLogSettings = NO_ACCESS_LOG,
             traces: RequestTraces | None = None,
+            affinity: AffinitySettings | None = None,
         ) -> Site:
             settings = GatewaySettings(
                 host="127.0.0.1",
@@ -61,6 +63,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 stale_s=3.0,
                 access=access,
                 http=http,
+                affinity=affinity,
             )
             client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             gateway = Gateway(settings, now_s, traces)

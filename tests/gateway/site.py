@@ -19,6 +19,7 @@ from steppe.config import RunConfig
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
+from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.server import Gateway, GatewayModel, Route
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra
@@ -202,4 +203,5 @@ class SiteFactory(Protocol):
         admin_key: str = "",
         access_log: AccessLogSettings = NO_ACCESS_LOG,
         traces: RequestTraces | None = None,
+        affinity: AffinitySettings | None = None,
     ) -> Site: ...

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from steppe.errors import TraceError
 from steppe.load.arrivals import (
+    UNLIMITED,
     Arrival,
     LengthLimits,
     at_rate,
@@ -103,3 +104,11 @@ def test_the_cached_part_of_a_prompt_is_scaled_with_it_and_stays_below_it() -> N
     assert (half.prompt_tokens, half.cached_tokens) == (500, 400)
     (cut,) = scale_lengths((each,), 1.0, LengthLimits(100, 10))
     assert (cut.prompt_tokens, cut.cached_tokens) == (100, 99)
+
+
+def test_hashes_of_a_prompt_are_scaled_and_cut_with_it() -> None:
+    arrival = Arrival(0.0, 1000, 10, hash_ids=(1, 2))
+    (halved,) = scale_lengths([arrival], 0.5, UNLIMITED)
+    assert (halved.prompt_tokens, halved.block_tokens, halved.hash_ids) == (500, 256, (1, 2))
+    cut = LengthLimits(prompt_tokens=300).clip(arrival)
+    assert cut.hash_ids == (1,)

@@ -67,7 +67,19 @@ def test_burstgpt_is_read_without_its_failed_requests(tmp_path: Path) -> None:
 
 def test_mooncake_is_read_in_milliseconds(tmp_path: Path) -> None:
     path = written(tmp_path, MOONCAKE)
-    assert read_trace(path) == (Arrival(0.0, 6758, 500), Arrival(3.5, 7322, 490))
+    first, second = read_trace(path)
+    assert first == Arrival(0.0, 6758, 500, hash_ids=(0, 1))
+    assert second == Arrival(3.5, 7322, 490, hash_ids=(0,))
+
+
+def test_hashes_beyond_the_end_of_a_prompt_are_left_out(tmp_path: Path) -> None:
+    (first, _) = read_trace(written(tmp_path, MOONCAKE.replace("6758", "512")))
+    assert first.hash_ids == (0,)
+
+
+def test_a_mooncake_trace_without_hashes_has_no_known_prefixes(tmp_path: Path) -> None:
+    (first, _) = read_trace(written(tmp_path, MOONCAKE.replace(', "hash_ids": [0, 1]', "")))
+    assert first == Arrival(0.0, 6758, 500)
 
 
 def test_requests_of_a_run_are_read_in_the_order_of_their_arrival_without_failed_ones(

@@ -120,6 +120,9 @@ class SimSection(Section):
     kv_tokens: Count | None = None
     """KV-cache capacity of one replica, tokens. If absent: what fits `engine.kv_cache_bytes`, or
     else the memory of modelled GPUs; unlimited on emulated GPUs."""
+    kv_load_bytes_per_s: Positive = 25e9
+    """Speed at which keys and values come back from host memory (`engine.kv_host_bytes`), bytes/s
+    for each GPU: about 0.8 of what PCIe 4.0 x16 carries; 5.0 carries twice as much."""
     clock_latency_s: NonNegative = 0.05
     """Time from setting a clock limit until the clock changes, s."""
     start_s: NonNegative = 60.0

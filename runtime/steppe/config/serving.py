@@ -49,6 +49,11 @@ class EngineSection(Section):
     """Size of the KV cache on each GPU, bytes. If absent: vLLM's own choice (GPU only); with
     transformers, 16384 tokens. `steppe simulate` uses it on modelled GPUs only: see
     `sim.kv_tokens`."""
+    kv_host_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
+    """Host memory of one replica for keys and values of earlier prompts, bytes, all of its GPUs
+    together (vLLM's `kv_offloading_size`, on GPUs only). It gets a copy of each block, so that a
+    later prompt with the same beginning loads it instead of computing it again. It survives a
+    pause, not a deeper sleep. If absent: none."""
     stall_s: Annotated[float, Field(ge=5, le=3600)] = 60.0
     """An engine that has work and makes no step for so long, or is stopped for so long, counts as
     dead and is started again, s. It must be longer than the longest step: one with
@@ -67,6 +72,8 @@ class EngineSection(Section):
 
     @model_validator(mode="after")
     def _args_need_vllm(self) -> EngineSection:
+        if self.kv_host_bytes is not None and self.kind != "vllm":
+            raise ValueError(f"kv_host_bytes is a part of vLLM, and kind is {self.kind}")
         if self.args and self.kind != "vllm":
             raise ValueError(f"args are passed on to vLLM, and kind is {self.kind}")
         if owned := owned_argument(self.args):
@@ -387,6 +394,16 @@ class GatewaySection(Section):
     """Limits of connections, headers and bodies."""
     class_shares: ClassSharesSection = ClassSharesSection()
     """Least share of each priority class while requests wait."""
+    prefix_affinity: bool = True
+    """Send a request to the replica that was sent the longest part of its prompt before, such as
+    the same conversation or the same system prompt, unless that one is overloaded. Otherwise the
+    replica with the least outstanding work gets it. Prompts below 512 bytes have no affinity."""
+    prefix_load_bound: Annotated[float, Field(ge=1)] = 1.5
+    """Most requests of a replica that is chosen for its prefix cache, times its fair share of the
+    outstanding requests. 1: the load decides; large: the prefix does."""
+    prefix_index_blocks: Annotated[int, Field(ge=1)] = 8192
+    """Blocks of 512 bytes of prompts that the gateway remembers of each replica; a block takes
+    about 250 bytes of memory. A simulation remembers as many tokens as a replica's caches hold."""
 
     @model_validator(mode="after")
     def _certificate_and_key(self) -> GatewaySection:

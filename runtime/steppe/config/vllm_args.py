@@ -18,6 +18,7 @@ OWNED: Mapping[str, str] = MappingProxyType(
         "max_num_batched_tokens": "`engine.max_tokens_per_step`",
         "max_num_scheduled_tokens": "`engine.max_tokens_per_step`",
         "kv_cache_memory_bytes": "`engine.kv_cache_bytes`",
+        "kv_offloading_size": "`engine.kv_host_bytes`",
         "tensor_parallel_size": "`fleet.gpus_per_replica`",
         "pipeline_parallel_size": "`fleet.gpus_per_replica`: a model is split by tensors alone",
         "data_parallel_size": _ONE_ENGINE,

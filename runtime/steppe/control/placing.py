@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
+from math import ceil, inf
 from typing import NamedTuple
 
 from steppe.control.prompt_pace import PromptPace
@@ -42,9 +42,11 @@ class ReplicaSlots:
     """The slots for requests at each replica, by the replica's index.
 
     The next request goes to the replica with the least load: requests outstanding, those before
-    their first token weighted, over the limit. Ties rotate. A replica whose prompts would wait
-    longer than `prompt_wait_s` gets none. A request of several sequences, as with `n`, takes as
-    many places; one of more than the limit takes all places of a replica without requests.
+    their first token weighted, over its speed, so that its share of the requests follows the speed
+    that the plan gives it. The limit stands for the speed while that of a replica is unknown. Ties
+    rotate. A replica whose prompts would wait longer than `prompt_wait_s` gets none. A request of
+    several sequences, as with `n`, takes as many places; one of more than the limit takes all
+    places of a replica without requests.
 
     Attributes:
         outstanding: Requests that each replica has, each counted with its places.
@@ -57,6 +59,7 @@ class ReplicaSlots:
         "_paces",
         "_prefilling",
         "_prompt_wait_s",
+        "_speeds",
         "limits",
         "next",
         "outstanding",
@@ -74,6 +77,7 @@ class ReplicaSlots:
         self._paces = [PromptPace() for _ in limits]
         self.limits = list(limits)
         self.outstanding = [0] * len(limits)
+        self._speeds: list[float] = list(limits)
         self._prefilling = [0] * len(limits)
         self._loads = [0.0 if limit > 0 else inf for limit in limits]
         self.next = first % len(limits) if limits else 0
@@ -84,9 +88,41 @@ class ReplicaSlots:
         return min(self._loads, default=inf) < inf
 
     def limit(self, replica: int, limit: int) -> None:
-        """Set the limit of a replica."""
+        """Set the limit of a replica, which stands for its speed until `set_speeds`."""
         self.limits[replica] = limit
+        self._speeds[replica] = limit
         self._weigh(replica)
+
+    def set_speeds(self, speeds: Sequence[float]) -> None:
+        """Set how fast the replicas are, output tokens/s of their operating points.
+
+        Args:
+            speeds: The speed of each; if one with a limit has none (0), the limits count.
+        """
+        known = all(speed > 0 for speed, most in zip(speeds, self.limits, strict=True) if most)
+        self._speeds = list(speeds) if known else list(self.limits)
+        for replica in range(len(self.limits)):
+            self._weigh(replica)
+
+    def within(self, load_bound: float, places: int = 1) -> list[int]:
+        """Return the replicas with room that are not overloaded with a request of `places` more.
+
+        A replica's fair share is its part, by speed, of the requests of all that have room. It is
+        overloaded with more than `load_bound` times that share, rounded up.
+        """
+        loads = self._loads if places == 1 else self._loads_with(places)
+        taken = self.outstanding
+        roomy = [i for i, load in enumerate(loads) if load < inf]
+        speed = sum([self._speeds[i] for i in roomy])
+        if not speed:
+            return []
+        per_speed = load_bound * (sum([taken[i] for i in roomy]) + places) / speed
+        return [i for i in roomy if taken[i] + places <= ceil(per_speed * self._speeds[i])]
+
+    def least_of(self, replicas: Sequence[int]) -> int:
+        """Return the least loaded of some replicas; ties rotate."""
+        count, first = len(self.limits), self.next
+        return min(replicas, key=lambda i: (self._loads[i], (i - first) % count))
 
     def acquire(self, places: int = 1) -> int | None:
         """Take a slot and return its replica; None if every replica is full.
@@ -104,12 +140,16 @@ class ReplicaSlots:
             replica = loads.index(least, self.next)
         except ValueError:
             replica = loads.index(least)
+        self.take(replica, places)
+        return replica
+
+    def take(self, replica: int, places: int = 1) -> None:
+        """Take a slot of a replica that has room."""
         self.next = replica + 1
         taken = min(places, self.limits[replica])
         self.outstanding[replica] += taken
         self._prefilling[replica] += taken
         self._weigh(replica)
-        return replica
 
     def _loads_with(self, places: int) -> list[float]:
         """Return the loads, without the replicas that have too few places left."""
@@ -167,4 +207,4 @@ class ReplicaSlots:
         weighted = taken + PROMPT_WEIGHT * self._prefilling[replica]
         pace = self._paces[replica]
         is_full = taken >= limit or pace.prompts >= pace.most(self._prompt_wait_s)
-        self._loads[replica] = inf if is_full else weighted / limit
+        self._loads[replica] = inf if is_full else weighted / self._speeds[replica]

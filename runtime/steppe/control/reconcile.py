@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from steppe.control.plan import Plan
 from steppe.control.sleep_ladder import SleepDepth
@@ -21,12 +21,16 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Bring a sleeping replica back, at these limits."""
+    """Bring a sleeping replica back, at these limits.
+
+    `output_tps` is the speed of its operating point, output tokens/s, by which it gets requests.
+    """
 
     replica: str
     clock_mhz: int
     batch_limit: int
     tokens_per_step: int = 0
+    output_tps: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Deepen:
 class Retune:
     """Change the limits of an awake replica; a draining one serves again.
 
-    The batch limit binds running requests only if `holds`.
+    The batch limit binds running requests only if `holds`. `output_tps` is as that of `Wake`.
     """
 
     replica: str
@@ -65,6 +69,7 @@ class Retune:
     batch_limit: int
     holds: bool = True
     tokens_per_step: int = 0
+    output_tps: float = field(default=0.0, compare=False)
 
 
 Action = Start | Wake | Drain | Sleep | Deepen | Retune
@@ -156,12 +161,13 @@ def _rank(
     No request stays inside a sleeping replica for ever: on scarce power replicas rotate. The next
     in rotation comes before all that have served for `rotation_s`; one at a time, because every
     change costs a wake. A replica without requests comes after those that have some; a draining
-    one serves again before another wakes.
+    one serves again before another wakes. Among equals, the one whose prefix cache is worth more
+    comes first: it stays awake, or wakes.
     """
     order = {ReplicaState.AWAKE: 0, ReplicaState.DRAINING: 1, ReplicaState.ASLEEP: 2}
     due_s = observation.now_s - rule.rotation_s
 
-    def rank(replica: ReplicaObservation) -> tuple[bool, bool, bool, int, int]:
+    def rank(replica: ReplicaObservation) -> tuple[bool, bool, bool, int, int, float]:
         idles = not replica.outstanding
         is_new = replica.state == ReplicaState.AWAKE and replica.since_s > due_s
         return (
@@ -170,6 +176,7 @@ def _rank(
             idles,
             order[replica.state],
             -replica.outstanding,
+            -replica.cache_worth,
         )
 
     return sorted((r for r in observation.replicas if r.state in order), key=rank)
@@ -213,10 +220,12 @@ def _serve(
     wakes: list[Action] = []
     for replica, point in _moves(serving, plan.awake, tokens):
         if replica.state == ReplicaState.ASLEEP:
-            wakes.append(Wake(replica.id, point.clock_mhz, point.batch_limit, tokens))
+            limits = (point.clock_mhz, point.batch_limit)
+            wakes.append(Wake(replica.id, *limits, tokens, point.output_tps))
             continue
         change = (point.clock_mhz - replica.clock_mhz, point.batch_limit - replica.batch_limit)
-        retune = Retune(replica.id, point.clock_mhz, point.batch_limit, plan.holds, tokens)
+        limits = (point.clock_mhz, point.batch_limit)
+        retune = Retune(replica.id, *limits, plan.holds, tokens, point.output_tps)
         retunes.append((change, retune))
     retunes.sort(key=lambda pair: pair[0])
     cuts = [action for change, action in retunes if change < (0, 0)]

@@ -52,6 +52,8 @@ class ReplicaObservation:
         fault: Why it is quarantined; empty if it is not.
         clock_is_free: Whether its clock cannot be limited, so that it runs at the highest.
         pool: The pool that it belongs to; empty where there is only one.
+        cache_worth: Blocks of recent prompts that its prefix cache could serve, recent requests
+            weighted more; 0 if unknown.
     """
 
     id: str
@@ -71,6 +73,7 @@ class ReplicaObservation:
     fault: str = ""
     clock_is_free: bool = False
     pool: str = ""
+    cache_worth: float = 0.0
 
     @property
     def is_deep(self) -> bool:

@@ -48,6 +48,7 @@ class EngineSettings:
         cores: CPU cores of this engine; empty: no restriction.
         args: Further vLLM arguments, by name.
         can_offload: Whether its weights may be moved to the memory of the host while it sleeps.
+        kv_host_bytes: Host memory for keys and values of earlier prompts, bytes; None: none.
     """
 
     model: str
@@ -60,6 +61,7 @@ class EngineSettings:
     cores: tuple[int, ...] = ()
     args: dict[str, Any] = field(default_factory=dict)
     can_offload: bool = False
+    kv_host_bytes: int | None = None
 
     def on(self, folder: str, cores: tuple[int, ...]) -> EngineSettings:
         """Return these settings for a model folder and CPU cores of one node."""
@@ -237,6 +239,7 @@ def _parse(settings: EngineSettings) -> Any:
         "max_num_seqs": settings.max_batch_limit,
         "max_num_batched_tokens": settings.max_tokens_per_step,
         "kv_cache_memory_bytes": settings.kv_cache_bytes,
+        "kv_offloading_size": _host_gib(settings),
         "tensor_parallel_size": settings.tensor_parallel,
         "scheduler_cls": _SCHEDULER,
         "enable_sleep_mode": (settings.can_offload and not is_cpu_build()) or None,
@@ -252,6 +255,25 @@ def _parse(settings: EngineSettings) -> Any:
     except (KeyError, TypeError, ValueError) as error:
         raise EngineError(f"vLLM refused its arguments: {error.args[0]}") from error
     return arguments
+
+
+def _host_gib(settings: EngineSettings) -> float | None:
+    """Return the host memory for keys and values, GiB.
+
+    vLLM copies from and to it on streams of the GPU, which its CPU build does not have.
+
+    Raises:
+        EngineError: It is asked for without a GPU.
+    """
+    size = settings.kv_host_bytes
+    if size is None:
+        return None
+    if is_cpu_build():
+        raise EngineError(
+            f"engine.kv_host_bytes: asked for {size} bytes beside the KV cache of a GPU, found "
+            "vLLM's CPU build, whose KV cache is in host memory itself (engine.kv_cache_bytes)"
+        )
+    return size / (1 << 30)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -56,6 +56,7 @@ def settings_from_config(config: RunConfig) -> Settings:
         tensor_parallel=config.fleet.gpus_per_replica,
         args=engine.args,
         can_offload=any(sleep.kind == "offloaded" for sleep in config.fleet.sleep),
+        kv_host_bytes=engine.kv_host_bytes,
     )
 
 

@@ -163,12 +163,15 @@ class Handlers:
             status=self.status(),
             controller_age_s=self.pools.routes_age_s,
             stale=self.pools.is_stale,
+            placements=self.pools.placements(),
         )
         return web.Response(body=own + self.controller_metrics, headers=_PROMETHEUS)
 
     def status(self) -> GatewayStatus:
         """Return the counts of now."""
-        return self.tracker.status(self.now_s(), self.pools.waiting(), self.pools.outstanding())
+        pools = self.pools
+        counts = self.tracker.status(self.now_s(), pools.waiting(), pools.outstanding())
+        return replace(counts, cache_worth=pools.cache_worth())
 
     async def show_replica_metrics(self, _request: web.Request) -> web.Response:
         """Return the engines' own metrics for Prometheus, with a label `replica`."""
@@ -256,7 +259,7 @@ class Handlers:
             adapter=body.model if body.model in pool.model.adapters else "",
             cost=self.access.limiter.expected_tokens(size),
         )
-        context.plain = body.plain
+        context.plain, context.blocks = body.plain, body.blocks
         if body.wants_energy or asks_by_header(request):
             context.tail, proxied = HeldTail(), for_engine(proxied, request.path)
             if context.plain is not None:

@@ -149,6 +149,7 @@ class RequestForwarder:
             context.places,
             streams=context.wants_stream,
             is_retry=is_retry,
+            blocks=context.blocks,
         )
 
     async def _break_off(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from steppe.control.admission import NO_SHARES, AdmissionQueue, Ticket
 from steppe.errors import SteppeError
 from steppe.gateway.cancel_scope import CancelScope
+from steppe.gateway.replica_caches import AffinitySettings, ReplicaCaches
 from steppe.gateway.replica_client import ReplicaLostError
 from steppe.gateway.routing import Route, RoutingTable
 
@@ -61,11 +62,13 @@ class _Pending:
         slot: The slot that it gets.
         places: Its sequences.
         streams: Whether its first token will be seen.
+        blocks: Chained hashes of the blocks of its prompt.
     """
 
     slot: asyncio.Future[ReplicaSlot]
     places: int
     streams: bool
+    blocks: tuple[int, ...] = ()
 
 
 class AdmissionGate:
@@ -81,6 +84,8 @@ class AdmissionGate:
         prompt_wait_s: float = math.inf,
         stale_s: float = math.inf,
         class_shares: Sequence[float] = NO_SHARES,
+        *,
+        affinity: AffinitySettings | None = None,
     ) -> None:
         """Begin without replicas.
 
@@ -92,12 +97,14 @@ class AdmissionGate:
             stale_s: A routing table that was not set again for so long gives no slot, s: the
                 controller is gone, and its replicas have paused or soon will.
             class_shares: Least share of each class in what is served while it waits.
+            affinity: How much the prefix caches of replicas count; the load alone decides if None.
         """
         self._stale_s, self._routed_s = stale_s, math.nan
         self._max_waiting = max_waiting
         self._now_s = now_s
         self._queue = AdmissionQueue(class_shares)
-        self._table = RoutingTable(prompt_wait_s)
+        caches = None if affinity is None else ReplicaCaches(affinity)
+        self._table = RoutingTable(prompt_wait_s, caches)
         self._pending: dict[Ticket, _Pending] = {}
         self._waiting_places: dict[Ticket, int] = {}
         self._waiting = 0
@@ -195,6 +202,7 @@ class AdmissionGate:
         *,
         streams: bool = False,
         is_retry: bool = False,
+        blocks: tuple[int, ...] = (),
     ) -> ReplicaSlot:
         """Wait for a slot; give it back with `leave`.
 
@@ -204,6 +212,7 @@ class AdmissionGate:
             places: Its sequences.
             streams: Whether the request's first token will be seen.
             is_retry: Whether the request had a slot before, so that a full queue admits it.
+            blocks: Chained hashes of the blocks of its prompt, see `prompt_blocks`.
 
         Raises:
             RefusedError: The queue is full, the request gave way to a more urgent one or waited
@@ -212,12 +221,12 @@ class AdmissionGate:
         if not self._is_open:
             raise _stopping()
         if not len(self._queue) and not self._resuming:
-            slot = self._acquire(places, streams=streams)
+            slot = self._acquire(places, blocks, streams=streams)
             if slot is not None:
                 return slot
         if self.waiting >= self._max_waiting and not is_retry:
             self._make_room(ticket)
-        return await self._wait(ticket, deadline_s, places, streams=streams)
+        return await self._wait(ticket, deadline_s, places, blocks, streams=streams)
 
     async def resume(self, deadline_s: float, places: int = 1) -> ReplicaSlot:
         """Wait for another slot for a stream that has begun; give it back with `leave`.
@@ -267,8 +276,10 @@ class AdmissionGate:
             problem = f"{self.waiting + 1} requests waited, and {urgent} came"
             pending.set_exception(RefusedError(self._explain(problem), "gave_way"))
 
-    def _acquire(self, places: int, *, streams: bool) -> ReplicaSlot | None:
-        route = None if self.is_stale else self._table.acquire(places)
+    def _acquire(
+        self, places: int, blocks: tuple[int, ...] = (), *, streams: bool
+    ) -> ReplicaSlot | None:
+        route = None if self.is_stale else self._table.acquire(places, blocks)
         if route is None:
             return None
         slot = ReplicaSlot(route, min(places, route.limit), streams)
@@ -284,20 +295,25 @@ class AdmissionGate:
         self._table.release(slot.route, slot.places)
 
     async def _wait(
-        self, ticket: Ticket, deadline_s: float, places: int, *, streams: bool
+        self,
+        ticket: Ticket,
+        deadline_s: float,
+        places: int,
+        blocks: tuple[int, ...],
+        *,
+        streams: bool,
     ) -> ReplicaSlot:
         while self._is_open:
-            slot = await self._next_slot(ticket, deadline_s, places, streams=streams)
+            pending = _Pending(_new_future(), places, streams, blocks)
+            slot = await self._next_slot(ticket, deadline_s, pending)
             if self._table.contains(slot.route):
                 return slot
             self.leave(slot)  # the table changed before this task resumed
         raise _stopping()
 
-    async def _next_slot(
-        self, ticket: Ticket, deadline_s: float, places: int, *, streams: bool
-    ) -> ReplicaSlot:
-        pending: asyncio.Future[ReplicaSlot] = asyncio.get_running_loop().create_future()
-        self._pending[ticket] = _Pending(pending, places, streams)
+    async def _next_slot(self, ticket: Ticket, deadline_s: float, request: _Pending) -> ReplicaSlot:
+        pending, places = request.slot, request.places
+        self._pending[ticket] = request
         self._queue.join(ticket)
         # One that is wider than any replica takes no more than all places of one.
         counted = min(places, max((route.limit for route in self._table.routes), default=places))
@@ -361,7 +377,7 @@ class AdmissionGate:
             if pending.slot.done():
                 self._leave_queue(ticket)
                 continue
-            slot = self._acquire(pending.places, streams=pending.streams)
+            slot = self._acquire(pending.places, pending.blocks, streams=pending.streams)
             if slot is None:
                 return
             self._queue.serve(ticket)
@@ -381,6 +397,10 @@ class AdmissionGate:
         forecast_s = self.capacity_in_s()
         hint = "" if forecast_s is None else f"; capacity is forecast in {math.ceil(forecast_s)} s"
         return f"{problem}: {state}{hint}"
+
+
+def _new_future() -> asyncio.Future[ReplicaSlot]:
+    return asyncio.get_running_loop().create_future()
 
 
 def _stopping() -> RefusedError:

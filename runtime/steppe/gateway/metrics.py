@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from steppe.control.affinity import Decisions
 from steppe.gateway.request import FAILED, FinishedRequest
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.gateway.tenant_metrics import TenantMetrics
@@ -49,6 +51,7 @@ class GatewayMetrics:
 
         self._add_build_info()
         self._define_control()
+        self._placements = self._define_placements()
         self._define_refusals()
         self._define_connections()
         self._define_streams()
@@ -147,6 +150,16 @@ class GatewayMetrics:
         """Count a connection that was refused or cut off."""
         self._cut_off.labels(reason).inc()
 
+    def _define_placements(self) -> Counter:
+        return Counter(
+            "steppe_prefix_placements",
+            "Requests placed by their prompts: at the replica with the longest part (`nearest`), "
+            "with a shorter one because that was overloaded (`nearer`), at the least loaded one "
+            "because all with a part were overloaded (`overloaded`) or none has one (`unknown`).",
+            ("decision", "model"),
+            registry=self._registry,
+        )
+
     def _define_control(self) -> None:
         """Define what shows whether the fleet, and its energy, are under control."""
 
@@ -210,6 +223,7 @@ class GatewayMetrics:
         status: GatewayStatus,
         controller_age_s: float = math.nan,
         stale: bool = False,
+        placements: Mapping[str, Decisions] | None = None,
     ) -> bytes:
         """Return all metrics, with the present state of the gateway."""
         self._ready.set(ready)
@@ -220,6 +234,10 @@ class GatewayMetrics:
             self._outstanding.labels(replica).set(count)
         for model, counts in status.models.items():
             self._show_model(model, counts)
+        for model, decisions in (placements or {}).items():
+            for decision in fields(decisions):
+                series = self._placements.labels(decision.name, model)
+                self._raise(series, getattr(decisions, decision.name))
         return generate_latest(self._registry)
 
     def _show_model(self, model: str, counts: ModelStatus) -> None:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from steppe.control.affinity import Decisions
 from steppe.errors import SteppeError
 from steppe.gateway.gate import AdmissionGate
 from steppe.gateway.request_tracker import Waiting
@@ -109,6 +110,16 @@ class Pools:
         for pool in self:
             found |= pool.gate.table.all_outstanding()
         return found
+
+    def cache_worth(self) -> dict[str, float]:
+        """Return how many blocks of recent prompts the cache of each replica could serve."""
+        known = (pool.gate.table.caches for pool in self)
+        return {name: w for caches in known if caches for name, w in caches.worth().items()}
+
+    def placements(self) -> dict[str, Decisions]:
+        """Return how the requests for each model were placed by their prompts."""
+        tables = ((pool.model.name, pool.gate.table.caches) for pool in self)
+        return {name: caches.decisions for name, caches in tables if caches is not None}
 
     def set_routes(self, routes: Iterable[Route], capacity_s: Mapping[str, float | None]) -> None:
         """Replace all routing tables.

@@ -11,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from steppe.gateway.continuable import PlainStream, read_plain
+from steppe.gateway.prompt_blocks import prompt_blocks
 from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptSize, prompt_size
 from steppe.gateway.sequences import sequences
 
@@ -34,6 +35,7 @@ class RequestBody:
         max_output_tokens: Most output tokens of all sequences; None if it gives no maximum.
         wants_energy: Whether its `stream_options` ask for the energy.
         plain: What the client of a stream asked for that can go on elsewhere; None for others.
+        blocks: Chained hashes of the blocks of the prompt, see `prompt_blocks`.
     """
 
     wants_stream: bool = False
@@ -43,6 +45,7 @@ class RequestBody:
     max_output_tokens: int | None = None
     wants_energy: bool = False
     plain: PlainStream | None = None
+    blocks: tuple[int, ...] = ()
 
 
 def read_body(request: web.Request, body: bytes) -> RequestBody:
@@ -75,6 +78,7 @@ def read_body(request: web.Request, body: bytes) -> RequestBody:
         _max_output_tokens(found, places),
         _wants_energy(found),
         read_plain(request.path, found),
+        prompt_blocks(found),
     )
 
 

@@ -1,11 +1,13 @@
-"""Routing: the next request goes to the least loaded replica."""
+"""Routing: the next request goes to the replica that holds its prefix, or is the least loaded."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
 from steppe.control.placing import ReplicaSlots
+from steppe.gateway.replica_caches import ReplicaCaches
 
 Address = tuple[str, str]
 """Name and URL of a replica. A replica that restarted elsewhere keeps its name only."""
@@ -20,12 +22,16 @@ class Route:
         url: Where its HTTP app listens, without a trailing slash.
         limit: Most outstanding requests there (its batch limit and a small queue).
         model: The model of its pool, by the name that clients use; empty where there is only one.
+        output_tps: Output tokens/s of its operating point; 0 if unknown.
+        cache_losses: How often it has lost its prefix cache at this URL.
     """
 
     replica: str
     url: str
     limit: int
     model: str = ""
+    output_tps: float = 0.0
+    cache_losses: int = 0
 
     @property
     def address(self) -> Address:
@@ -45,9 +51,14 @@ class RoutingTable:
             next `replace` on.
     """
 
-    def __init__(self, prompt_wait_s: float = inf) -> None:
-        """Begin without replicas; prompts may wait at one for `prompt_wait_s`."""
-        self.prompt_wait_s = prompt_wait_s
+    def __init__(self, prompt_wait_s: float = inf, caches: ReplicaCaches | None = None) -> None:
+        """Begin without replicas.
+
+        Args:
+            prompt_wait_s: Longest time that prompts may wait at a replica, s.
+            caches: What the replicas hold; the load alone decides if None.
+        """
+        self.prompt_wait_s, self.caches = prompt_wait_s, caches
         self._routes: tuple[Route, ...] = ()
         self._urls: dict[str, str] = {}
         self._indices: dict[Address, int] = {}
@@ -75,24 +86,31 @@ class RoutingTable:
         addresses += [address for address in draining if address not in addresses]
         limits = [route.limit for route in routes] + [0] * (len(addresses) - len(routes))
         self._slots = ReplicaSlots(limits, before.next, self.prompt_wait_s)
+        self._slots.set_speeds([r.output_tps for r in routes] + [0.0] * (len(limits) - len(routes)))
         for index, address in enumerate(addresses):
             if address in indices:
                 self._slots.occupy(index, before.occupancy(indices[address]))
         self._routes = routes
+        if self.caches is not None:
+            self.caches.note([(r.replica, (r.url, r.cache_losses)) for r in routes])
         self._indices = {address: index for index, address in enumerate(addresses)}
         self._suspects.clear()
 
-    def acquire(self, places: int = 1) -> Route | None:
-        """Take a slot at the least loaded replica; ties rotate.
+    def acquire(self, places: int = 1, blocks: Sequence[int] = ()) -> Route | None:
+        """Take a slot at the replica with the longest part of a prompt, or the least loaded one.
 
         Args:
             places: Sequences of the request; it takes no more of them than the limit of its route.
+            blocks: Chained hashes of the blocks of its prompt; empty if unknown.
 
         Returns:
             The route, to be given back with `release`; None if every replica is full. Until
             `begin`, the request counts as one without its first token.
         """
-        index = self._slots.acquire(places)
+        if self.caches is None or not blocks:
+            index = self._slots.acquire(places)
+        else:
+            index = self.caches.acquire(self._slots, blocks, places, [a for a, _ in self._indices])
         return None if index is None else self._routes[index]
 
     def expect_first_token(self, route: Route, now_s: float, places: int = 1) -> None:

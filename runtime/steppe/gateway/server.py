@@ -44,6 +44,7 @@ from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.model_list import ModelList
 from steppe.gateway.openapi import OpenApi
 from steppe.gateway.pools import Pool, Pools
+from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.replica_client import open_session
 from steppe.gateway.request import FinishedRequest, SettledRequest
 from steppe.gateway.request_energy import EnergyBook
@@ -125,6 +126,7 @@ class GatewaySettings:
         access_log: Which access log to write.
         traces: Address of an OTLP collector for traces; None for none.
         trace_share: Share of the requests without a trace of their own that get one.
+        affinity: How much the prefix caches of replicas count; the load alone decides if None.
     """
 
     host: str
@@ -152,6 +154,7 @@ class GatewaySettings:
     access_log: AccessLogSettings = NO_ACCESS_LOG
     traces: str | None = None
     trace_share: float = 1.0
+    affinity: AffinitySettings | None = None
 
 
 class Gateway:
@@ -371,6 +374,7 @@ class Gateway:
             prompt_wait_s=PROMPT_WAIT_SHARE * model.ttft_s,
             stale_s=self._settings.stale_s,
             class_shares=self._settings.class_shares,
+            affinity=self._settings.affinity,
         )
 
     def _new_forwarder(self, pool: Pool, session: aiohttp.ClientSession) -> RequestForwarder:

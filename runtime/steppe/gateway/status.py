@@ -59,6 +59,7 @@ class GatewayStatus:
         cached_tokens: Those of them that the prefix cache held.
         latency: Requests against the SLO, that of the model of each.
         models: The same counts of the requests for each model, by its name.
+        cache_worth: Blocks of recent prompts that the cache of each replica could serve.
     """
 
     waiting: int
@@ -74,6 +75,7 @@ class GatewayStatus:
     cached_tokens: int = 0
     latency: LatencyCounts = field(default_factory=LatencyCounts)
     models: Mapping[str, ModelStatus] = field(default_factory=dict)
+    cache_worth: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, models: Mapping[str, ModelStatus], outstanding: dict[str, int]) -> GatewayStatus:

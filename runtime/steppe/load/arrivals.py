@@ -14,6 +14,8 @@ MOST_ARRIVALS = 50_000_000
 """Most arrivals, and seconds of a varying rate, that are drawn: about 8 GB of memory."""
 DEFAULT_TENANT = "default"
 """The tenant of a request that names none."""
+HASH_BLOCK_TOKENS = 512
+"""Tokens of a block in the Mooncake traces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,9 @@ class Arrival:
         tenant: The tenant that sends it.
         model: The model, or the alias, that it asks for; empty if there is only one model.
         required: Whether it requires the first model of the alias.
+        hash_ids: Chained hashes of the blocks of its prompt, the last one maybe in part: equal ones
+            are equal prefixes. Empty if unknown; `cached_tokens` counts only then.
+        block_tokens: Tokens of a block.
     """
 
     at_s: float
@@ -41,6 +46,8 @@ class Arrival:
     tenant: str = DEFAULT_TENANT
     model: str = ""
     required: bool = False
+    hash_ids: tuple[int, ...] = ()
+    block_tokens: int = HASH_BLOCK_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class LengthLimits:
             prompt_tokens=prompt_tokens,
             output_tokens=min(max(1, arrival.output_tokens), self.output_tokens),
             cached_tokens=min(arrival.cached_tokens, prompt_tokens - 1),
+            hash_ids=arrival.hash_ids[: -(-prompt_tokens // arrival.block_tokens)],
         )
 
 
@@ -90,10 +98,16 @@ def scale_lengths(
                 prompt_tokens=round(min(arrival.prompt_tokens * factor, limits.prompt_tokens)),
                 output_tokens=round(min(arrival.output_tokens * factor, limits.output_tokens)),
                 cached_tokens=int(min(arrival.cached_tokens * factor, limits.prompt_tokens)),
+                block_tokens=_scaled_block(arrival, factor),
             )
         )
         for arrival in arrivals
     )
+
+
+def _scaled_block(arrival: Arrival, factor: float) -> int:
+    tokens = arrival.block_tokens
+    return max(1, round(tokens * factor)) if arrival.hash_ids else tokens
 
 
 def stretch(arrivals: Sequence[Arrival], factor: float) -> tuple[Arrival, ...]:

@@ -8,7 +8,7 @@ format:
 - BurstGPT (HPMLL/BurstGPT, CC-BY 4.0), CSV with `Timestamp`, `Request tokens` and
   `Response tokens` among its columns, times in s;
 - Mooncake (kvcache-ai/Mooncake, Apache-2.0), JSON lines with `timestamp` in ms,
-  `input_length` and `output_length`; `hash_ids` are not used;
+  `input_length` and `output_length`, and `hash_ids` of the blocks of 512 tokens of the prompt;
 - `requests.jsonl` of a run of Steppe and the rows of `steppe load --requests`, JSON lines with
   `arrival_s`, `prompt_tokens` and `output_tokens`, in the order in which requests ended. One that
   did not end has the lengths that were asked for, or is left out.
@@ -21,7 +21,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from typing import Any
 import orjson
 
 from steppe.errors import TraceError
-from steppe.load.arrivals import Arrival
+from steppe.load.arrivals import HASH_BLOCK_TOKENS, Arrival
 
 _MOST_S = 1e12
 """Larger times, and those that are not finite, are refused, s."""
@@ -137,8 +137,10 @@ def _json_rows(
 
 
 def _mooncake_arrival(row: dict[str, Any]) -> Arrival:
-    seconds = float(row["timestamp"]) / 1000
-    return Arrival(seconds, _whole(row["input_length"]), _whole(row["output_length"]))
+    seconds, prompt_tokens = float(row["timestamp"]) / 1000, _whole(row["input_length"])
+    blocks = -(-prompt_tokens // HASH_BLOCK_TOKENS)
+    hash_ids = tuple(map(_whole, row.get("hash_ids", ())))[: max(0, blocks)]
+    return Arrival(seconds, prompt_tokens, _whole(row["output_length"]), hash_ids=hash_ids)
 
 
 def _record_rows(path: Path, text: str) -> Iterator[tuple[int, Arrival]]:
@@ -196,4 +198,4 @@ def _checked(path: Path, rows: Iterator[tuple[int, Arrival]]) -> tuple[Arrival, 
     if not kept:
         raise TraceError(f"{path}: asked for a request trace, found no request in it")
     zero_s = kept[0].at_s
-    return tuple(Arrival(a.at_s - zero_s, a.prompt_tokens, a.output_tokens) for a in kept)
+    return tuple(replace(a, at_s=a.at_s - zero_s) for a in kept)

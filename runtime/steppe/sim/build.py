@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steppe.config import (
     DeviceSection,
@@ -29,6 +29,7 @@ from steppe.roofline.lengths import RequestLengths
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.engine.pace_model import PaceModel, emulated_profile
+from steppe.sim.engine.prefix_cache import NO_HOST_CACHE, HostCache
 from steppe.sim.engine.step_table import StepModel
 from steppe.sim.fleet import FleetSettings
 from steppe.sim.gateway import GatewayLimits
@@ -37,6 +38,8 @@ from steppe.sim.run import Failure, Scenario
 SYNTHETIC_CHUNK_TOKENS = 256
 """Most prompt tokens of one sequence in one step of the synthetic engine."""
 _UNLIMITED = 1 << 60
+MOST_INDEXED = 1 << 24
+"""Most prompt tokens that the simulated gateway remembers of a replica."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,10 @@ def kind_of(config: RunConfig, replica: ModelledReplica) -> ReplicaKind:
     draw_w = sim.transition_w
     return ReplicaKind(
         model=replica.model,
-        engine=_engine_limits(config.engine, _kv_tokens(config, replica)),
+        engine=replace(
+            _engine_limits(config.engine, _kv_tokens(config, replica)),
+            host=_host_cache(config, replica),
+        ),
         lowest_clock_mhz=lowest_mhz,
         full_clock_mhz=full_mhz,
         transitions=Transitions(
@@ -184,6 +190,7 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
             raise ConfigError(f"sim.failures: replica {part.replica} of {replicas} does not exist")
     gateway = config.gateway
     ttft_s = config.slo.ttft_s
+    engine = kind.engine
     limits = GatewayLimits(
         gateway.max_waiting,
         gateway.max_wait_s,
@@ -191,6 +198,8 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
         config.slo.tpot_s,
         PROMPT_WAIT_SHARE * ttft_s,
         gateway.class_shares.in_order,
+        gateway.prefix_load_bound if gateway.prefix_affinity else None,
+        min(MOST_INDEXED, max(engine.kv_tokens, engine.host.tokens)),
     )
     return FleetSettings(
         replicas,
@@ -269,6 +278,22 @@ def _kv_tokens(config: RunConfig, replica: ModelledReplica) -> int | None:
     if config.sim.kv_tokens is None and size is not None and token_bytes is not None:
         return int(size / token_bytes)
     return config.sim.kv_tokens or replica.kv_tokens
+
+
+def _host_cache(config: RunConfig, replica: ModelledReplica) -> HostCache:
+    """Return the prefix cache in host memory.
+
+    Raises:
+        ConfigError: One is asked for, and the size of a token is not known.
+    """
+    size, token_bytes = config.engine.kv_host_bytes, replica.token_bytes
+    if size is None:
+        return NO_HOST_CACHE
+    if token_bytes is None:
+        kind = config.device.kind
+        raise ConfigError(f"engine.kv_host_bytes: simulated on modelled GPUs only, found {kind}")
+    tokens = int(size / config.fleet.gpus_per_replica / token_bytes)
+    return HostCache(tokens, token_bytes / config.sim.kv_load_bytes_per_s)
 
 
 def _engine_limits(engine: EngineSection, kv_tokens: int | None) -> BatchLimits:

@@ -23,6 +23,7 @@ from steppe.sim.engine.replica import SimulatedReplica, Stepped
 from steppe.sim.events import EventQueue
 from steppe.sim.gateway import GatewayLimits, SimulatedGateway
 from steppe.sim.latency import SimulatedLatency
+from steppe.sim.prompts import PromptTotals
 from steppe.sim.replica_handle import SimulatedHandle
 from steppe.sim.request import Request
 
@@ -149,7 +150,7 @@ class SimulatedFleet:
         self._settling: list[Request] = []
         self._gateway = SimulatedGateway(places, settings.gateway, queue, self._send, self._refuse)
         self._demand, self._arrived, self._answered = Demand(), 0, 0
-        self._deferrable_arrived = self._prompt_tokens = self._cached_tokens = 0
+        self._deferrable_arrived, self._prompts = 0, PromptTotals()
         self._window = SimulatedWindow()
         self._latency = SimulatedLatency(settings.gateway.ttft_s, settings.gateway.tpot_s)
         self._work: tuple[ClockWork, ...] = ()
@@ -177,8 +178,10 @@ class SimulatedFleet:
             waiting=self._gateway.waiting,
             replicas=tuple(
                 [
-                    handle.observe(taken, width_s)
-                    for handle, taken in zip(self._handles, outstanding, strict=True)
+                    handle.observe(taken, width_s, self._gateway.worth(index))
+                    for index, (handle, taken) in enumerate(
+                        zip(self._handles, outstanding, strict=True)
+                    )
                     if handle.is_here
                 ]
             ),
@@ -206,7 +209,8 @@ class SimulatedFleet:
             [
                 handle.batch_limit + QUEUE_PER_REPLICA if handle.serves else 0
                 for handle in self._handles
-            ]
+            ],
+            [handle.planned_tps for handle in self._handles],
         )
 
     @property
@@ -232,9 +236,9 @@ class SimulatedFleet:
         self._arrived += 1
         self._latency.arrive(number, arrival.at_s, arrival.rank)
         self._deferrable_arrived += arrival.rank == DEFERRABLE
-        self._prompt_tokens += arrival.prompt_tokens
-        self._cached_tokens += arrival.cached_tokens
-        self._gateway.submit(Request(number, arrival, self._settings.place.pool, asked))
+        request = Request(number, arrival, self._settings.place.pool, asked)
+        self._prompts.arrive(request)
+        self._gateway.submit(request)
 
     def fail(self, index: int) -> None:
         """Let a replica die; requests without a token yet go to others."""
@@ -360,9 +364,9 @@ class SimulatedFleet:
             output_tokens=sum([handle.replica.output_tokens for handle in self._handles]),
             deferrable_arrived=self._deferrable_arrived,
             deferrable_waiting=self._gateway.deferrable,
-            prompt_tokens=self._prompt_tokens,
+            prompt_tokens=self._prompts.prompt_tokens,
             running=sum(self._gateway.slots.outstanding),
-            cached_tokens=self._cached_tokens,
+            cached_tokens=self._prompts.cached_tokens,
         )
 
     def _carry_out(self, action: Action, handle: SimulatedHandle) -> None:
@@ -374,6 +378,7 @@ class SimulatedFleet:
             case Deepen(_, depth):
                 handle.deepen(self._settings.kind.rung(depth))
                 handle.set_limits(lowest_mhz, 1)
+                self._gateway.forget(self._handles.index(handle))
             case Sleep():
                 handle.replica.freeze()
                 handle.move(ReplicaState.ASLEEP)
@@ -385,10 +390,12 @@ class SimulatedFleet:
                 handle.move(ReplicaState.DRAINING)
             case Wake(_, clock_mhz, batch_limit, tokens):
                 handle.set_limits(clock_mhz, batch_limit, tokens_per_step=tokens)
+                handle.planned_tps = action.output_tps
                 handle.replica.thaw()
                 handle.move(ReplicaState.AWAKE)
             case Retune(_, clock_mhz, batch_limit, holds, tokens):
                 handle.move(ReplicaState.AWAKE)
+                handle.planned_tps = action.output_tps
                 handle.set_limits(clock_mhz, batch_limit, holds=holds, tokens_per_step=tokens)
 
     def _start(self, handle: SimulatedHandle) -> None:
@@ -414,6 +421,7 @@ class SimulatedFleet:
     def _stepper(self, index: int) -> Stepped:
         def stepped(begun: list[Request], ended: list[Request]) -> None:
             self._latency.begin(begun)
+            self._prompts.begin(begun)
             self._latency.end(self._queue.now_s, ended)
             self._gateway.begin(index, len(begun))
             self._answered += len(ended)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from steppe.control.admission import NO_SHARES, AdmissionQueue, Ticket
+from steppe.control.affinity import PrefixAffinity
 from steppe.control.placing import ReplicaSlots
+from steppe.control.prefix_index import PrefixIndex
+from steppe.load.arrivals import Arrival
 from steppe.sim.events import EventQueue
 from steppe.sim.request import Request
 
@@ -25,6 +28,9 @@ class GatewayLimits:
         prompt_wait_s: Longest time that prompts may wait at a replica, s; beyond it they wait at
             the gateway.
         class_shares: Least share of each class in what is served while it waits.
+        load_bound: Most load of a replica that is chosen for its prefix cache, times its fair
+            share; None: the cache does not count.
+        index_tokens: Prompt tokens that the gateway remembers of each replica.
     """
 
     max_waiting: int
@@ -33,6 +39,8 @@ class GatewayLimits:
     tpot_s: float = math.inf
     prompt_wait_s: float = math.inf
     class_shares: tuple[float, ...] = NO_SHARES
+    load_bound: float | None = None
+    index_tokens: int = 1 << 20
 
 
 class SimulatedGateway:
@@ -40,6 +48,8 @@ class SimulatedGateway:
 
     Attributes:
         slots: The slots of each replica.
+        affinity: What the replicas hold; None before the first request whose prefix is known, and
+            where caches do not count.
     """
 
     __slots__ = (
@@ -49,7 +59,9 @@ class SimulatedGateway:
         "_order",
         "_queue",
         "_send",
+        "_speeds",
         "_waiting",
+        "affinity",
         "slots",
     )
 
@@ -72,8 +84,10 @@ class SimulatedGateway:
         """
         self.slots = ReplicaSlots([0] * replicas, prompt_wait_s=limits.prompt_wait_s)
         self._limits, self._queue = limits, queue
+        self._speeds: Sequence[float] = ()
         self._send, self._ended = send, ended
         self._order = AdmissionQueue(limits.class_shares)
+        self.affinity: PrefixAffinity | None = None
         self._waiting: dict[int, Request] = {}
         self._deadlines: list[tuple[float, int]] = []
 
@@ -90,7 +104,7 @@ class SimulatedGateway:
     def submit(self, request: Request) -> None:
         """Take a new request in."""
         if not self._waiting:
-            replica = self._acquire()
+            replica = self._acquire(request.arrival)
             if replica is not None:
                 self._send(replica, request)
                 return
@@ -136,12 +150,30 @@ class SimulatedGateway:
     def release_all(self, replica: int) -> None:
         """Return all slots of a replica that is lost; nothing more goes there."""
         self.slots.clear(replica)
+        self.forget(replica)
 
-    def route(self, limits: list[int]) -> None:
-        """Take a new table: most requests outstanding at each replica; 0 where none may go."""
-        if limits != self.slots.limits:
+    def forget(self, replica: int) -> None:
+        """Note that a replica has lost its prefix cache."""
+        if self.affinity is not None:
+            self.affinity.index.forget(replica)
+
+    def worth(self, replica: int) -> float:
+        """Return how many blocks of recent prompts the cache of a replica could serve."""
+        return 0.0 if self.affinity is None else self.affinity.index.worth(replica)
+
+    def route(self, limits: list[int], speeds: Sequence[float] = ()) -> None:
+        """Take a new table.
+
+        Args:
+            limits: Most requests outstanding at each replica; 0 where none may go.
+            speeds: Output tokens/s that the plan gives each; 0, or empty, if unknown.
+        """
+        if limits != self.slots.limits or speeds != self._speeds:
+            self._speeds = speeds
             for replica, limit in enumerate(limits):
                 self.slots.limit(replica, limit)
+            if speeds:
+                self.slots.set_speeds(speeds)
         self._send_waiting()
 
     def close(self) -> None:
@@ -151,12 +183,23 @@ class SimulatedGateway:
             self._ended(request)
         self._waiting.clear()
 
-    def _acquire(self) -> int | None:
+    def _acquire(self, arrival: Arrival) -> int | None:
         """Take a slot for a request, which streams."""
-        replica = self.slots.acquire()
+        if arrival.hash_ids and self._limits.load_bound is not None:
+            affinity = self.affinity or self._begin_affinity(arrival, self._limits.load_bound)
+            replica = affinity.acquire(self.slots, arrival.hash_ids)
+        else:
+            replica = self.slots.acquire()
         if replica is not None:
             self.slots.expect_first_token(replica, self._queue.now_s)
         return replica
+
+    def _begin_affinity(self, arrival: Arrival, load_bound: float) -> PrefixAffinity:
+        """Begin to note what the replicas hold, in blocks of the size of this request's."""
+        blocks = max(1, self._limits.index_tokens // arrival.block_tokens)
+        index = PrefixIndex(len(self.slots.limits), blocks)
+        self.affinity = PrefixAffinity(index, load_bound)
+        return self.affinity
 
     def _make_room(self, newcomer: Request) -> bool:
         """Shed the last request of a lower class; return whether there was one."""
@@ -168,13 +211,13 @@ class SimulatedGateway:
         return True
 
     def _send_waiting(self) -> None:
-        while self._waiting:
-            replica = self._acquire()
-            if replica is None:
-                return
+        while self._waiting and self.slots.has_room:
             ticket = self._order.pop(self._queue.now_s)
             assert ticket is not None, "every waiting request has a ticket"
-            self._send(replica, self._waiting.pop(ticket.number))
+            request = self._waiting.pop(ticket.number)
+            replica = self._acquire(request.arrival)
+            assert replica is not None, "there is room"
+            self._send(replica, request)
 
     def _wait(self, request: Request) -> None:
         self._waiting[request.number] = request

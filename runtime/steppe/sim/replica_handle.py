@@ -42,6 +42,7 @@ class SimulatedHandle:
         node: Name of its node.
         pool: Name of its pool; empty if there is only one.
         is_here: Whether the pool has it now; another one may.
+        planned_tps: Output tokens/s of the operating point of the last action; 0 if unknown.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class SimulatedHandle:
         "is_here",
         "name",
         "node",
+        "planned_tps",
         "pool",
         "replica",
         "state",
@@ -80,7 +82,7 @@ class SimulatedHandle:
         self.state = ReplicaState.AWAKE
         self.clock_mhz = replica.clock_mhz
         self.batch_limit = replica.batch.limit
-        self.drawn_j, self.tokens_per_step = 0.0, 0
+        self.drawn_j, self.tokens_per_step, self.planned_tps = 0.0, 0, 0.0
         self._since_s, self._counted_tokens = queue.now_s, 0
         self._woke_to_drain = False
         self._pending = PendingClock(self.clock_mhz, -inf)
@@ -118,12 +120,15 @@ class SimulatedHandle:
         self._pending = PendingClock(clock_mhz, set_s)
         self._queue.at(set_s + self._clock_latency_s, self._take_clock, self._pending)
 
-    def observe(self, outstanding: int, window_s: float) -> ReplicaObservation:
+    def observe(
+        self, outstanding: int, window_s: float, cache_worth: float = 0.0
+    ) -> ReplicaObservation:
         """Return what a policy observes.
 
         Args:
             outstanding: Requests that the replica has.
             window_s: Length of the window of `drawn_j`, s.
+            cache_worth: Blocks of recent prompts that its cache could serve.
         """
         is_waking = self._is_waking
         if is_waking:
@@ -143,6 +148,7 @@ class SimulatedHandle:
             deep_w=self.draw_w(window_s) if self.is_deep else 0.0,
             node=self.node,
             pool=self.pool,
+            cache_worth=cache_worth,
         )
 
     @property

@@ -19,6 +19,7 @@ class Request:
         first_s: Time of its first token, s; None before.
         computed_tokens: Most tokens that an engine held of it while it computed its prompt, with
             those of the prefix cache.
+        cached_tokens: Prompt tokens that the prefix cache held when it was admitted last.
         output_tokens: Output tokens, known when it ends.
         energy_j: Energy charged so far, J.
         replica: Index of the replica that has it, or had it last; None before.
@@ -31,6 +32,7 @@ class Request:
     __slots__ = (
         "arrival",
         "asked",
+        "cached_tokens",
         "computed_tokens",
         "end_s",
         "energy_j",
@@ -45,6 +47,7 @@ class Request:
     def __init__(self, number: int, arrival: Arrival, model: str = "", asked: str = "") -> None:
         self.number, self.model, self.asked = number, model, asked
         self.arrival = arrival
+        self.cached_tokens = arrival.cached_tokens
         self.first_s: float | None = None
         self.computed_tokens = self.output_tokens = 0
         self.energy_j = 0.0
@@ -71,7 +74,7 @@ class Request:
             e2e_s=e2e_s,
             tpot_s=None if ttft_s is None else tpot_s(ttft_s, e2e_s, tokens),
             prompt_tokens=prompt_tokens,
-            cached_tokens=min(arrival.cached_tokens, prompt_tokens),
+            cached_tokens=min(self.cached_tokens, prompt_tokens),
             output_tokens=tokens,
             energy_j=self.energy_j,
             energy_source=ENERGY_SOURCE,

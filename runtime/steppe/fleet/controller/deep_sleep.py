@@ -44,6 +44,7 @@ class DeepSleep:
         waits_for_node: Whether it starts as soon as its node is on.
         cannot: Depths that its engine does not have.
         times: Times since they were taken last.
+        cache_losses: How often it has lost its cache though its process went on.
     """
 
     depth: SleepDepth = SleepDepth.PAUSED
@@ -51,6 +52,7 @@ class DeepSleep:
     waits_for_node: bool = False
     cannot: set[SleepDepth] = field(default_factory=set)
     times: list[DepthTime] = field(default_factory=list)
+    cache_losses: int = 0
     _leaving: PendingCall | None = None
     _began_s: float = 0.0
 
@@ -71,6 +73,7 @@ class DeepSleep:
     def begin(self, depth: SleepDepth, now_s: float, leaving: Any | None) -> None:
         """Go to a depth; `leaving` is the call that ends its process, if it has one to end."""
         self.depth, self._began_s = depth, now_s
+        self.cache_losses += depth is SleepDepth.OFFLOADED
         self._leaving = None if leaving is None else PendingCall(leaving, now_s + LEAVE_S)
 
     def arrived(self, now_s: float) -> None:

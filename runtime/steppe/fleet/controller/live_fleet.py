@@ -168,6 +168,7 @@ class LiveFleet:
             reports,
             {} if self._status is None else self._status.outstanding,
             is_metered,
+            {} if self._status is None else self._status.cache_worth,
         )
         loads = self._loads.update(now_s, self._status, observed.by_model)
         observation = observed.observation(self.pools, loads)
@@ -257,6 +258,8 @@ class LiveFleet:
                 handle.url,
                 handle.batch_limit + QUEUE_PER_REPLICA,
                 handle.placement.model,
+                handle.planned_tps,
+                handle.sleep.cache_losses,
             )
             for handle in self.handles.values()
             if handle.state == ReplicaState.AWAKE
@@ -432,8 +435,10 @@ class LiveFleet:
                     handle.thaw(now_s)
                 handle.enter(ReplicaState.DRAINING, now_s)
             case Wake(name, clock_mhz, batch_limit, tokens):
+                handle.planned_tps = action.output_tps
                 handle.thaw(now_s)
             case Retune(name, clock_mhz, batch_limit, holds, tokens):
+                handle.planned_tps = action.output_tps
                 handle.enter(ReplicaState.AWAKE, now_s)
         handle.clock_mhz, handle.batch_limit = clock_mhz, batch_limit
         handle.tokens_per_step = tokens

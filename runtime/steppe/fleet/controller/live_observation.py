@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from steppe.control.measurements import summed_by_clock
 from steppe.control.state import Observation
@@ -33,6 +33,7 @@ class ObservedFleet:
         reports: The new reports, by replica.
         outstanding: Requests of each replica at the gateway.
         is_metered: Whether every replica of the last plan has a draw reading.
+        cache_worth: Blocks of recent prompts that the prefix cache of each replica could serve.
     """
 
     now_s: float
@@ -42,6 +43,7 @@ class ObservedFleet:
     reports: Reports
     outstanding: Mapping[str, int]
     is_metered: bool
+    cache_worth: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def by_model(self) -> dict[str, list[str]]:
@@ -95,7 +97,10 @@ class ObservedFleet:
             draw_w=sum(handle.draw_w for handle in handles) if self.is_metered else None,
             demand_tps=offered.tps,
             waiting=load.waiting,
-            replicas=tuple(h.observation(self.outstanding.get(h.name, 0)) for h in handles),
+            replicas=tuple(
+                h.observation(self.outstanding.get(h.name, 0), self.cache_worth.get(h.name, 0.0))
+                for h in handles
+            ),
             deferrable=offered.deferrable,
             asleep_w=mean_asleep_w(unfenced.values()) if self.is_metered else None,
             lengths=offered.lengths,

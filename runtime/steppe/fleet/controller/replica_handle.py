@@ -69,6 +69,7 @@ class ReplicaHandle:
         clock_mhz: SM clock limit that is set, MHz.
         batch_limit: Batch limit that is set.
         tokens_per_step: Most tokens in a step that is set; 0: the engine's own limit.
+        planned_tps: Output tokens/s of its operating point; 0 if unknown.
         report: The latest report of its node; None before the first.
         draw_w: The last draw that was metered, W.
         peak_w: The largest draw that was metered, W.
@@ -88,6 +89,7 @@ class ReplicaHandle:
     clock_mhz: int = 0
     batch_limit: int = 0
     tokens_per_step: int = 0
+    planned_tps: float = 0.0
     report: ReplicaReport | None = None
     draw_w: float = 0.0
     peak_w: float = 0.0
@@ -298,8 +300,13 @@ class ReplicaHandle:
         except ray.exceptions.RayError as error:
             self._lose(error, now_s)
 
-    def observation(self, outstanding: int) -> ReplicaObservation:
-        """Return what a policy gets; `outstanding` are its requests at the gateway."""
+    def observation(self, outstanding: int, cache_worth: float = 0.0) -> ReplicaObservation:
+        """Return what a policy gets.
+
+        Args:
+            outstanding: Its requests at the gateway.
+            cache_worth: Blocks of recent prompts that its prefix cache could serve.
+        """
         return ReplicaObservation(
             id=self.name,
             state=self.state,
@@ -318,6 +325,7 @@ class ReplicaHandle:
             deep_w=self.draw_w if self.is_deep else 0.0,
             node=self.placement.node_id,
             pool=self.placement.pool,
+            cache_worth=cache_worth,
         )
 
     def _finish_start(self, now_s: float) -> None:

@@ -6,6 +6,7 @@ from steppe.config import RunConfig
 from steppe.engine.vllm_adapters import adapters
 from steppe.errors import UsageError
 from steppe.fleet.driver.access import access_settings, admin_key
+from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.server import AccessLogSettings, GatewayModel, GatewaySettings, HttpLimits
 
 ENERGY_WAIT_PERIODS, ENERGY_WAIT_S = 1.5, 1.0
@@ -38,6 +39,9 @@ def gateway_settings(
         max_body_bytes=gateway.http.body_bytes,
         http=HttpLimits(**gateway.http.model_dump(exclude={"body_bytes"})),
         class_shares=gateway.class_shares.in_order,
+        affinity=AffinitySettings(gateway.prefix_load_bound, gateway.prefix_index_blocks)
+        if gateway.prefix_affinity
+        else None,
         models=tuple(
             GatewayModel(name, pool.slo.ttft_s, pool.slo.tpot_s, tuple(adapters(pool.engine.args)))
             for name, pool in config.pools.items()

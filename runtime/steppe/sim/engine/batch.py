@@ -3,8 +3,9 @@
 The rules are those of vLLM's scheduler under `engine/vllm_scheduler.py`. Running sequences come
 first, those that decode before prompts. Prompts are computed in chunks within the tokens of a step.
 Prompt tokens that the prefix cache holds are not computed, but the KV cache holds them for as long
-as the sequence runs: sequences share none of it. If the KV cache is full, the sequence that came
-last is preempted and computes everything again, what was in the prefix cache too.
+as the sequence runs: sequences share none of it. What they are follows from the hashes of a prompt
+(`prefix_cache.py`), or is given. If the KV cache is full, the sequence that came last is preempted
+and computes everything again but what its hashes find; what was given, too.
 Then waiting sequences are admitted below the batch limit. If the limit has fallen below the number
 of running sequences, those beyond it are held: they keep their KV and take turns. The KV cache is
 counted in tokens, not in blocks.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 from steppe.sim.engine.energy import EnergyShares
+from steppe.sim.engine.prefix_cache import NO_HOST_CACHE, HostCache, PrefixCache
 from steppe.sim.request import Request
 
 ROTATE_STEPS = 8
@@ -31,11 +33,13 @@ class BatchLimits:
         tokens_per_step: Most tokens computed in one step; no less than any batch limit.
         chunk_tokens: Most prompt tokens of one sequence in one step.
         kv_tokens: Tokens that the KV cache holds; enough for any request.
+        host: The part of the prefix cache in host memory.
     """
 
     tokens_per_step: int = 1 << 60
     chunk_tokens: int = 1 << 60
     kv_tokens: int = 1 << 60
+    host: HostCache = NO_HOST_CACHE
 
 
 class Sequence:
@@ -52,12 +56,14 @@ class Sequence:
         most_cached: Tokens in the KV cache at its end.
         active: Whether the next step includes it.
         joined_j: Joules of the shares when it began to decode, J.
+        held: Hashes of the blocks that it holds in the prefix cache.
     """
 
     __slots__ = (
         "active",
         "cached",
         "finish_at",
+        "held",
         "joined_j",
         "most_cached",
         "output_left",
@@ -75,6 +81,7 @@ class Sequence:
         self.most_cached = arrival.prompt_tokens + arrival.output_tokens - 1
         self.active = False
         self.joined_j = 0.0
+        self.held: tuple[int, ...] = ()
 
 
 class Batch:
@@ -94,6 +101,8 @@ class Batch:
         steps: Steps so far.
         output_tokens: Tokens sampled so far.
         begun: Requests that got their first token since `take_begun`.
+        prefixes: The prefix cache.
+        load_s: Time to load blocks from host memory in the next step, s.
     """
 
     __slots__ = (
@@ -110,7 +119,9 @@ class Batch:
         "held",
         "holds",
         "limit",
+        "load_s",
         "output_tokens",
+        "prefixes",
         "running",
         "steps",
         "tokens_per_step",
@@ -130,6 +141,7 @@ class Batch:
         self._due: list[tuple[int, int, Sequence]] = []
         self._prompts: list[Sequence] = []
         self._preempted = False
+        self.prefixes, self.load_s = PrefixCache(engine.host.tokens), 0.0
 
     @property
     def chunk_tokens(self) -> int:
@@ -185,7 +197,8 @@ class Batch:
         return begun
 
     def drop_all(self) -> list[tuple[Request, int]]:
-        """Drop all sequences; return each request with its output tokens."""
+        """Drop all sequences and the prefix cache; return each request with its output tokens."""
+        self.prefixes.clear()
         for sequence in self.running:
             if sequence.active and not sequence.prompt_left:
                 self._stop_decoding(sequence)
@@ -207,6 +220,8 @@ class Batch:
             if sequence.prompt_left:
                 continue
             self._prompts.remove(sequence)
+            if request.arrival.hash_ids:
+                self._keep_prompt(sequence)
             self.output_tokens += 1
             sequence.output_left -= 1
             if request.first_s is None:
@@ -221,6 +236,8 @@ class Batch:
 
     def _finish(self, sequence: Sequence, now_s: float, finished: list[Request]) -> None:
         self.running.remove(sequence)
+        if sequence.held:
+            self._release(sequence)
         self.cached -= sequence.most_cached
         request = sequence.request
         request.end(now_s, "length", request.arrival.output_tokens)
@@ -288,6 +305,8 @@ class Batch:
     def _preempt(self) -> None:
         """Move the last active sequence to the head of the waiting ones."""
         sequence = next(s for s in reversed(self.running) if s.active)
+        if sequence.held:
+            self._release(sequence)
         if sequence.prompt_left:
             self.cached -= sequence.cached
         else:
@@ -311,14 +330,59 @@ class Batch:
         )
         while self.waiting and len(self.running) < self.limit:
             sequence = self.waiting[0]
+            load_s = self._reuse(sequence) if sequence.request.arrival.hash_ids else 0.0
             tokens = min(sequence.prompt_left, self._engine.chunk_tokens, room)
             if tokens <= 0 or sequence.cached + tokens > free:
+                if sequence.held:
+                    self._return(sequence)
                 return
             room -= tokens
             free -= sequence.cached + tokens
+            self.load_s += load_s
             self.cached += sequence.cached
             self.waiting.popleft()
             sequence.active = True
             self.running.append(sequence)
             self._prompts.append(sequence)
             self.chunks.append((sequence, tokens))
+
+    def _reuse(self, sequence: Sequence) -> float:
+        """Hold the blocks of a prompt that the prefix cache has, so that they are not computed.
+
+        Returns:
+            Time to load those from host memory, s.
+        """
+        request, engine = sequence.request, self._engine
+        arrival = request.arrival
+        self._shrink(arrival.block_tokens)
+        found = self.prefixes.match(arrival.hash_ids)
+        # An engine computes the last token of every prompt, whatever its cache holds.
+        cached = min(found.blocks * arrival.block_tokens, arrival.prompt_tokens - 1)
+        sequence.cached = request.cached_tokens = cached
+        sequence.prompt_left -= cached
+        sequence.held = arrival.hash_ids[: found.blocks]
+        self.prefixes.hold(sequence.held)
+        return found.loaded * arrival.block_tokens * engine.host.load_s
+
+    def _return(self, sequence: Sequence) -> None:
+        """Undo `_reuse`, because the prompt does not fit yet."""
+        sequence.prompt_left += sequence.cached
+        sequence.cached = sequence.request.cached_tokens = 0
+        self._release(sequence)
+
+    def _keep_prompt(self, sequence: Sequence) -> None:
+        """Hold all blocks of a prompt that has been computed, so that others may reuse them."""
+        arrival = sequence.request.arrival
+        self.prefixes.hold(arrival.hash_ids)
+        self.prefixes.release(sequence.held)
+        sequence.held = arrival.hash_ids
+        self.prefixes.store(arrival.hash_ids, arrival.block_tokens)
+
+    def _release(self, sequence: Sequence) -> None:
+        """Return the blocks of a sequence while its tokens still count: others needed that room."""
+        self._shrink(sequence.request.arrival.block_tokens)
+        self.prefixes.release(sequence.held)
+        sequence.held = ()
+
+    def _shrink(self, block_tokens: int) -> None:
+        self.prefixes.shrink((self._engine.kv_tokens - self.cached) // block_tokens)

@@ -152,6 +152,7 @@ class SimulatedReplica:
         self._epoch += 1
         self._frozen, self._ready = True, False
         self._asleep_w = rung.asleep_w
+        self.batch.prefixes.clear()  # vLLM's sleep clears what is in host memory, too
         if rung.sleep_s > 0:
             self._queue.at(self._queue.now_s + rung.sleep_s, self._sleep, self._epoch)
         else:
@@ -243,6 +244,10 @@ class SimulatedReplica:
         self._idle.add_until(now_s)
         if batch.chunks:
             step_s, step_j = kind.table.mixed(clock_mhz, batch.chunk_tokens, decodes, batch.context)
+            if batch.load_s:
+                step_s += batch.load_s
+                step_j += batch.load_s * kind.table.idle_w(clock_mhz)
+                batch.load_s = 0.0
             run = StepRun(now_s, 1, first_s=step_s, first_j=step_j)
         else:
             line = kind.table.decode(clock_mhz, decodes, batch.context)

@@ -1,0 +1,124 @@
+"""Prefix affinity: a request goes to the replica that holds the longest part of its prompt.
+
+Unless that one is overloaded: it may have at most `load_bound` times its fair share of the
+requests, as in "Consistent Hashing with Bounded Loads" (Mirrokni, Thorup, Zadimoghaddam, SODA
+2018). Then the replica with the next longest part is asked, and at last the least loaded one takes
+the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from steppe.control.placing import ReplicaSlots
+from steppe.control.prefix_index import Level, PrefixIndex
+
+
+@dataclass(slots=True)
+class Decisions:
+    """How requests were placed, running totals.
+
+    Attributes:
+        nearest: Sent to a replica that holds the longest part of the prompt.
+        nearer: Sent to one that holds a shorter part, because the nearest were overloaded.
+        overloaded: Sent to the least loaded, because all that hold a part were overloaded.
+        unknown: Sent to the least loaded, because none holds a part.
+    """
+
+    nearest: int = 0
+    nearer: int = 0
+    overloaded: int = 0
+    unknown: int = 0
+
+
+class PrefixAffinity:
+    """Chooses replicas by what they hold.
+
+    Attributes:
+        index: What the replicas hold; its numbers are those of `places`.
+        decisions: How requests were placed.
+    """
+
+    __slots__ = ("_load_bound", "decisions", "index")
+
+    def __init__(self, index: PrefixIndex, load_bound: float) -> None:
+        """Begin without requests.
+
+        Args:
+            index: What the replicas hold.
+            load_bound: Most load of a replica that is chosen for its cache, times its fair share.
+        """
+        self.index, self._load_bound = index, load_bound
+        self.decisions = Decisions()
+
+    def acquire(
+        self,
+        slots: ReplicaSlots,
+        hashes: Sequence[int],
+        places: int = 1,
+        numbers: Sequence[int] | None = None,
+    ) -> int | None:
+        """Take a slot and return its replica; None if every replica is full.
+
+        Args:
+            slots: The slots of the replicas.
+            hashes: Chained hashes of the blocks of the prompt; empty if unknown.
+            places: Sequences of the request.
+            numbers: The number of each replica of `slots` in the index; the same ones if None.
+        """
+        if not hashes:
+            return slots.acquire(places)
+        levels = self.index.levels(hashes)
+        near = _nearest(slots, levels, numbers, places, self._load_bound)
+        replica = slots.acquire(places) if near is None else near.replica
+        if replica is None:
+            return None
+        if near is not None:
+            slots.take(replica, places)
+        self._count(levels, near)
+        self.index.credit(levels)
+        self.index.record(replica if numbers is None else numbers[replica], hashes)
+        return replica
+
+    def _count(self, levels: list[Level], near: _Near | None) -> None:
+        decisions = self.decisions
+        if near is not None:
+            decisions.nearest += near.is_nearest
+            decisions.nearer += not near.is_nearest
+        elif levels:
+            decisions.overloaded += 1
+        else:
+            decisions.unknown += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """A replica that holds a part of a prompt.
+
+    Attributes:
+        replica: Its index among the slots.
+        is_nearest: Whether none holds a longer part.
+    """
+
+    replica: int
+    is_nearest: bool
+
+
+def _nearest(
+    slots: ReplicaSlots,
+    levels: Sequence[Level],
+    numbers: Sequence[int] | None,
+    places: int,
+    load_bound: float,
+) -> _Near | None:
+    """Return the replica with the longest part that is not overloaded; None if all are."""
+    if not levels:
+        return None
+    usable = slots.within(load_bound, places)
+    for level in levels:
+        held = level.replicas
+        fits = [i for i in usable if held >> (i if numbers is None else numbers[i]) & 1]
+        if fits:
+            return _Near(slots.least_of(fits), level is levels[0])
+    return None
