@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.models.tiny_model import write_tiny_model
+
+from steppe.models.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.slow
 

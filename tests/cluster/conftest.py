@@ -16,13 +16,13 @@ from tests.fixtures.serving import (
     free_port,
     wait_until,
 )
-from tests.models.tiny_model import write_tiny_model
 
 from steppe.device.nvml import open_gpus
 from steppe.emulator.build import build_library
 from steppe.emulator.library import Emulator
 from steppe.frontier.file import write_frontier
 from steppe.frontier.pareto import Frontier
+from steppe.models.tiny_model import write_tiny_model
 from steppe.roofline.point import OperatingPoint
 
 MakeConfig = Callable[..., dict[str, Any]]
@@ -62,7 +62,7 @@ def make_config(tmp_path_factory: pytest.TempPathFactory, asleep_w: float) -> Ma
     write_frontier(Frontier.of(points, asleep_w, asleep_w, "modelled"), frontier)
 
     def make(**changes: Any) -> dict[str, Any]:
-        return {
+        config = {
             "model": {"name": str(model), "served_name": MODEL, "max_model_len": 1024},
             "engine": {
                 "max_batch_limit": 8,
@@ -77,6 +77,7 @@ def make_config(tmp_path_factory: pytest.TempPathFactory, asleep_w: float) -> Ma
             "control": {"period_s": 0.5, "dwell_s": 1.0, "drain_s": 2.0},
             "gateway": {"port": free_port()},
         } | changes
+        return {key: section for key, section in config.items() if section is not None}
 
     return make
 

@@ -19,7 +19,8 @@ import yaml
 from tests.docs.blocks import Block, all_blocks
 from tests.docs.running import environment, run_block, working_folder
 from tests.fixtures.serving import free_port
-from tests.models.tiny_model import write_tiny_model
+
+from steppe.models.tiny_model import write_tiny_model
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1500)]
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.tiny_model import write_tiny_model
+
+from steppe.models.tiny_model import write_tiny_model
 
 ROOT = Path(__file__).parents[2]
 ROUNDING = 0.25

@@ -14,7 +14,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.models.tiny_model import write_tiny_model
 
 from steppe.engine.control_block import (
     ControlBlock,
@@ -23,6 +22,7 @@ from steppe.engine.control_block import (
     Telemetry,
     request_key,
 )
+from steppe.models.tiny_model import write_tiny_model
 
 Body = dict[str, Any]
 CHAT = "/v1/chat/completions"

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.tiny_model import write_tiny_model
 
 from steppe.engine import vllm_engine
 from steppe.engine.vllm_engine import EngineSettings, VllmEngine, as_flags, is_cpu_build
 from steppe.errors import EngineError, InstallError
+from steppe.models.tiny_model import write_tiny_model
 
 PARSE = """
 import json, sys
 from steppe.engine import vllm_engine
-from tests.models.tiny_model import write_tiny_model
+from steppe.models.tiny_model import write_tiny_model
 from steppe.engine import vllm_engine
 from steppe.engine.vllm_engine import EngineSettings, _parse
 from steppe.errors import EngineError

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.tiny_model import write_tiny_model
+
+from steppe.models.tiny_model import write_tiny_model
 
 PROMPT_TOKENS = 20
 ROTATE_STEPS = 8

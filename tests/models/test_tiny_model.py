@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.models.tiny_model import write_tiny_model
+
+from steppe.models.tiny_model import write_tiny_model
 
 tokenizers = pytest.importorskip("tokenizers")
 

