@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from steppe.config import EmulatedSection, NvmlSection, PaceSection, SiteSection
@@ -144,6 +144,7 @@ class Placement:
             they are not to be set.
         pool: The pool that it belongs to; empty where there is only one.
         model: Name under which clients request its model.
+        settings: The engine that it starts with; None for the one that its actor was made with.
     """
 
     replica: str
@@ -156,6 +157,11 @@ class Placement:
     power_ranges_w: tuple[tuple[float, float], ...] = ()
     pool: str = ""
     model: str = ""
+    settings: Any = None
+
+    def in_pool(self, pool: str, model: str, settings: Any) -> Placement:
+        """Return where the replica runs once it belongs to another pool, with another engine."""
+        return replace(self, pool=pool, model=model, settings=settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +382,7 @@ class ControllerUpdate:
         status: How far the controller came; None before its first tick.
         budget_reads: How often its loop has read the budget; constant while it stalls.
         nodes_off: Nodes that are to be off, by Ray's id; None in a controller that restarted.
+        moved: The pool of each replica that was moved to another one, by its name.
     """
 
     begun: bool
@@ -383,3 +390,4 @@ class ControllerUpdate:
     status: ControllerStatus | None
     budget_reads: int
     nodes_off: frozenset[str] | None = None
+    moved: Mapping[str, str] = field(default_factory=dict)

@@ -141,12 +141,15 @@ class ReplicaActor:
             return [int(name) for name in names]
         return _indices(names, {gpu.uuid: gpu.index for gpu in open_gpus()})
 
-    async def start(self, assignment: GpuAssignment, folder: str = "") -> ReplicaStatus:
+    async def start(
+        self, assignment: GpuAssignment, folder: str = "", settings: Settings | None = None
+    ) -> ReplicaStatus:
         """Start the engine, once; it begins awake.
 
         Args:
             assignment: What its node has prepared for it.
             folder: The folder of the model on this node; empty to find or get it first.
+            settings: The engine, if it is another one than that of `__init__`.
 
         An engine that runs on another control block cannot be controlled any more: it ends with
         the process.
@@ -158,6 +161,7 @@ class ReplicaActor:
             if self._engine is not None and assignment.block_id != self._block_id:
                 os._exit(EXIT_ENGINE_DIED)
             if self._engine is None:
+                self._settings = settings or self._settings
                 self._block_id = assignment.block_id
                 hook = assignment.hook
                 _note_host(Path(assignment.control_block))

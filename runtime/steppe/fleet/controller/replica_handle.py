@@ -258,7 +258,7 @@ class ReplicaHandle:
         gpus = place.actor.gpu_indices.remote()
         status = place.actor.status.remote()
         assignment = place.node.assign.remote(place.replica, gpus, place.cores, status, place.model)
-        self.adopt_start(place.actor.start.remote(assignment), now_s)
+        self.adopt_start(place.actor.start.remote(assignment, "", place.settings), now_s)
 
     def freeze(self, now_s: float) -> None:
         """Put it to sleep."""
@@ -279,6 +279,21 @@ class ReplicaHandle:
             self.sleep.begin(depth, now_s, leaving)
             self._changes, self._status, self.url = [], None, ""
         self.enter(ReplicaState.ASLEEP, now_s)
+
+    def move(self, placement: Placement, now_s: float) -> None:
+        """Give it to another pool: its process ends, and it starts with the other engine.
+
+        Args:
+            placement: Where it runs, with the other pool, model and engine.
+            now_s: Now, s.
+        """
+        self.placement = placement
+        if not self.sleep.has_no_process:
+            self.sleep.begin(SleepDepth.STOPPED, now_s, placement.actor.leave.remote())
+        self.sleep.wake(now_s)
+        self._changes, self._status, self.url = [], None, ""
+        self._retry_s = now_s
+        self.enter(ReplicaState.GONE, now_s)
 
     def thaw(self, now_s: float) -> None:
         """Wake it."""
