@@ -15,6 +15,8 @@ tokenizers = pytest.importorskip("tokenizers")
 GENERATE = """
 import json, sys
 from vllm import LLM, SamplingParams
+from steppe.engine.cpu_amx import allow_amx
+allow_amx()
 llm = LLM(sys.argv[1], enforce_eager=True, max_model_len=256, max_num_seqs=4,
           kv_cache_memory_bytes=64 << 20)
 sampling = SamplingParams(temperature=0, max_tokens=32, ignore_eos=True)

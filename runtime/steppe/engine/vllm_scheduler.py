@@ -22,6 +22,7 @@ from steppe.engine.control_block import (
     Telemetry,
     request_key,
 )
+from steppe.engine.cpu_amx import allow_amx
 from steppe.engine.parent_watch import watch_parent
 from steppe.engine.seam import LAPSED_POLL_S, NoHook, StepHook, read_seam
 from steppe.engine.vllm_request_id import outer_request_id
@@ -51,6 +52,7 @@ class LiveScheduler(AsyncScheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        allow_amx()  # in the process that runs the model, before its first step
         seam = read_seam()
         self._block = seam.open_block() if seam else None
         self._hook: StepHook = seam.make_hook() if seam else NoHook()
