@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from scipy.stats import chi2_contingency
-from tests.models.tiny_model import write_tiny_model
 
 from steppe.engine.earlier import Earlier
 from steppe.engine.vllm_continue import (
@@ -22,6 +21,7 @@ from steppe.engine.vllm_continue import (
     take_earlier,
 )
 from steppe.models.store import get_model, is_at_hand
+from steppe.models.tiny_model import write_tiny_model
 
 CASES = (
     "chat",
