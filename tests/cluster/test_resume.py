@@ -73,7 +73,9 @@ def test_a_killed_run_is_started_again_at_once_and_its_record_goes_on(
 
     summary = assert_books_balance(second)
     assert summary["duration_s"] == pytest.approx(later[-1].t_s, abs=5.0)
-    assert summary["energy_j"] == pytest.approx(sum(t.energy_j for t in second.ticks()), rel=0.01)
+    ticks_j = sum(tick.energy_j for tick in second.ticks())
+    edges_j = 2.0 * max(tick.draw_w for tick in second.ticks())  # 2 s: before and after the ticks
+    assert ticks_j - 1.0 <= summary["energy_j"] <= ticks_j + edges_j, "no joule is there twice"
     assert summary["requests"]["completed"] >= len(before) + len(ids)
     assert summary["broke_off"].startswith(f"{KILLED} with ")
     assert summary["unclaimed_energy_j"] > 0, "what the long streams had used"
