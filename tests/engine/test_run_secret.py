@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ from steppe.engine.control_block import ControlBlock
 from steppe.engine.run_secret import HEADER, RunSecretGate, new_secret, secret_headers
 from steppe.engine.seam import Seam
 from steppe.engine.synthetic import SyntheticSettings, start_synthetic
+from steppe.errors import UsageError
+from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings, Route
+from steppe.load.client import ChatOptions, ServerTarget, model_limits, stream_chat
+from steppe.load.stream import ChatStream, Completed
 
 SECRET = "s" * 64
 
@@ -76,5 +81,48 @@ async def test_a_replica_without_an_app_of_its_own_asks_for_the_secret_too(tmp_p
                 url = f"http://127.0.0.1:{engine.port}{path}"
                 async with client.get(url, headers=headers) as answer:
                     assert answer.status == expected
+    await engine.stop()
+    block.close()
+
+
+async def test_the_gateway_and_the_load_client_carry_the_secret_to_a_replica(
+    tmp_path: Path,
+) -> None:
+    block = ControlBlock.create(tmp_path / "block")
+    engine = await start_synthetic(
+        SyntheticSettings("m", 4), Seam(str(block.path)), "127.0.0.1", SECRET
+    )
+    replica = f"http://127.0.0.1:{engine.port}"
+    gateway = Gateway(
+        GatewaySettings(
+            "127.0.0.1",
+            0,
+            10,
+            30.0,
+            (GatewayModel("m", 2.0, 1.0),),
+            replica_headers=secret_headers(SECRET),
+        )
+    )
+    url = await gateway.start()
+    gateway.set_routes((Route("r0", replica, 4),), None)
+    body = {"model": "m", "prompt": "the wind", "max_tokens": 3}
+    async with aiohttp.ClientSession() as client:
+        async with client.post(url + "/v1/completions", json=body) as answer:
+            assert (answer.status, SECRET in await answer.text()) == (200, False)
+        wrong = {HEADER: "w" * 64}
+        async with client.post(url + "/v1/completions", json=body, headers=wrong) as answer:
+            assert answer.status == 200
+        async with client.get(url + "/v1/models") as answer:
+            assert (await answer.json())["data"][0]["owned_by"] == "steppe"
+        text = ChatOptions().body("m", "a b c", 3)
+        for headers in ((), secret_headers(SECRET)):
+            target = ServerTarget(replica, "m", headers)
+            assert SECRET not in repr(target)
+            found = await stream_chat(client, target, text, time.monotonic, ChatStream())
+            assert isinstance(found, Completed) == bool(headers), found
+    assert list(await model_limits(replica, secret_headers(SECRET))) == ["m"]
+    with pytest.raises(UsageError, match="found status 401"):
+        await model_limits(replica)
+    await gateway.stop()
     await engine.stop()
     block.close()

@@ -71,6 +71,21 @@ async def test_two_starts_at_once_make_one_engine(scene: Scene) -> None:
     assert first.url == second.url == "http://127.0.0.1:9001"
 
 
+async def test_an_engine_gets_the_secret_of_its_run(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[object] = []
+
+    async def start(*arguments: object) -> SlowEngine:
+        given.extend(arguments)
+        return SlowEngine()
+
+    monkeypatch.setattr(replica_module, "start_synthetic", start)
+    replica = ReplicaActor(SyntheticSettings("tiny", 4), "127.0.0.1", None, "secret")
+    await replica.start(scene.assignment)
+    assert given[2:] == ["127.0.0.1", "secret"]
+
+
 async def test_the_control_block_names_the_process_of_the_replica(scene: Scene) -> None:
     await scene.replica.start(scene.assignment)
     block = ControlBlock(Path(scene.assignment.control_block))
