@@ -36,7 +36,7 @@ CONFIG: dict[str, Any] = {
     "device": {"kind": "emulated", "profile": "l4", "count": 14},
     "power": {"supply": [{"kind": "constant", "watts": 900}]},
     "frontier": {"sweep": {"prompt_tokens": 144, "output_tokens": 26, "batch_limits": [8, 16]}},
-    "sim": {"duration_s": 20, "wake_s": 0.5, "sleep_s": 0.2},
+    "sim": {"duration_s": 45, "wake_s": 0.5, "sleep_s": 0.2},
 }
 SCARCE_W = 380.0
 
@@ -79,7 +79,7 @@ def test_more_requests_keep_the_slo_than_without_the_alias(scarce: steppe.RunRes
             "power": {"supply": [{"kind": "constant", "watts": SCARCE_W}]},
         }
     )
-    assert scarce.summary["request_goodput"] > without.summary["request_goodput"]
+    assert scarce.summary["request_goodput"] > 1.3 * without.summary["request_goodput"]
     assert without.summary["aliases"] == {}
 
 

@@ -173,6 +173,12 @@ class RunConfig(Section):
             raise ValueError(f"models: {double!r} is there twice; give one a served_name")
         if len(self.models) > 1 and self.control.horizon is not None:
             raise ValueError("control.horizon: it plans for one model, found several")
+        move = any(model.least < model.most for model in self.models)
+        if move and any(sleep.kind == "node_off" for sleep in self.fleet.sleep):
+            raise ValueError(
+                "fleet.sleep: node_off needs replicas that stay with their model, found "
+                "models with least_replicas or most_replicas"
+            )
         return self
 
     @model_validator(mode="after")

@@ -260,8 +260,36 @@ class PoolSection(ModelSection):
     """The SLO of a request; the section `slo` if absent."""
     pace: PaceSection | None = None
     """How long its steps take on emulated GPUs; `device.pace` if absent."""
+    least_replicas: Annotated[int, Field(ge=0)] | None = None
+    """Least number of replicas; its GPUs may go to another model down to that. 0: the model may be
+    unloaded altogether until it is asked for. If absent: `replicas`."""
+    most_replicas: Count | None = None
+    """Largest number of replicas; GPUs of other models may come up to that, if a replica has as
+    many there. If absent: `replicas`."""
+    load_s: Positive | None = None
+    """Time to unload another model and load this one on its GPUs, s. If absent: `wake_s` of the
+    sleep `stopped` (60)."""
     load: LoadSection | None = None
     """The requests for this model; the section `load` if absent (`steppe simulate`)."""
+
+    @model_validator(mode="after")
+    def _bounds_around_replicas(self) -> PoolSection:
+        if not self.least <= self.replicas <= self.most:
+            raise ValueError(
+                f"replicas: asked for {self.least} to {self.most} (least_replicas, most_replicas), "
+                f"found {self.replicas}"
+            )
+        return self
+
+    @property
+    def least(self) -> int:
+        """Least number of replicas."""
+        return self.replicas if self.least_replicas is None else self.least_replicas
+
+    @property
+    def most(self) -> int:
+        """Largest number of replicas."""
+        return self.replicas if self.most_replicas is None else self.most_replicas
 
 
 def _host(host: str) -> str:

@@ -13,6 +13,7 @@ from steppe.control.reconcile import (
     Deepen,
     Drain,
     DrainRule,
+    Move,
     Retune,
     Sleep,
     Start,
@@ -107,7 +108,7 @@ def lowering_first(observation: Observation, actions: list[Action]) -> list[Acti
                 return 3 if (clock_mhz, batch_limit) < before else 4
             case Drain() | Wake():
                 return 5
-            case Start():
+            case Start() | Move():
                 return 6
 
     return sorted(actions, key=order)

@@ -50,6 +50,7 @@ class Plan:
         restore: Replicas that come back from a sleep deeper than a pause.
         pools: The plan of each pool, by its name; empty where there is only one. The other fields
             are then those of all pools together.
+        moves: Replicas that go to another pool once they have no request, each with that pool.
         variants: The share of each model in the requests for each alias, by its name.
         share_w: The share of its pool in the budget, W; 0 where there is only one.
     """
@@ -65,6 +66,7 @@ class Plan:
     restore: tuple[str, ...] = ()
     pools: Mapping[str, Plan] = field(default_factory=dict)
     share_w: float = 0.0
+    moves: tuple[tuple[str, str], ...] = ()
     variants: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property

@@ -58,6 +58,14 @@ class Deepen:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """Unload the model of a drained or paused replica, and load that of another pool."""
+
+    replica: str
+    pool: str
+
+
+@dataclass(frozen=True, slots=True)
 class Retune:
     """Change the limits of an awake replica; a draining one serves again.
 
@@ -72,7 +80,7 @@ class Retune:
     output_tps: float = field(default=0.0, compare=False)
 
 
-Action = Start | Wake | Drain | Sleep | Deepen | Retune
+Action = Start | Wake | Drain | Sleep | Deepen | Retune | Move
 
 
 LEAST_ROTATION_S = 30.0
@@ -112,7 +120,7 @@ def reconcile(observation: Observation, plan: Plan, rule: DrainRule) -> list[Act
     replica starts only if the budget covers an all-asleep fleet, because starting draws power
     outside the plan.
     """
-    observation = _without_deep(observation, plan)
+    observation, moves = _without_moving(_without_deep(observation, plan), plan, rule)
     ranked = _rank(observation, rule, _next_in_rotation(observation, plan, rule))
     serving, leaving = ranked[: len(plan.awake)], ranked[len(plan.awake) :]
     leaves, finishing = _leave(observation, leaving, rule, plan.draining)
@@ -123,7 +131,15 @@ def reconcile(observation: Observation, plan: Plan, rule: DrainRule) -> list[Act
     rising = max(0, len(rises) - freezing)
     deeper = [Deepen(replica, depth) for replica, depth in plan.deepen]
     starts = map(Start, [*gone, *plan.restore])
-    return [*leaves, *deeper, *cuts, *rises[:rising], *[*finishing, *wakes][freezing:], *starts]
+    return [
+        *moves,
+        *leaves,
+        *deeper,
+        *cuts,
+        *rises[:rising],
+        *[*finishing, *wakes][freezing:],
+        *starts,
+    ]
 
 
 def _without_deep(observation: Observation, plan: Plan) -> Observation:
@@ -131,8 +147,29 @@ def _without_deep(observation: Observation, plan: Plan) -> Observation:
     leaving = {replica for replica, _ in plan.deepen}
     if not leaving and not any(r.is_deep for r in observation.replicas):
         return observation
-    others = (r for r in observation.replicas if not r.is_deep and r.id not in leaving)
+    moving = dict(plan.moves)
+    others = (
+        r for r in observation.replicas if (not r.is_deep and r.id not in leaving) or r.id in moving
+    )
     return replace(observation, replicas=tuple(others))
+
+
+def _without_moving(
+    observation: Observation, plan: Plan, rule: DrainRule
+) -> tuple[Observation, list[Action]]:
+    """Return the observation without the replicas that leave the pool, and their actions."""
+    targets = dict(plan.moves)
+    leaving = [r for r in observation.replicas if r.id in targets]
+    if not leaving:
+        return observation, []
+    actions: list[Action] = []
+    for replica in leaving:
+        if replica.state == ReplicaState.AWAKE:
+            actions.append(_drain(replica, rule))
+        elif not replica.outstanding:
+            actions.append(Move(replica.id, targets[replica.id]))
+    others = tuple(r for r in observation.replicas if r.id not in targets)
+    return replace(observation, replicas=others), actions
 
 
 def _next_in_rotation(observation: Observation, plan: Plan, rule: DrainRule) -> str | None:

@@ -10,7 +10,7 @@ from steppe.control.policy.goals import SPARE_SHARE
 from steppe.control.policy.planner import Planner
 from steppe.control.pools import Pool, ShareBudget
 from steppe.control.shortage_forecast import covering_w
-from steppe.control.state import Observation
+from steppe.control.state import AliasLoad, Observation
 
 Shares = Mapping[str, float]
 """The share of each model in the requests for an alias; they sum to 1."""
@@ -23,6 +23,8 @@ RETURN_SLACK = 0.03
 """Watts that must be free for a return, share of the budget, so that a level does not flap."""
 UNSERVED = 100.0
 """What demand weighs that a pool has no replicas for, times the draw that would serve it."""
+BACKLOG_S = 10.0
+"""Time in which waiting requests are to be served, s: plans that come too short show in them."""
 MOST_LOADED = 0.9
 """Most of a pool's output at the SLO that is planned for it, share."""
 
@@ -133,6 +135,18 @@ class ChooseVariants:
                 continue
             load = loads[alias]
             tps[variants[0]] += load.required_tps
+            free_tps = load.tps - load.required_tps + _backlog_tps(observation, load)
             for name, share in shares_at(level, variants).items():
-                tps[name] += share * (load.tps - load.required_tps)
+                tps[name] += share * free_tps
         return tps
+
+
+def _backlog_tps(observation: Observation, load: AliasLoad) -> float:
+    """Return the output that serves the waiting requests of an alias soon, tokens per second."""
+    tokens = 0.0
+    for name, of_model_tps in load.by_model.items():
+        part = observation.pools[name]
+        if part.waiting and part.lengths is not None and part.demand_tps > 0:
+            of_alias = part.waiting * of_model_tps / part.demand_tps
+            tokens += of_alias * part.lengths.output_tokens
+    return tokens / BACKLOG_S

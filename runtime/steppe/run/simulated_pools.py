@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from steppe.config import PowerSection, RunConfig
+from steppe.config import PoolSection, PowerSection, RunConfig
 from steppe.control.policy.goals import at_slo_if_any
 from steppe.control.policy.make import make_policy
 from steppe.control.policy.policy import Foresight, Policy, PoolFacts
+from steppe.control.pool_moves import MovablePool, MovePools
 from steppe.control.pools import Pool, ShareBudget
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortagePoints
@@ -24,6 +25,7 @@ from steppe.power.supply import with_rating
 from steppe.report.records import Slo
 from steppe.run.check_slo import check_slo, warn_of_slow_fleet
 from steppe.run.check_supply import deepest_asleep_w, modelled_rating_w, warn_of_early_end
+from steppe.run.frontier_subject import subject_of
 from steppe.run.simulated_fleet import (
     frontier_for,
     simulated_fleet,
@@ -36,6 +38,9 @@ from steppe.sim.build import require_room
 from steppe.sim.fleet import FleetSettings
 from steppe.sim.pooled_fleet import PooledSettings
 from steppe.sim.run import Failure, Scenario
+
+STOPPED_WAKE_S = 60.0
+"""Time to load a model, s, if the configuration states none: that of `fleet.sleep`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +107,10 @@ def pooled_scenario(config: RunConfig, warn: Warn) -> PooledScenario:
     """
     _check_failures(config)
     pools = {
-        name: simulated_pool(name, number, alone, warn)
-        for number, (name, alone) in enumerate(config.pools.items())
+        name: simulated_pool(name, number, alone, warn, _load_s(config, section))
+        for number, ((name, alone), section) in enumerate(
+            zip(config.pools.items(), config.models, strict=True)
+        )
     }
     rated = config.model_copy(update={"power": _rated(config.power, pools)})
     fleet = PooledSettings({name: pool.fleet for name, pool in pools.items()})
@@ -116,6 +123,12 @@ def pooled_scenario(config: RunConfig, warn: Warn) -> PooledScenario:
     return PooledScenario(rated, scenario, frontiers, requests)
 
 
+def _load_s(config: RunConfig, section: PoolSection) -> float:
+    """Return the time to load a model on GPUs of another one, s."""
+    stopped = (sleep.wake_s for sleep in config.fleet.sleep if sleep.kind == "stopped")
+    return section.load_s or next(stopped, None) or STOPPED_WAKE_S
+
+
 def _check_failures(config: RunConfig) -> None:
     replicas = sum(model.replicas for model in config.models)
     for part in config.sim.failures:
@@ -123,7 +136,9 @@ def _check_failures(config: RunConfig) -> None:
             raise ConfigError(f"sim.failures: replica {part.replica} of {replicas} does not exist")
 
 
-def simulated_pool(name: str, number: int, config: RunConfig, warn: Warn) -> SimulatedPool:
+def simulated_pool(
+    name: str, number: int, config: RunConfig, warn: Warn, load_s: float = STOPPED_WAKE_S
+) -> SimulatedPool:
     """Return the replicas, operating points and requests of one model.
 
     Args:
@@ -131,6 +146,7 @@ def simulated_pool(name: str, number: int, config: RunConfig, warn: Warn) -> Sim
         number: Its place among the models; their requests come at different times.
         config: The configuration of this model alone.
         warn: Takes what the user should know, a line each.
+        load_s: Time to load its model on GPUs of another one, s.
     """
 
     def of_model(line: str) -> None:
@@ -140,7 +156,8 @@ def simulated_pool(name: str, number: int, config: RunConfig, warn: Warn) -> Sim
     sim = config.sim.model_copy(update={"failures": ()})  # they name replicas of all models
     settings = with_lengths_of_load(config.model_copy(update={"load": load, "sim": sim}))
     fleet = simulated_fleet(settings)
-    fleet = replace(fleet, place=replace(fleet.place, gpus=config.fleet.gpus_per_replica))
+    gpus = config.fleet.gpus_per_replica
+    fleet = replace(fleet, place=replace(fleet.place, gpus=gpus, load_s=load_s))
     frontier = frontier_for(settings, fleet.kind)
     check_slo(settings, frontier, of_model)
     warn_of_args(config.engine, of_model)
@@ -174,7 +191,7 @@ def scenario_of_pools(
     points = {n: ShortagePoints.of(p.frontier, p.config.slo.tpot_s) for n, p in pools.items()}
     return Scenario(
         fleet=PooledSettings({name: pool.fleet for name, pool in pools.items()}, config.aliases),
-        policy=policy_of_pools(pools, budget, config.aliases),
+        policy=with_moves(config, pools, policy_of_pools(pools, budget, config.aliases)),
         drain_rule=next(iter(rules.values())),
         budget=budget,
         points=ShortagePoints.of_pools(points),
@@ -197,6 +214,27 @@ def policy_of_pools(
         {name: _pool_of(pool, budget, pool.full_w / full_w) for name, pool in pools.items()}
     )
     return ChooseVariants(policy, aliases) if aliases else policy
+
+
+def with_moves(config: RunConfig, pools: Mapping[str, SimulatedPool], policy: Policy) -> Policy:
+    """Return the policy, with moves of replicas between pools if the configuration allows any."""
+    sections = dict(zip(pools, config.models, strict=True))
+    if all(section.least == section.most for section in sections.values()):
+        return policy
+    return MovePools(policy, {n: _movable(pool, sections[n]) for n, pool in pools.items()})
+
+
+def _movable(pool: SimulatedPool, section: PoolSection) -> MovablePool:
+    return MovablePool(
+        frontier=at_slo_if_any(pool.frontier, pool.config.slo.tpot_s),
+        drain_w=pool.frontier.drain.draw_w,
+        value=section.weight,
+        gpus=(str(subject_of(pool.config).gpu), section.gpus_per_replica),
+        least=section.least,
+        most=section.most,
+        load_s=pool.fleet.place.load_s,
+        load_w=pool.fleet.kind.transitions.draw_w,
+    )
 
 
 def _pool_of(pool: SimulatedPool, budget: PowerBudget, share: float) -> Pool:

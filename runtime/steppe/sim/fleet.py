@@ -19,7 +19,7 @@ from steppe.power.budget import Budget, PowerBudget
 from steppe.report.tick_records import FleetWindow, ReplicaWindow
 from steppe.sim.engine.energy import NOTHING_BESIDE, Beside
 from steppe.sim.engine.kind import ReplicaKind
-from steppe.sim.engine.replica import SimulatedReplica, Stepped
+from steppe.sim.engine.replica import ReplicaReading, SimulatedReplica, Stepped
 from steppe.sim.events import EventQueue
 from steppe.sim.gateway import GatewayLimits, SimulatedGateway
 from steppe.sim.latency import SimulatedLatency
@@ -41,6 +41,8 @@ class PoolPlace:
         replicas: Replicas of all pools; None if there is only one pool.
         first_node: Index of its first node.
         gpus: GPUs of each of its replicas.
+        nodes: Name of the node of each replica of all pools; empty if there is only one pool.
+        load_s: Time to load the model on GPUs of another pool, s.
     """
 
     pool: str = ""
@@ -48,6 +50,8 @@ class PoolPlace:
     replicas: int | None = None
     first_node: int = 0
     gpus: int = 1
+    nodes: tuple[str, ...] = ()
+    load_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,11 @@ class FleetSettings:
             return Beside(nodes_w / replicas)
         return Beside((nodes_w * site.pue + site.overhead_w) / replicas, site.pue - 1.0)
 
+    def node(self, index: int) -> str:
+        """Return the name of the node of a replica, by its index among those of all pools."""
+        of_pool = index - self.place.first
+        return f"node-{self.place.first_node + of_pool // self.replicas_per_node + 1}"
+
     @property
     def nodes(self) -> int:
         """Number of nodes."""
@@ -117,6 +126,19 @@ class SimulatedWindow:
     def draw_w(self) -> float | None:
         """Mean draw of the GPUs, W; None before the first window."""
         return self.energy_j / self.width_s if self.width_s > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A replica that goes to another pool.
+
+    Attributes:
+        reading: Its energy since the meters were read.
+        window: What it did in the last window.
+    """
+
+    reading: ReplicaReading
+    window: ReplicaWindow
 
 
 class SimulatedFleet:
@@ -148,6 +170,8 @@ class SimulatedFleet:
         self._handles = [self._handle(index) for index in range(places)]
         self._by_name = {handle.name: handle for handle in self._handles}
         self._settling: list[Request] = []
+        self._given: list[tuple[SimulatedHandle, ReplicaReading]] = []
+        self._beside = NOTHING_BESIDE
         self._gateway = SimulatedGateway(places, settings.gateway, queue, self._send, self._refuse)
         self._demand, self._arrived, self._answered = Demand(), 0, 0
         self._deferrable_arrived, self._prompts = 0, PromptTotals()
@@ -266,6 +290,7 @@ class SimulatedFleet:
         works: list[ClockWork] = []
         if beside is None:
             beside = self._settings.beside(len(self.nodes_on), self.replicas_on)
+        self._beside = beside
         for handle in self.here:
             is_on = handle.depth is not SleepDepth.OFF
             reading = handle.replica.read_meter(beside if is_on else NOTHING_BESIDE)
@@ -276,6 +301,13 @@ class SimulatedFleet:
             beside_j += reading.beside_j
             totals.idle_j += reading.idle_j
             totals.transition_j += reading.transition_j
+        for handle, reading in self._given:
+            handle.drawn_j += reading.energy_j
+            window_j += reading.energy_j
+            beside_j += reading.beside_j
+            totals.idle_j += reading.idle_j
+            totals.transition_j += reading.transition_j
+        self._given.clear()
         totals.energy_j += window_j + beside_j
         self._work = summed_by_clock(works)
         self._window = SimulatedWindow(now_s, now_s - self._window.end_s, window_j, beside_j)
@@ -343,7 +375,7 @@ class SimulatedFleet:
             SimulatedReplica(settings.kind, queue, full_mhz, self._stepper(index)),
             queue,
             settings.clock_latency_s,
-            f"node-{place.first_node + of_pool // settings.replicas_per_node + 1}",
+            place.nodes[index] if place.nodes else settings.node(index),
         )
         handle.pool = place.pool
         handle.is_here = 0 <= of_pool < settings.replicas
@@ -397,6 +429,26 @@ class SimulatedFleet:
                 handle.move(ReplicaState.AWAKE)
                 handle.planned_tps = action.output_tps
                 handle.set_limits(clock_mhz, batch_limit, holds=holds, tokens_per_step=tokens)
+
+    def give(self, name: str) -> Given:
+        """Give a replica without requests to another pool."""
+        handle = self._by_name[name]
+        assert handle.is_here, f"{name} is in this pool"
+        reading = handle.replica.read_meter(self._beside)
+        handle.is_here = False
+        handle.move(ReplicaState.GONE)
+        return Given(
+            reading, ReplicaWindow(handle.draw_w(self._window.width_s), handle.take_tokens())
+        )
+
+    def take(self, name: str, given: Given) -> None:
+        """Take a replica of another pool, and load this pool's model on it."""
+        handle = self._by_name[name]
+        handle.replica.read_meter()  # what it was before is no energy of this run
+        handle.is_here, handle.drawn_j = True, 0.0
+        self._given.append((handle, given.reading))
+        handle.start(self._settings.place.load_s)
+        handle.set_limits(self._settings.kind.lowest_clock_mhz, 1)
 
     def _start(self, handle: SimulatedHandle) -> None:
         """Start a replica; if its node was off, the other replicas of the node are stopped now."""

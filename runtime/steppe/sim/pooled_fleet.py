@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from steppe.config import SiteSection
-from steppe.control.reconcile import Action
+from steppe.control.reconcile import Action, Move
 from steppe.control.state import DeferrableWork, Observation, ReplicaObservation
 from steppe.control.variants import Shares
 from steppe.load.arrivals import Arrival
@@ -14,7 +14,7 @@ from steppe.power.budget import Budget, PowerBudget
 from steppe.report.tick_records import FleetWindow, ReplicaWindow
 from steppe.sim.alias_router import AliasRouter
 from steppe.sim.events import EventQueue
-from steppe.sim.fleet import FleetSettings, PoolPlace, SimulatedFleet, SimulatedTotals
+from steppe.sim.fleet import FleetSettings, SimulatedFleet, SimulatedTotals
 from steppe.sim.request import Request
 
 
@@ -51,10 +51,21 @@ class PooledSettings:
         found: dict[str, FleetSettings] = {}
         first = first_node = 0
         for name, pool in self.pools.items():
-            place = PoolPlace(name, first, self.replicas, first_node, pool.place.gpus)
+            place = replace(
+                pool.place,
+                pool=name,
+                first=first,
+                replicas=self.replicas,
+                first_node=first_node,
+            )
             found[name] = replace(pool, place=place)
             first, first_node = first + pool.replicas, first_node + pool.nodes
-        return found
+        nodes = tuple(
+            pool.node(pool.place.first + each)
+            for pool in found.values()
+            for each in range(pool.replicas)
+        )
+        return {n: replace(p, place=replace(p.place, nodes=nodes)) for n, p in found.items()}
 
 
 BATCH = 8
@@ -94,6 +105,7 @@ class PooledFleet:
             for name, pool in self._settings.items()
         }
         self._node_rest_w = next(iter(self._settings.values())).node_rest_w
+        self._moved: dict[str, ReplicaWindow] = {}
         self.observation: Observation | None = None
         self.budget: Budget = budget.at(queue.now_s)
 
@@ -122,8 +134,15 @@ class PooledFleet:
     def apply(self, actions: list[Action]) -> None:
         """Carry out actions in their order, then give each gateway its awake replicas."""
         homes = {handle.name: fleet for fleet in self.pools.values() for handle in fleet.here}
+        self._moved.clear()
         for action in actions:
-            homes[action.replica].carry_out(action)
+            home = homes[action.replica]
+            if isinstance(action, Move):
+                given = home.give(action.replica)
+                self.pools[action.pool].take(action.replica, given)
+                self._moved[action.replica] = given.window
+            else:
+                home.carry_out(action)
         for fleet in self.pools.values():
             fleet.route()
 
@@ -184,12 +203,14 @@ class PooledFleet:
         did: dict[str, ReplicaWindow] = {}
         for fleet, window in zip(self.pools.values(), windows, strict=True):
             did |= zip((handle.name for handle in fleet.here), window.replicas, strict=True)
+        did |= self._moved
         observed = self.observation
         assert observed is not None, "the loop observed the fleet"
         return FleetWindow(
             draw_w=sum(window.draw_w for window in windows),
             energy_j=sum(window.energy_j for window in windows),
-            output_tokens=sum(window.output_tokens for window in windows),
+            output_tokens=sum(window.output_tokens for window in windows)
+            + sum(moved.output_tokens for moved in self._moved.values()),
             running=sum(window.running for window in windows),
             replicas=[did[replica.id] for replica in observed.replicas],
         )
