@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("--day", choices=DAYS, action="append", help="default: windy")
     parser.add_argument("--policy", choices=POLICIES, action="append", help="default: all")
     parser.add_argument("--duration", type=float, default=3600.0, help="length of a day, s")
-    parser.add_argument("--load", type=float, default=0.6, help="share of full power")
+    parser.add_argument("--load", type=float, default=1.0, help="share of full power")
     parser.add_argument("--required", type=float, default=0.1, help="share that requires the large")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--figure", type=Path, help="PNG to draw the windy day in")
