@@ -17,6 +17,7 @@ TrafficName = Literal[
     "agents",
     "embeddings",
     "moving_mix",
+    "chats",
     "flash_crowd",
     "flooding_tenant",
     "half_and_half",

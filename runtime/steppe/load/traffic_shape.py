@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from steppe.load.arrivals import DEFAULT_TENANT, UNLIMITED, Arrival, LengthLimits
 from steppe.load.lengths import LengthComponent, LengthMixture
 from steppe.load.rates import DAY_H, REAL_DAY, Burstiness, DayClock, FlashCrowd, Floats
+from steppe.load.sessions import Sessions
 from steppe.roofline.lengths import RequestLengths
 
 DRAWS = 20_000
@@ -59,12 +60,15 @@ class TrafficShape:
         parts: The kinds of request.
         burstiness: Burstiness of the arrivals.
         crowd: A flash crowd; None without one.
+        sessions: How requests form sessions with common beginnings; the lengths are those that a
+            turn adds. None for requests that have nothing in common.
     """
 
     description: str
     parts: tuple[TrafficPart, ...]
     burstiness: Burstiness
     crowd: FlashCrowd | None = None
+    sessions: Sessions | None = None
 
     def rate_over_base(self, times_s: Floats, duration_s: float) -> Floats:
         """Return the rate at these times of a run, over the rate without a crowd."""
@@ -99,12 +103,15 @@ class TrafficShape:
             held = np.floor(part.cached_share * drawn[:, 0]).astype(np.int64)
             lengths[mine, 2] = np.minimum(held, drawn[:, 0] - 1)
         tenants = [part.tenant for part in self.parts]
-        return tuple(
+        arrivals = tuple(
             Arrival(at_s, prompt, output, cached_tokens=cached, tenant=tenants[index])
             for at_s, (prompt, output, cached), index in zip(
                 times_s.tolist(), lengths.tolist(), part_of.tolist(), strict=True
             )
         )
+        if self.sessions is None:
+            return arrivals
+        return self.sessions.scaled(length_scale).form(rng, arrivals, limits)
 
     def mean_request(
         self, length_scale: float = 1.0, limits: LengthLimits = UNLIMITED

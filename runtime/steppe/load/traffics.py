@@ -11,6 +11,7 @@ from steppe.config.load import TrafficName
 from steppe.load.arrivals import LengthLimits
 from steppe.load.lengths import LengthComponent, LengthMixture
 from steppe.load.rates import Burstiness, FlashCrowd
+from steppe.load.sessions import Sessions
 from steppe.load.traffic_shape import TrafficPart, TrafficShape, lognormal
 
 AZURE_LENGTHS = LengthMixture(
@@ -117,6 +118,14 @@ TRAFFICS: dict[TrafficName, TrafficShape] = {
             TrafficPart(SUMMARY_LENGTHS, 1 / 3, swing=0.8, peak_hour=4.0),
         ),
         AZURE_BURSTINESS,
+    ),
+    "chats": TrafficShape(
+        "Chats of four turns on average, each with one of eight system prompts of 1,024 tokens; a "
+        "turn adds 250 in and 250 out. Prompts begin as earlier ones did, which a simulated prefix "
+        "cache finds; assumed.",
+        (TrafficPart(lognormal(250, 250, 0.8, 0.7)),),
+        AZURE_BURSTINESS,
+        sessions=Sessions(system_prompts=8, system_tokens=1024, going_on=0.75, open_sessions=200),
     ),
     "flash_crowd": TrafficShape(
         "Conversation; half-way the rate rises tenfold within 10 s, for a minute; assumed.",
