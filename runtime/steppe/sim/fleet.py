@@ -435,6 +435,9 @@ class SimulatedFleet:
         handle = self._by_name[name]
         assert handle.is_here, f"{name} is in this pool"
         reading = handle.replica.read_meter(self._beside)
+        lost = handle.replica.fail()
+        assert not lost, f"{name} has no request"
+        self._gateway.release_all(self._handles.index(handle))
         handle.is_here = False
         handle.move(ReplicaState.GONE)
         return Given(
