@@ -11,7 +11,7 @@ from tests.fixtures.ray_actors import FakeActor
 from steppe.config import RunConfig, SiteSection
 from steppe.control.measurements import ClockWork, LatencyCounts
 from steppe.control.placing import QUEUE_PER_REPLICA
-from steppe.control.reconcile import Deepen, Drain, Retune, Sleep, Start, Wake
+from steppe.control.reconcile import Deepen, Drain, Move, Retune, Sleep, Start, Wake
 from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import ReplicaState
 from steppe.energy.node_rest import NodeRest
@@ -713,3 +713,22 @@ def test_counts_against_the_slo_go_on_when_the_gateway_restarts(scene: Scene) ->
         scene.gateway.answers["status"] = status_of(latency=latency)
         found.append(scene.fleet.observe(float(second)).latency)
     assert found == [*counts[:2], LatencyCounts(13, 3, 9, 1), LatencyCounts(16, 3, 11, 3, 1)]
+
+
+def test_a_replica_that_is_moved_ends_its_process_and_starts_with_the_engine_of_the_other_pool(
+    scene: Scene,
+) -> None:
+    scene.fleet.pools.models = {"": "llama", "other": "llama"}
+    scene.fleet.observe(1.0)
+    scene.fleet.apply([Sleep("replica-1")])
+    scene.fleet.observe(2.0)
+    scene.fleet.apply([Move("replica-1", "other")])
+    handle, actor = scene.handle(1), scene.replicas["replica-1"]
+    assert (handle.state, handle.url, handle.placement.pool) == (ReplicaState.GONE, "", "other")
+    assert actor.names()[-1] == "leave"
+    assert scene.fleet.moved == {"replica-1": "other"}
+    scene.fleet.observe(3.0)
+    scene.fleet.apply([Start("replica-1")])
+    assert actor.args("start")[-1][-1] == handle.placement.settings
+    assert handle.state == ReplicaState.STARTING
+    assert not handle.is_deep

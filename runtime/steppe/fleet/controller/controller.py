@@ -243,6 +243,7 @@ class Controller:
                 status=self._status,
                 budget_reads=self._budget_reads,
                 nodes_off=self._fleet.nodes_off if self._loop is not None else None,
+                moved=dict(self._fleet.moved),
             )
 
     def end(self) -> None:

@@ -14,7 +14,16 @@ import ray
 from steppe.config import SiteSection
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.plan import Plan
-from steppe.control.reconcile import Action, Deepen, Drain, Retune, Sleep, Start, Wake
+from steppe.control.reconcile import (
+    Action,
+    Deepen,
+    Drain,
+    Move,
+    Retune,
+    Sleep,
+    Start,
+    Wake,
+)
 from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import Observation, ReplicaState
 from steppe.fleet.cluster import error_line
@@ -106,6 +115,7 @@ class LiveFleet:
         power: Which nodes are to be off.
         pools: Their pools.
         models: Name of the model that a replica serves, by its name, also of lost ones.
+        moved: The pool of each replica that was moved to another one, by its name.
     """
 
     def __init__(
@@ -134,6 +144,7 @@ class LiveFleet:
         self._status: GatewayStatus | None = None
         self._loads = ModelLoads()
         self.models: dict[str, str] = {}
+        self.moved: dict[str, str] = {}
         self._observed_s = 0.0
         self._gpu_events: list[GpuEvent] = []
         self._fenced: frozenset[str] = frozenset()
@@ -429,6 +440,10 @@ class LiveFleet:
                 return SetLimits(name, self._step_mhz(handle), 1, handle.state)
             case Deepen(name, depth):
                 handle.deepen(self.power.depth_for(handle, depth, now_s), now_s)
+                return SetLimits(name, None, 1, handle.state)
+            case Move(name, pool):
+                handle.move(self.pools.placed_in(pool, handle.placement), now_s)
+                self.moved[name] = pool
                 return SetLimits(name, None, 1, handle.state)
             case Drain(name, clock_mhz, batch_limit):
                 if handle.state == ReplicaState.ASLEEP:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from steppe.config import RunConfig
+from steppe.config import PoolSection, RunConfig
 from steppe.control.loop import ControlLoop, Fleet
+from steppe.control.policy.goals import at_slo_if_any
 from steppe.control.policy.make import make_policy, with_ladder
 from steppe.control.policy.policy import Policy, PoolFacts
+from steppe.control.pool_moves import MovablePool, MovePools
 from steppe.control.pools import Pool, ShareBudget
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortagePoints
@@ -16,8 +18,13 @@ from steppe.control.sleep_ladder import SleepDepth, SleepRung, ladder_of, rungs_
 from steppe.control.tick_times import TickTimes
 from steppe.fleet.controller.replica_handle import ReplicaHandle
 from steppe.fleet.controller.sleep_times import SleepTimes
+from steppe.fleet.messages import Placement
+from steppe.fleet.replica import settings_from_config
 from steppe.frontier.pareto import Frontier
 from steppe.power.budget import PowerBudget
+
+LOAD_S = 60.0
+"""Time to load a model on GPUs of another one, s, if none is stated or measured."""
 
 
 class LivePools:
@@ -104,7 +111,37 @@ class LivePools:
             )
             for name, frontier in self.frontiers.items()
         }
-        return ControlLoop(fleet, ShareBudget(pools), rules[first], times, rules)
+        policy = self._with_moves(ShareBudget(pools))
+        return ControlLoop(fleet, policy, rules[first], times, rules)
+
+    def _with_moves(self, policy: Policy) -> Policy:
+        """Return the policy, with moves of replicas between pools if any are allowed."""
+        sections = {model.client_name: model for model in self._config.models}
+        if all(section.least == section.most for section in sections.values()):
+            return policy
+        movable = {
+            name: self._movable(name, sections[self.models[name]]) for name in self.frontiers
+        }
+        return MovePools(policy, movable)
+
+    def _movable(self, pool: str, section: PoolSection) -> MovablePool:
+        frontier, config = self.frontiers[pool], self.config_of(pool)
+        measured = self.sleep_times[pool].wake_quantiles_s().get((SleepDepth.STOPPED, "0.5"))
+        return MovablePool(
+            frontier=at_slo_if_any(frontier, config.slo.tpot_s),
+            drain_w=frontier.drain.draw_w,
+            value=section.weight,
+            gpus=(pool.partition(" on ")[2], section.gpus_per_replica),
+            least=section.least,
+            most=section.most,
+            load_s=measured or section.load_s or LOAD_S,
+            load_w=frontier.idle_w,
+        )
+
+    def placed_in(self, pool: str, placement: Placement) -> Placement:
+        """Return where a replica runs once it belongs to another pool."""
+        settings = settings_from_config(self.config_of(pool))
+        return placement.in_pool(pool, self.models[pool], settings)
 
     @property
     def points(self) -> ShortagePoints:

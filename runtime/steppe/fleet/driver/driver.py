@@ -394,6 +394,8 @@ class FleetDriver:
         self._ticked_s = self._clock() if update.ticks else self._ticked_s
         self._note_quarantined(update.ticks)
         self._nodes_off = update.nodes_off
+        for replica, pool in update.moved.items():
+            self.actors.move(replica, pool, self._models[pool])
         return update.ticks
 
     def _poll_controller(self) -> ControllerUpdate:

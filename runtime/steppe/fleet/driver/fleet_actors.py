@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from steppe.config import EmulatedSection, ModelledSection, RunConfig
+from steppe.config import ModelledSection, RunConfig
 from steppe.energy.window import worst
 from steppe.engine.run_secret import new_secret, secret_headers
 from steppe.errors import ConfigError, ReplicaError, SteppeError, UsageError
@@ -41,10 +41,8 @@ from steppe.fleet.messages import (
     NodeInfo,
     NodeSettings,
     Placement,
-    ServedModel,
 )
 from steppe.fleet.node.node import Node
-from steppe.fleet.node.token_weights import shape_of_served
 from steppe.fleet.replica import ReplicaActor, settings_from_config
 
 FREED_S = 5.0
@@ -232,6 +230,14 @@ class FleetActors:
         for name in names:
             del self.placements[name]
         self.unplaced += names
+
+    def move(self, replica: str, pool: str, model: str) -> None:
+        """Note that a replica belongs to another pool now."""
+        place = self.placements.get(replica)
+        if place is not None and place.pool != pool:
+            self._pools.move(replica, model)
+            settings = settings_from_config(self._pools.config_of(replica))
+            self.placements[replica] = place.in_pool(pool, model, settings)
 
     def seek_other_gpus(self, replica: str) -> None:
         """Let a quarantined replica be placed again where GPUs are free.
@@ -433,7 +439,7 @@ class FleetActors:
             run_id=self._run_id,
             device=config.device,
             lease_s=LEASE_S,
-            models={m: _served(alone) for m, alone in self._pools.configs.items()},
+            models=self._pools.served(),
             deadman_s=config.control.longest_unrenewed_s,
             site=config.site,
             overhead_w=config.site.overhead_w / max(1, self._machines),
@@ -483,14 +489,6 @@ class FleetActors:
 def gpus_at(node: RunningNode, indices: Collection[int]) -> list[GpuInfo]:
     """Return the GPUs of a node with these NVML indices."""
     return [gpu for gpu in node.info.gpus if gpu.index in indices]
-
-
-def _served(config: RunConfig) -> ServedModel:
-    """Return what nodes need to know of the model of a configuration."""
-    each = config.fleet.gpus_per_replica
-    if isinstance(config.device, EmulatedSection):
-        return ServedModel(None, each, config.device.pace)
-    return ServedModel(shape_of_served(config), each)
 
 
 def _line(download: ModelDownloads) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from steppe.config import RunConfig
+from steppe.config import EmulatedSection, RunConfig
 from steppe.errors import ConfigError, ReplicaError
 from steppe.fleet.cluster import Machine
 from steppe.fleet.driver.room import replicas_wanted
-from steppe.fleet.messages import GpuInfo
+from steppe.fleet.messages import GpuInfo, ServedModel
+from steppe.fleet.node.token_weights import shape_of_served
 
 
 class ReplicaPools:
@@ -44,6 +45,10 @@ class ReplicaPools:
                 number += 1
                 self._models[f"replica-{number}"] = model
         return list(self._models)
+
+    def served(self) -> dict[str, ServedModel]:
+        """Return what nodes need to know of each model."""
+        return {model: _served(config) for model, config in self.configs.items()}
 
     def model_of(self, replica: str) -> str:
         """Return the name under which clients request the model of a replica."""
@@ -98,3 +103,10 @@ class ReplicaPools:
                 f"models: asked for {asked} GPUs in all, found {total}, {sum(free.values())} free"
             )
         return counts
+
+
+def _served(config: RunConfig) -> ServedModel:
+    each = config.fleet.gpus_per_replica
+    if isinstance(config.device, EmulatedSection):
+        return ServedModel(None, each, config.device.pace)
+    return ServedModel(shape_of_served(config), each)
