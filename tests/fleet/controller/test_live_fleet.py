@@ -719,6 +719,7 @@ def test_a_replica_that_is_moved_ends_its_process_and_starts_with_the_engine_of_
     scene: Scene,
 ) -> None:
     scene.fleet.pools.models = {"": "llama", "other": "llama"}
+    scene.fleet.pools.frontiers = {"": FRONTIER, "other": FRONTIER}
     scene.fleet.observe(1.0)
     scene.fleet.apply([Sleep("replica-1")])
     scene.fleet.observe(2.0)
