@@ -34,8 +34,13 @@ def check_inputs(config: RunConfig) -> None:
         is_cpu_build()
     if isinstance(config.device, ModelledSection):
         raise ConfigError("device.kind: asked to serve on modelled GPUs: only `simulate` has them")
+    if config.aliases:
+        raise ConfigError(
+            f"aliases: asked to serve {', '.join(config.aliases)}, found that only `simulate` can"
+        )
     check_config(config)
-    _check_sleep(config)
+    for alone in config.pools.values():
+        _check_sleep(alone)
     tls_context(config.gateway.tls_certificate, config.gateway.tls_key)
     refuse_port_in_use(config.gateway.host, config.gateway.port)
 
