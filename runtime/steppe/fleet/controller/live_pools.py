@@ -104,7 +104,7 @@ class LivePools:
             return ControlLoop(fleet, self._policies[first], rules[first], times)
         pools = {
             name: Pool(
-                frontier,
+                at_slo_if_any(frontier, self.config_of(name).slo.tpot_s),
                 frontier.drain.draw_w,
                 self._policies[name],
                 self.config_of(name).model.weight,
