@@ -116,3 +116,19 @@ def test_the_ceiling_is_the_highest_point_that_keeps_the_slo() -> None:
     kept = ShortagePoints.of(frontier, tpot_s=0.2)
     assert bound_of(observation(1.0, AWAKE), 90.0, 100.0, kept) == "ceiling"
     assert bound_of(observation(1.0, AWAKE), 90.0, 100.0, ShortagePoints.of(frontier, 0.4)) is None
+
+
+@pytest.mark.parametrize(
+    ("waiting", "bound"), [((1, 0), "ceiling"), ((0, 1), None), ((1, 1), None), ((0, 0), None)]
+)
+def test_pools_are_at_the_ceiling_once_those_are_whose_work_waits(
+    waiting: tuple[int, int], bound: str | None
+) -> None:
+    full = observation(1.0, replace(AWAKE, clock_mhz=HIGH.clock_mhz, batch_limit=HIGH.batch_limit))
+    parts = {
+        "full": replace(full, waiting=waiting[0]),
+        "low": replace(observation(1.0, AWAKE, ASLEEP), waiting=waiting[1]),
+    }
+    whole = replace(full, pools=parts)
+    points = ShortagePoints.of_pools({"full": POINTS, "low": POINTS})
+    assert bound_of(whole, 50.0, 100.0, points) == bound

@@ -189,11 +189,7 @@ def bound_of(
         points: Operating points of one replica.
     """
     if observation.pools:
-        ends = {
-            bound_of(part, draw_w, budget_w, points.pools[name])
-            for name, part in observation.pools.items()
-        }
-        return ends.pop() if len(ends) == 1 else None
+        return _bound_of_pools(observation, draw_w, budget_w, points)
     replicas, counts = _usable(observation), observation.counts
     if draw_w <= budget_w and counts.awake == len(replicas):
         full = points.kept.full
@@ -209,6 +205,20 @@ def bound_of(
     lowest_mhz = points.frontier.floor.clock_mhz
     is_lowest = len(awake) == 1 and awake[0].clock_mhz <= lowest_mhz
     return "floor" if is_lowest and draw_w > budget_w else None
+
+
+def _bound_of_pools(
+    observation: Observation, draw_w: float, budget_w: float, points: ShortagePoints
+) -> Bound | None:
+    """Return the bound that all pools share; at the ceiling, pools without waiting work may rest."""
+    ends = {
+        name: bound_of(part, draw_w, budget_w, points.pools[name])
+        for name, part in observation.pools.items()
+    }
+    busy = {ends[name] for name, part in observation.pools.items() if part.work_waits}
+    if busy == {"ceiling"}:
+        return "ceiling"
+    return next(iter(ends.values())) if len(set(ends.values())) == 1 else None
 
 
 def _one_awake_w(observation: Observation, points: ShortagePoints) -> float | None:
