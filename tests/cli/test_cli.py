@@ -199,11 +199,12 @@ def test_the_models_are_listed_with_whether_they_are_installed(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     listed = CliRunner().invoke(main, ["model", "list", "--json"])
-    (model,) = json.loads(listed.output)["models"]
-    assert (model["name"], model["here"]) == ("smollm2-135m", False)
+    models = json.loads(listed.output)["models"]
+    assert [model["name"] for model in models] == ["smollm2-135m", "tiny-random"]
+    assert not any(model["here"] for model in models)
     (tmp_path / "steppe" / "models" / "smollm2-135m").mkdir(parents=True)
     again = CliRunner().invoke(main, ["model", "list"])
-    assert again.output.endswith("(here)\n")
+    assert again.output.splitlines()[0].endswith("(here)")
 
 
 def test_a_missing_model_is_exit_code_2() -> None:

@@ -83,7 +83,8 @@ EMULATED = {
         ),
         (
             {"model": {"name": "smollm-135m"}},
-            "model.name: asked for 'smollm-135m', found no known name [smollm2-135m], no folder "
+            "model.name: asked for 'smollm-135m', found no known name [smollm2-135m, "
+            "tiny-random], no folder "
             "and no Hugging Face id (ORGANISATION/MODEL); did you mean smollm2-135m?",
         ),
         (

@@ -97,8 +97,8 @@ def brief_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         "steppe.cli.serve.running_fleet",
         lambda *_: nullcontext(SimpleNamespace(url="u", actors=None)),
     )
-    start = SimpleNamespace(explanation="")
-    monkeypatch.setattr("steppe.cli.serve.starting_frontier", lambda *_, **options: start)
+    starts = {"": SimpleNamespace(explanation="")}
+    monkeypatch.setattr("steppe.cli.serve.starting_frontiers", lambda *_, **options: starts)
     monkeypatch.setattr("steppe.cli.serve.LiveRun", BriefRun)
 
 

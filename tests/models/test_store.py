@@ -87,8 +87,8 @@ def test_models_are_kept_in_the_cache_folder_of_the_user(
     assert models_folder() == tmp_path / "elsewhere" / "steppe" / "models"
 
 
-def test_the_small_model_is_known() -> None:
-    assert list(known_models()) == ["smollm2-135m"]
+def test_a_small_model_and_a_tiny_one_are_known() -> None:
+    assert list(known_models()) == ["smollm2-135m", "tiny-random"]
 
 
 def test_a_local_folder_is_the_model_itself(tmp_path: Path) -> None:

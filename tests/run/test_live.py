@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from steppe.config import load_config, shipped_config
+from steppe.config import RunConfig, load_config, shipped_config
 from steppe.fleet.driver.bookkeeper import EnergyTotals
 from steppe.fleet.driver.driver import RunUpdate
 from steppe.fleet.driver.pool_actors import PoolActors
@@ -61,6 +61,7 @@ class Driver:
     actors: Any = field(
         default_factory=lambda: SimpleNamespace(energy_source="emulated", pools=lambda: {"": POOL})
     )
+    config: RunConfig = POOL.config
     ticks: int = 0
     frontiers: list[Frontier] = field(default_factory=list)
 

@@ -210,7 +210,7 @@ def bound_of(
 def _bound_of_pools(
     observation: Observation, draw_w: float, budget_w: float, points: ShortagePoints
 ) -> Bound | None:
-    """Return the bound that all pools share; at the ceiling, pools without waiting work may rest."""
+    """Return the bound of all pools; at the ceiling, those without waiting work do not count."""
     ends = {
         name: bound_of(part, draw_w, budget_w, points.pools[name])
         for name, part in observation.pools.items()

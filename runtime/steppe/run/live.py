@@ -34,6 +34,7 @@ from steppe.run.doctor.examine import refuse_unfit
 from steppe.run.engine_log_files import EngineLogFiles
 from steppe.run.live_frontiers import LiveFrontiers
 from steppe.run.signals import exiting_on_signals, ignoring_signals, restore_handlers, set_handler
+from steppe.run.simulated_pools import slo_of
 from steppe.run.start_progress import StartProgress, start_times
 from steppe.run.starting_frontier import StartingFrontier
 
@@ -228,8 +229,7 @@ class LiveRun:
 
     @property
     def _slo(self) -> Slo:
-        slo = self._driver.config.slo  # it may have changed: the last one judges all requests
-        return Slo(slo.ttft_s, slo.tpot_s)
+        return slo_of(self._driver.config)  # it may have changed: the last one judges all requests
 
     def _checkpoint(self) -> None:
         """Write down the totals so far, at most once per `CHECKPOINT_S`."""
