@@ -16,7 +16,7 @@ def test_points_of_wrong_watts_and_speed_are_learned() -> None:
     assert 0 < row["learned_s"] < 60.0
     right = wrong_points.row_of(Size("70b", 2, 60.0), with_costs=True)
     assert right["learned_s"] < row["learned_s"]
-    assert right["over_budget_share"] <= row["over_budget_share"]
+    assert max(right["over_budget_share"], row["over_budget_share"]) <= 0.005
 
 
 @pytest.mark.slow

