@@ -36,7 +36,7 @@ CASES = (
     "no limit of a chat",
 )
 MODEL = "smollm2-135m"
-needs_vllm = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+needs_vllm = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def run(model: Path, folder: Path, *more: str) -> dict[str, Any]:
