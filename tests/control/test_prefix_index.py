@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.control.prefix_index import Level, PrefixIndex
+from steppe.control.prefix_index import HeldPrefix, PrefixIndex
 
 chains = st.lists(st.integers(0, 8), min_size=1, max_size=6, unique=True).map(tuple)
 events = st.lists(st.tuples(st.integers(0, 3), chains), max_size=40)
@@ -14,7 +14,7 @@ def test_the_replica_with_the_longest_part_comes_first() -> None:
     index.record(0, (1, 2, 3))
     index.record(1, (1, 2, 9))
     index.record(2, (7,))
-    assert index.levels((1, 2, 3, 4)) == [Level(3, 0b001), Level(2, 0b011)]
+    assert index.levels((1, 2, 3, 4)) == [HeldPrefix(3, 0b001), HeldPrefix(2, 0b011)]
     assert index.levels((5,)) == []
 
 
@@ -22,22 +22,22 @@ def test_a_block_in_the_middle_that_nobody_holds_ends_the_match() -> None:
     index = PrefixIndex(1, 100)
     index.record(0, (1, 2))
     index.record(0, (4,))
-    assert index.levels((1, 3, 4)) == [Level(1, 0b1)]
+    assert index.levels((1, 3, 4)) == [HeldPrefix(1, 0b1)]
 
 
 def test_the_end_of_the_oldest_prompt_is_forgotten_first() -> None:
     index = PrefixIndex(1, 4)
     index.record(0, (1, 2, 3))
     index.record(0, (7, 8))
-    assert index.levels((1, 2, 3)) == [Level(2, 0b1)]
-    assert index.levels((7, 8)) == [Level(2, 0b1)]
+    assert index.levels((1, 2, 3)) == [HeldPrefix(2, 0b1)]
+    assert index.levels((7, 8)) == [HeldPrefix(2, 0b1)]
 
 
 def test_a_prompt_that_comes_again_is_not_forgotten() -> None:
     index = PrefixIndex(1, 4)
     for prompt in ((1, 2), (3, 4), (1, 2), (5, 6)):
         index.record(0, prompt)
-    assert index.levels((1, 2)) == [Level(2, 0b1)]
+    assert index.levels((1, 2)) == [HeldPrefix(2, 0b1)]
     assert index.levels((3, 4)) == []
 
 
@@ -47,7 +47,7 @@ def test_a_replica_that_lost_its_cache_is_no_longer_found() -> None:
     index.record(1, (1,))
     index.credit(index.levels((1, 2)))
     index.forget(0)
-    assert index.levels((1, 2)) == [Level(1, 0b10)]
+    assert index.levels((1, 2)) == [HeldPrefix(1, 0b10)]
     assert index.worth(0) == 0
 
 
@@ -93,4 +93,4 @@ def test_an_index_grows_with_the_fleet() -> None:
     index.grow_to(2)
     index.record(1, (1,))
     index.grow_to(1)
-    assert index.levels((1,)) == [Level(1, 0b10)]
+    assert index.levels((1,)) == [HeldPrefix(1, 0b10)]

@@ -16,7 +16,7 @@ import pytest
 from steppe.control.admission import AdmissionQueue, Ticket
 from steppe.tenants.limiter import RequestSize, Taken, TenantLimiter
 from steppe.tenants.tenant import Tenant, TenantLimits
-from steppe.tenants.usage import Charge, LimitReachedError
+from steppe.tenants.usage import LimitReachedError, RequestCharge
 
 TENANTS = (
     Tenant("requests", TenantLimits(requests_per_minute=4)),
@@ -44,7 +44,7 @@ class Asked:
     prompt: int
     output: int
     joules: float
-    charge: Charge
+    charge: RequestCharge
     at_s: float
     number: int
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steppe.control.placing import ReplicaSlots
-from steppe.control.prefix_index import Level, PrefixIndex
+from steppe.control.prefix_index import HeldPrefix, PrefixIndex
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class PrefixAffinity:
         self.index.record(replica if numbers is None else numbers[replica], hashes)
         return replica
 
-    def _count(self, levels: list[Level], near: _Near | None) -> None:
+    def _count(self, levels: list[HeldPrefix], near: _Near | None) -> None:
         decisions = self.decisions
         if near is not None:
             decisions.nearest += near.is_nearest
@@ -107,7 +107,7 @@ class _Near:
 
 def _nearest(
     slots: ReplicaSlots,
-    levels: Sequence[Level],
+    levels: Sequence[HeldPrefix],
     numbers: Sequence[int] | None,
     places: int,
     load_bound: float,

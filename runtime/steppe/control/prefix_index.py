@@ -17,7 +17,7 @@ MEMORY = 0.998
 _LARGEST_SCALE = 1e100
 
 
-class Level(NamedTuple):
+class HeldPrefix(NamedTuple):
     """Replicas that hold at least a part of a prompt.
 
     Attributes:
@@ -56,8 +56,8 @@ class PrefixIndex:
         """Return the number of blocks that are remembered of a replica."""
         return len(self._kept[replica])
 
-    def levels(self, hashes: Sequence[int]) -> list[Level]:
-        """Return who holds how much of a prompt, the longest part first.
+    def levels(self, hashes: Sequence[int]) -> list[HeldPrefix]:
+        """Return which replicas hold how much of a prompt, the longest part first.
 
         Args:
             hashes: Chained hashes of the blocks of the prompt.
@@ -66,23 +66,23 @@ class PrefixIndex:
             For each length at which fewer replicas go on, that length and the replicas that hold
             it. Empty if no replica holds the first block.
         """
-        found: list[Level] = []
+        found: list[HeldPrefix] = []
         holders, mask, depth = self._holders, -1, 0
         for block in hashes:
             left = mask & holders.get(block, 0)
             if left != mask:
                 if depth:
-                    found.append(Level(depth, mask))
+                    found.append(HeldPrefix(depth, mask))
                 mask = left
                 if not left:
                     break
             depth += 1
         if mask and depth:
-            found.append(Level(depth, mask))
+            found.append(HeldPrefix(depth, mask))
         found.reverse()
         return found
 
-    def credit(self, levels: Sequence[Level]) -> None:
+    def credit(self, levels: Sequence[HeldPrefix]) -> None:
         """Count a request for the worth of the caches that could serve the most of it."""
         self._scale /= MEMORY
         if levels:

@@ -1,4 +1,4 @@
-"""The secret of a run: the HTTP apps of its replicas answer nobody else.
+"""The secret of a run: the HTTP apps of its replicas answer only this run.
 
 The driver makes it, and Ray carries it to the replicas and to the gateway. It stands in no file, in
 no environment and on no command line. Who can read the network between the nodes can read it: see

@@ -27,7 +27,7 @@ from steppe.tenants.directory import Directory
 from steppe.tenants.key import KeyRefusedError
 from steppe.tenants.limiter import RequestSize, Taken, TenantLimiter
 from steppe.tenants.tenant import NO_TENANTS, KnownTenants, Tenant
-from steppe.tenants.usage import Charge, LimitReachedError
+from steppe.tenants.usage import LimitReachedError, RequestCharge
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
 """Paths that are answered without a key: load balancers ask them."""
@@ -199,7 +199,7 @@ class AccessControl:
             message = f"model: {tenant.name} may ask for {allowed}, found {model!r:.100}"
             raise DeniedError(403, "model_not_allowed", message, param="model")
 
-    def admit(self, request: web.Request, size: RequestSize) -> Charge | None:
+    def admit(self, request: web.Request, size: RequestSize) -> RequestCharge | None:
         """Charge a request to its caller; give the charge to `finish`.
 
         Raises:
@@ -217,7 +217,7 @@ class AccessControl:
                 429, code, f"{caller.tenant.name}: {error}", error.retry_after_s, error.limit
             ) from error
 
-    def finish(self, charge: Charge | None, finished: FinishedRequest | None = None) -> None:
+    def finish(self, charge: RequestCharge | None, finished: FinishedRequest | None = None) -> None:
         """Settle a request by its response; one that no replica had took nothing."""
         if charge is None:
             return

@@ -77,7 +77,7 @@ class EndedRequest:
         }
 
 
-class EndedRequests:
+class RecentRequests:
     """The last requests that have ended, by id."""
 
     def __init__(self, most: int = MOST_ENDED) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from steppe.energy.window import Quality, worst
-from steppe.gateway.ended_requests import MOST_ENDED, EndedRequests, RequestEnergy
+from steppe.gateway.ended_requests import MOST_ENDED, RecentRequests, RequestEnergy
 from steppe.gateway.request import FinishedRequest
 
 ENERGY_HEADER = "X-Steppe-Energy"
@@ -41,7 +41,7 @@ class EnergyBook:
 
     def __init__(self, most_ended: int = MOST_ENDED) -> None:
         """Begin without requests; keep the last `most_ended` that have ended."""
-        self.ended = EndedRequests(most_ended)
+        self.ended = RecentRequests(most_ended)
         self._awaited: dict[str, asyncio.Future[RequestEnergy]] = {}
         self._models: defaultdict[str, _Sums] = defaultdict(_Sums)
 

@@ -85,7 +85,7 @@ _GRACE_SHARE, _DRAIN_POLL_S = 0.1, 0.01
 """How long a stop waits for the next request of clients that keep their connection, share of its
 time limit, so that they get an answer and not a closed connection; and how often it looks, s."""
 _LINGER_S = 2.0
-"""How long the rest of a body is read that nobody needs any more, s."""
+"""How long the rest of a body is read that is no longer needed, s."""
 _MAX_FIELD_BYTES = 64 << 10
 """Largest header, such as a signed token with many claims, bytes."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steppe.tenants.tenant import Tenant
-from steppe.tenants.usage import Charge, LimitState, TenantUsage
+from steppe.tenants.usage import LimitState, RequestCharge, TenantUsage
 
 USUAL_OUTPUT_TOKENS, LONG_OUTPUT_TOKENS = 256.0, 1024.0
 """Mean and large output of a request that gives no maximum, before one has ended, tokens."""
@@ -61,7 +61,7 @@ class TenantLimiter:
 
     def __init__(self) -> None:
         self._usage: dict[str, TenantUsage] = {}
-        self._unsettled: dict[str, tuple[float, Charge]] = {}  # by request, oldest end first
+        self._unsettled: dict[str, tuple[float, RequestCharge]] = {}  # by request, oldest end first
         self._output_tokens = USUAL_OUTPUT_TOKENS
         self._longest: dict[str, float] = {}  # output of each tenant, tokens
         self._joules, self._tokens = 0.0, 0.0
@@ -70,7 +70,7 @@ class TenantLimiter:
         """Return what a tenant has used."""
         return self._usage.setdefault(tenant, TenantUsage())
 
-    def admit(self, tenant: Tenant, now_s: float, size: RequestSize) -> Charge:
+    def admit(self, tenant: Tenant, now_s: float, size: RequestSize) -> RequestCharge:
         """Charge a new request what it may take; give the charge to `end` later.
 
         An output without a maximum is charged like the tenant's longest recent one: what the
@@ -94,7 +94,7 @@ class TenantLimiter:
         output = size.max_output_tokens
         return max(1.0, size.prompt_tokens + (self._output_tokens if output is None else output))
 
-    def end(self, request: str, charge: Charge, now_s: float, taken: Taken) -> None:
+    def end(self, request: str, charge: RequestCharge, now_s: float, taken: Taken) -> None:
         """Note the end of a request, and what its response says that it took.
 
         What is not known yet keeps its estimate until `settle`.
@@ -128,7 +128,7 @@ class TenantLimiter:
         return {name: state for name, state in found.items() if state is not None}
 
     @staticmethod
-    def _settle(usage: TenantUsage, charge: Charge, now_s: float, taken: Taken) -> None:
+    def _settle(usage: TenantUsage, charge: RequestCharge, now_s: float, taken: Taken) -> None:
         if taken.tokens is not None:
             usage.settle_tokens(charge, now_s, taken.tokens)
         if taken.joules is not None:

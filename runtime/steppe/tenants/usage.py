@@ -30,7 +30,7 @@ class LimitReachedError(SteppeError):
 
 
 @dataclass(slots=True)
-class Charge:
+class RequestCharge:
     """What one request was charged when it was admitted, until it is settled.
 
     Attributes:
@@ -77,7 +77,7 @@ class TenantUsage:
 
     def admit(
         self, tenant: str, limits: TenantLimits, now_s: float, tokens: float, joules: float
-    ) -> Charge:
+    ) -> RequestCharge:
         """Charge a new request; give its place back with `end`.
 
         Args:
@@ -103,19 +103,19 @@ class TenantUsage:
         self._tokens.add(now_s, tokens)
         self._hour_j.add(now_s, joules)
         self._day_j.add(now_s, joules)
-        return Charge(tenant, now_s, tokens, joules)
+        return RequestCharge(tenant, now_s, tokens, joules)
 
-    def end(self, charge: Charge, now_s: float) -> None:
+    def end(self, charge: RequestCharge, now_s: float) -> None:
         """Note that a request has ended."""
         self._open -= 1
         self._request_s = _MEMORY * self._request_s + (1 - _MEMORY) * (now_s - charge.at_s)
 
-    def settle_tokens(self, charge: Charge, now_s: float, tokens: float) -> None:
+    def settle_tokens(self, charge: RequestCharge, now_s: float, tokens: float) -> None:
         """Replace the tokens that a request was charged by those that it took."""
         _settle(self._tokens, charge.at_s, now_s, charge.tokens, tokens)
         charge.tokens = tokens
 
-    def settle_energy(self, charge: Charge, now_s: float, joules: float) -> None:
+    def settle_energy(self, charge: RequestCharge, now_s: float, joules: float) -> None:
         """Replace the energy that a request was charged by what it took, J."""
         _settle(self._hour_j, charge.at_s, now_s, charge.joules, joules)
         _settle(self._day_j, charge.at_s, now_s, charge.joules, joules)

@@ -7,7 +7,7 @@ import pytest
 from tests.fixtures.fleet_messages import tick_record
 
 from steppe.config import PowerSection, SiteSection
-from steppe.fleet.controller.fleet_state import ModelFacts, Provenance, fleet_state
+from steppe.fleet.controller.fleet_state import EnergyLabels, ModelFacts, fleet_state
 from steppe.frontier.pareto import Frontier
 from steppe.power.budget import PowerBudget, budget_from_config
 from steppe.report.records import ReplicaTick, ShortageTick
@@ -39,7 +39,7 @@ def state(budget: PowerBudget, frontier: Frontier, *replicas: ReplicaTick, **cha
         "big": ModelFacts(frontier, frozenset(r.id for r in replicas if r.id.startswith("big"))),
         "small": ModelFacts(frontier, frozenset({"small-1"})),
     }
-    return json.loads(fleet_state(record, models, budget, Provenance("counter", "gpu")))
+    return json.loads(fleet_state(record, models, budget, EnergyLabels("counter", "gpu")))
 
 
 def test_the_headroom_of_a_model_is_what_its_replicas_could_serve_within_the_budget(

@@ -18,7 +18,7 @@ from steppe.errors import SteppeError
 from steppe.fleet.cluster import local_node_id
 from steppe.fleet.controller.board_limits import BoardLimits
 from steppe.fleet.controller.exposition import Exposition
-from steppe.fleet.controller.fleet_state import ModelFacts, Provenance, fleet_state
+from steppe.fleet.controller.fleet_state import EnergyLabels, ModelFacts, fleet_state
 from steppe.fleet.controller.live_fleet import FleetSnapshot, LiveFleet
 from steppe.fleet.controller.live_pools import LivePools
 from steppe.fleet.controller.node_power import on_node
@@ -182,7 +182,7 @@ class Controller:
         self._shortage_log = ShortageLog()
         self._exposition = Exposition(energy_source, self._config.site.boundary, self._fleet.models)
         self._began_s = began_s
-        self._provenance = Provenance(energy_source, self._config.site.boundary)
+        self._provenance = EnergyLabels(energy_source, self._config.site.boundary)
         if last is None:
             self._fleet.observe(self._now_s())  # closes the windows that began before the run
             self._records.began_s = self._now_s()

@@ -34,7 +34,7 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
+class EnergyLabels:
     """How power is measured.
 
     Attributes:
@@ -50,7 +50,7 @@ def fleet_state(
     record: TickRecord,
     models: Mapping[str, ModelFacts],
     budget: PowerBudget,
-    provenance: Provenance,
+    provenance: EnergyLabels,
 ) -> bytes:
     """Return the state after a tick as JSON.
 
