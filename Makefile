@@ -6,6 +6,13 @@ BENCHES := meter_accuracy interval_coverage decision_time simulator_speed gatewa
 # Tests start hundreds of processes; each would compile the modules of steppe and the tests again.
 unexport PYTHONDONTWRITEBYTECODE
 
+# run_tests(how, which): what fails beside other tests runs once more alone; both outputs stay, and it
+# fails if it fails again. A fault that shows only under load is still to be mended.
+define run_tests
+$(BIN)/pytest -q $(1) $(2) || \
+	{ echo "== once more, alone: the tests that failed"; $(BIN)/pytest -q --lf --lfnf none $(2); }
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check docs docs-serve bench format clean static style install install-dev
 
@@ -16,9 +23,9 @@ demo: install ## install, then follow one compressed day of wind and sun
 	$(BIN)/steppe demo
 
 test: static ## install what is missing, then all the checks and all the tests
-	$(BIN)/pytest -q -n 2
-	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 -m "(cluster or slow) and not alone and not gpu"
-	$(BIN)/pytest -q -m alone
+	$(call run_tests,-n 2)
+	$(call run_tests,-n 2 --dist loadfile --no-loadscope-reorder --durations=15,-m "(cluster or slow) and not alone and not gpu")
+	$(call run_tests,,-m alone)
 
 check: static ## what must be green before a commit: format, lint, types, imports, docs, fast tests
 	$(BIN)/pytest -q

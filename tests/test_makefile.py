@@ -47,3 +47,10 @@ def test_the_demo_installs_no_tool_for_developers() -> None:
 def test_documentation_is_built_with_warnings_as_errors() -> None:
     (command,) = (line for line in LINES if "sphinx-build" in line)
     assert " -W " in command
+
+
+def test_failed_tests_run_once_more_and_fail_the_target_if_they_fail_again() -> None:
+    (again,) = (line for line in LINES if "--lf " in line)
+    assert "--lfnf none" in again  # without a known failure no test runs, which is an error
+    assert again.rstrip().endswith("}")
+    assert sum("$(call run_tests," in line for line in LINES) == 3
