@@ -6,6 +6,8 @@ import json
 
 from tests.gateway.site import Site
 
+from steppe.gateway.server import DriverNews, RequestEnergy
+
 
 async def test_the_status_has_what_gateway_and_controller_know(site: Site) -> None:
     await site.awake_replica()
@@ -26,6 +28,16 @@ async def test_before_the_first_tick_the_status_has_the_models_only(site: Site) 
     assert found["controller"] == {"age_s": None, "stale": False}
     assert found["models"]["m"]["awake"] == 0
     assert "power" not in found
+
+
+async def test_the_status_has_the_joules_of_each_class(site: Site) -> None:
+    await site.awake_replica()
+    for priority, energy_j in (("deferrable", 2.0), ("standard", 3.0), ("deferrable", 4.0)):
+        await site.post(X_Steppe_Priority=priority)
+        (ended,) = site.gateway.drain_finished()
+        site.gateway.tell(DriverNews((RequestEnergy(ended.id, energy_j, "counter", "gpu", True),)))
+    found = json.loads((await site.get("/steppe/v1/status"))[2])
+    assert found["request_energy_j"] == {"deferrable": 6.0, "standard": 3.0}
 
 
 async def test_the_list_of_models_has_what_the_controller_knows(site: Site) -> None:

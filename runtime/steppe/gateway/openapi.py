@@ -110,6 +110,7 @@ _STATUS = _object(
     {
         "object": {"const": "steppe.status"},
         "controller": _object({"age_s": _nullable(_NUMBER), "stale": _FLAG}),
+        "request_energy_j": {"type": "object", "additionalProperties": _NUMBER},
         "models": {"type": "object", "additionalProperties": _MODEL_STATE},
     },
     {

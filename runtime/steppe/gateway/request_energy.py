@@ -37,6 +37,7 @@ class EnergyBook:
 
     Attributes:
         ended: The last requests that have ended.
+        by_priority_j: Energy of the requests that have ended so far, J, by their class.
     """
 
     def __init__(self, most_ended: int = MOST_ENDED) -> None:
@@ -44,6 +45,7 @@ class EnergyBook:
         self.ended = RecentRequests(most_ended)
         self._awaited: dict[str, asyncio.Future[RequestEnergy]] = {}
         self._models: defaultdict[str, _Sums] = defaultdict(_Sums)
+        self.by_priority_j: defaultdict[str, float] = defaultdict(float)
 
     def add(self, energies: Iterable[RequestEnergy]) -> None:
         """Note the energy of requests, and give it to the answers that wait for it."""
@@ -60,7 +62,8 @@ class EnergyBook:
         self.ended.add(request)
 
     def _learn(self, request: FinishedRequest, energy: RequestEnergy) -> None:
-        """Count the final energy of a request in the joules per token of its model."""
+        """Count the final energy of a request in its class, and per token of its model."""
+        self.by_priority_j[request.priority] += energy.energy_j
         if not request.output_tokens:
             return
         sums = self._models[request.model]

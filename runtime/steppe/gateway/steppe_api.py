@@ -60,6 +60,7 @@ class SteppeApi:
                     "stale": self._pools.is_stale,
                 },
                 **self._fleet.values,
+                "request_energy_j": dict(self._energy.by_priority_j),
                 "models": models,
             }
         )

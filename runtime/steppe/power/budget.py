@@ -200,6 +200,10 @@ class PowerBudget:
         )
         return BatteryView(scaled, lambda: self._stored_j / (pue * speedup), self._without_battery)
 
+    def site_draw_w(self, gpu_draw_w: float) -> float:
+        """Return the draw of the site while the GPUs draw `gpu_draw_w`, W."""
+        return self._terms.site_w(gpu_draw_w)
+
     def take_over(self, other: PowerBudget) -> None:
         """Follow the supplies, limits and terms of another budget from now on.
 

@@ -59,6 +59,13 @@ def test_the_headroom_of_a_model_is_what_its_replicas_could_serve_within_the_bud
     assert (small["state"], small["most_output_tps"]) == ("asleep", 150.0)  # 450 W
 
 
+def test_the_draw_of_the_site_has_its_losses(frontier: Frontier) -> None:
+    power = PowerSection.model_validate({"supply": [{"kind": "constant", "watts": 1000.0}]})
+    site = SiteSection.model_validate({"pue": 1.5, "overhead_w": 20.0})
+    found = state(budget_from_config(power, site), frontier, replica("big-1"), draw_w=200.0)
+    assert found["power"]["site_draw_w"] == 320.0
+
+
 def test_without_power_a_model_can_serve_nothing(budget: PowerBudget, frontier: Frontier) -> None:
     found = state(budget, frontier, replica("big-1", "asleep", 50.0), budget_w=10.0, draw_w=50.0)
     assert found["models"]["big"]["most_output_tps"] == 0.0

@@ -70,6 +70,7 @@ def fleet_state(
                 "draw_w": record.draw_w,
                 "headroom_w": record.budget_w - record.draw_w,
                 "supply_w": record.supply_w,
+                "site_draw_w": budget.site_draw_w(record.draw_w),
                 "curtailed_w": record.curtailed_w,
                 "stale": record.stale,
                 "battery": None if record.battery is None else asdict(record.battery),

@@ -1,0 +1,1 @@
+"""What can wait? Jobs of many rows, their store, and how they run when power is there."""

@@ -1,0 +1,1 @@
+"""What did a job cost, and when did it run? Its timeline, totals and one page about them."""
