@@ -54,6 +54,7 @@ def test_the_document_names_every_route_and_every_section() -> None:
         "/steppe/v1/usage",
         "/steppe/v1/requests/{id}",
         "/steppe/v1/openapi.json",
+        "/steppe/v1/work/{id}",
         "/steppe/v1/config",
         "/steppe/v1/config/power",
         "/steppe/v1/config/control",

@@ -29,7 +29,7 @@ class ModelCounts:
         self.slo = SloCounts(model.ttft_s, model.tpot_s)
         self._prompts = PromptTotals()
         self._arrived = self._finished = self._failed = self._refused = self._answered = 0
-        self._deferrable_arrived = 0
+        self._deferrable_arrived = self._deferrable_finished = 0
 
     def set_slo(self, ttft_s: float, tpot_s: float) -> None:
         """Judge requests by other times from now on, s."""
@@ -42,6 +42,12 @@ class ModelCounts:
         self._deferrable_arrived += priority == PRIORITIES[DEFERRABLE]
         return self._prompts.arrive(prompt)
 
+    @property
+    def firm_open(self) -> int:
+        """Open requests that are not of class `deferrable`."""
+        deferrable = self._deferrable_arrived - self._deferrable_finished
+        return self._arrived - self._finished - deferrable
+
     def prompt_tokens(self, prompt: PromptSize) -> int:
         """Return the tokens of a prompt, estimated for a text."""
         return self._prompts.tokens(prompt)
@@ -50,6 +56,7 @@ class ModelCounts:
         """Count a request that has ended."""
         is_refused, is_answered = finished.finish in REFUSED, finished.replica is not None
         self._finished += 1
+        self._deferrable_finished += finished.priority == PRIORITIES[DEFERRABLE]
         self._failed += finished.finish in FAILED
         self._refused += is_refused
         self._answered += is_answered

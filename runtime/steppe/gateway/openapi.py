@@ -8,13 +8,16 @@ from aiohttp import web
 
 from steppe.config.change import CHANGEABLE, MODELS, SECTIONS, PoolLimits
 from steppe.config.section import Section
+from steppe.control.batch_work import PaceReason, When
 from steppe.gateway.answers import json_answer
+from steppe.gateway.work_api import LEAST_TTL_S, MOST_COUNT, MOST_TTL_S
 
 Json = dict[str, Any]
 
 _TEXT: Json = {"type": "string"}
 _NUMBER: Json = {"type": "number"}
 _COUNT: Json = {"type": "integer", "minimum": 0}
+_COUNT_53: Json = {"type": "integer", "minimum": 0, "maximum": MOST_COUNT}
 _FLAG: Json = {"type": "boolean"}
 
 
@@ -134,6 +137,27 @@ _STATUS = _object(
         "sources": _list(_SOURCE),
     },
 )
+_WORK = _object(
+    {"rows": _COUNT_53, "prompt_tokens": _COUNT_53, "output_tokens": _COUNT_53},
+    {
+        "model": _nullable(_TEXT),
+        "deadline": _nullable({"type": "string", "format": "date-time"}),
+        "when": {"enum": [when.value for when in When]},
+        "ttl_s": {"type": "number", "minimum": LEAST_TTL_S, "maximum": MOST_TTL_S},
+    },
+)
+_PACE = _object(
+    {
+        "object": {"const": "steppe.work"},
+        "id": _TEXT,
+        "outstanding": _COUNT,
+        "tokens_per_s": _nullable(_NUMBER),
+        "reason": {"enum": [reason.value for reason in PaceReason]},
+        "valid_s": _NUMBER,
+        "expected_finish": _nullable({"type": "string", "format": "date-time"}),
+        "sure": _nullable({"type": "number", "minimum": 0, "maximum": 1}),
+    }
+)
 _ERROR = _object(
     {"error": _object({"message": _TEXT, "type": _TEXT, "code": _TEXT, "param": _nullable(_TEXT)})}
 )
@@ -155,15 +179,17 @@ def document() -> Json:
         "UsageRow": _USAGE_ROW,
         "Status": _STATUS,
         "ConfigChange": _CHANGE,
+        "Work": _WORK,
+        "Pace": _PACE,
     }
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Steppe",
             "version": "1",
-            "description": "Energy, usage, state and configuration of a run.",
+            "description": "Energy, usage, state, batch work and configuration of a run.",
         },
-        "paths": _read_paths() | _config_paths(),
+        "paths": _read_paths() | _work_paths() | _config_paths(),
         "components": {
             "schemas": schemas | _section_schemas(),
             "securitySchemes": {
@@ -214,6 +240,18 @@ def _read_paths() -> Json:
         },
         "/steppe/v1/openapi.json": {"get": _operation("openapi", _object({"openapi": _TEXT}))},
     }
+
+
+def _work_paths() -> Json:
+    id_ = _parameter("id", "path", {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"})
+    put = _operation("put_work", _ref("Pace"), [id_], errors=(400, 403, 404, 429))
+    put["requestBody"] = {
+        "required": True,
+        "content": {"application/json": {"schema": _ref("Work")}},
+    }
+    deleted = _object({"object": _TEXT, "id": _TEXT, "deleted": _FLAG})
+    delete = _operation("delete_work", deleted, [id_], errors=(404,))
+    return {"/steppe/v1/work/{id}": {"put": put, "delete": delete}}
 
 
 def _config_paths() -> Json:

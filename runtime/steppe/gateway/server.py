@@ -9,7 +9,7 @@ import math
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,7 @@ from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.gateway.steppe_api import SteppeApi
 from steppe.gateway.tls import tls_context
 from steppe.gateway.usage import UsageTable
+from steppe.gateway.work_api import WorkApi
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra
     from steppe.gateway.tracing import RequestTraces
@@ -202,7 +203,10 @@ class Gateway:
         )
         self._changes = ConfigChanges(settings.config)
         door = AdminDoor(settings.admin_key, is_open=settings.access.is_open)
-        self._parts = (steppe_api, AdminApi(door, self._changes), OpenApi())
+        self._work = WorkApi(
+            self._fleet_state, self._pools, self._access, self._firm_open, now_s=now_s
+        )
+        self._parts = (steppe_api, AdminApi(door, self._changes), OpenApi(), self._work)
         self._handlers: Handlers | None = None
         self._runner: web.AppRunner | None = None
 
@@ -354,8 +358,11 @@ class Gateway:
         return self._started.tracker.unfinished(self._now_s())
 
     def status(self) -> GatewayStatus:
-        """Return the counts for the controller."""
-        return self._started.status()
+        """Return the counts and the declared work for the controller."""
+        return replace(self._started.status(), work=self._work.alive)
+
+    def _firm_open(self, model: str) -> int:
+        return self._started.tracker.counts[model].firm_open
 
     def _set_slos(self) -> None:
         """Judge and order requests by the SLOs of a changed configuration."""

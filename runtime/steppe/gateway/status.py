@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from steppe.control.batch_work import BatchWork
 from steppe.control.measurements import LatencyCounts
 
 
@@ -60,6 +61,7 @@ class GatewayStatus:
         latency: Requests against the SLO, that of the model of each.
         models: The same counts of the requests for each model, by its name.
         cache_worth: Blocks of recent prompts that the cache of each replica could serve.
+        work: What runners have declared.
     """
 
     waiting: int
@@ -76,6 +78,7 @@ class GatewayStatus:
     latency: LatencyCounts = field(default_factory=LatencyCounts)
     models: Mapping[str, ModelStatus] = field(default_factory=dict)
     cache_worth: Mapping[str, float] = field(default_factory=dict)
+    work: tuple[BatchWork, ...] = ()
 
     @classmethod
     def of(cls, models: Mapping[str, ModelStatus], outstanding: dict[str, int]) -> GatewayStatus:

@@ -1,0 +1,101 @@
+"""The work that runners have declared: it lives as long as they repeat it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from steppe.control.batch_work import BatchPace, BatchWork
+from steppe.errors import SteppeError
+
+MOST_PER_TENANT = 1000
+"""Most jobs that one tenant may have declared at one time."""
+RESERVE_SHARE, LEAST_RESERVE = 0.1, 2
+"""Rows that wait ahead of the places, share of them, and how many at least: while an answer is on
+its way back to the runner, its place is taken by one of these."""
+
+
+class TooMuchWorkError(SteppeError):
+    """A tenant has declared as many jobs as it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """A declaration.
+
+    Attributes:
+        work: What was declared; its time to the deadline is that of `declared_s`.
+        declared_s: When, s on the monotonic clock.
+        expires_s: When it is forgotten, s on the same clock.
+    """
+
+    work: BatchWork
+    declared_s: float
+    expires_s: float
+
+
+class WorkTable:
+    """Declared work by tenant and name; what is not declared again in time is forgotten."""
+
+    def __init__(self) -> None:
+        """Begin without work."""
+        self._declared: dict[str, _Declared] = {}
+
+    def declare(self, work: BatchWork, now_s: float, ttl_s: float) -> None:
+        """Keep this work for some time, in place of what the same job declared before.
+
+        Args:
+            work: The work.
+            now_s: The time, s on the monotonic clock.
+            ttl_s: How long it lives, s.
+
+        Raises:
+            TooMuchWorkError: The tenant has declared too many jobs.
+        """
+        self._forget(now_s)
+        if work.key not in self._declared:
+            own = sum(other.work.tenant == work.tenant for other in self._declared.values())
+            if own >= MOST_PER_TENANT:
+                found = f"asked for at most {MOST_PER_TENANT} jobs of {work.tenant}, found one more"
+                raise TooMuchWorkError(found)
+        self._declared[work.key] = _Declared(work, now_s, now_s + ttl_s)
+
+    def withdraw(self, key: str, now_s: float) -> bool:
+        """Forget a job; return whether it was known."""
+        self._forget(now_s)
+        return self._declared.pop(key, None) is not None
+
+    def alive(self, now_s: float) -> tuple[BatchWork, ...]:
+        """Return the work that is declared now, with the time to its deadline now."""
+        self._forget(now_s)
+        return tuple(_aged(each, now_s) for each in self._declared.values())
+
+    def _forget(self, now_s: float) -> None:
+        expired = [key for key, each in self._declared.items() if each.expires_s <= now_s]
+        for key in expired:
+            del self._declared[key]
+
+
+def outstanding_rows(work: BatchWork, pace: BatchPace, places: int, firm: int) -> int:
+    """Return how many rows of a job may be open: no place idles, and few rows wait.
+
+    Firm requests go first wherever they wait, so rows may fill every place that they leave.
+
+    Args:
+        work: The job.
+        pace: Its pace.
+        places: Places of the awake replicas of its model.
+        firm: Open requests for the model that are not deferrable.
+    """
+    if not pace.runs:
+        return 0
+    reserve = max(LEAST_RESERVE, math.ceil(RESERVE_SHARE * pace.share * places))
+    own = math.ceil(pace.share * max(0, places - firm))
+    return min(work.rows, own + reserve)
+
+
+def _aged(declared: _Declared, now_s: float) -> BatchWork:
+    work = declared.work
+    if work.due_in_s is None:
+        return work
+    return replace(work, due_in_s=work.due_in_s - (now_s - declared.declared_s))
