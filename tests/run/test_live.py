@@ -16,8 +16,8 @@ from rich.console import Console
 
 from steppe.config import RunConfig, load_config, shipped_config
 from steppe.fleet.driver.bookkeeper import EnergyTotals
-from steppe.fleet.driver.driver import RunUpdate
 from steppe.fleet.driver.pool_actors import PoolActors
+from steppe.fleet.driver.run_update import RunUpdate
 from steppe.fleet.messages import GpuInfo, ReplicaTotals
 from steppe.frontier.cache import frontier_cache
 from steppe.frontier.file import read_frontier

@@ -22,7 +22,8 @@ from steppe.emulator.environment import activate_section, remove_state
 from steppe.errors import ClusterLostError, ReplicaError
 from steppe.fleet.controller.controller import METER_DELAY_S
 from steppe.fleet.driver.bookkeeper import EnergyTotals
-from steppe.fleet.driver.driver import FleetDriver, RunUpdate
+from steppe.fleet.driver.driver import FleetDriver
+from steppe.fleet.driver.run_update import RunUpdate
 from steppe.fleet.stale_runs import gpus_file, remove_stale_runs, state_folder
 from steppe.report.live import RunSoFar, json_line, live_view, plain_head, plain_line
 from steppe.report.record_folder import Recorder

@@ -12,11 +12,13 @@ import ray
 from tests.fixtures.fleet_messages import node_report, tick_record
 from tests.fixtures.ray_actors import FakeActor
 
+import steppe.fleet.driver.controller_link as link_module
 import steppe.fleet.driver.driver as driver_module
 from steppe.config import FleetSection, RaySection, RunConfig
 from steppe.errors import ReplicaError, StartError
 from steppe.fleet.cluster import Machine
-from steppe.fleet.driver.driver import STALL_S, FleetDriver
+from steppe.fleet.driver.controller_link import STALL_S
+from steppe.fleet.driver.driver import FleetDriver
 from steppe.fleet.driver.engine_starts import EngineStarts
 from steppe.fleet.driver.pending_actors import RunningNode
 from steppe.fleet.driver.pool_actors import PoolActors
@@ -61,16 +63,16 @@ def test_a_restarted_controller_gets_the_status_of_the_one_before(
     fake_ray: None,
 ) -> None:
     driver: Any = FleetDriver(CONFIG, print)
-    driver._frontiers = {"": FRONTIER}
-    driver._controller = FakeActor()
+    driver._control.frontiers = {"": FRONTIER}
+    driver._control.actor = FakeActor()
     driver._began_s = 17.0
     came = ControllerStatus(tick(3.0), BUDGET, {"node-1": 3})
     for begun, ticks in ((True, [tick(2.0), tick(3.0)]), (True, []), (False, [])):
-        driver._controller.answers["poll"] = ControllerUpdate(
+        driver._control.actor.answers["poll"] = ControllerUpdate(
             begun, ticks, came if begun else None, 0
         )
         assert driver._ticks() == ticks
-    *_, (method, briefing) = driver._controller.asked
+    *_, (method, briefing) = driver._control.actor.asked
     assert (method, briefing[-2:]) == ("begin", (17.0, came))
 
 
@@ -78,7 +80,7 @@ def test_a_replica_that_is_quarantined_is_logged_once(
     fake_ray: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     driver: Any = FleetDriver(CONFIG, print)
-    driver._controller = FakeActor()
+    driver._control.actor = FakeActor()
     sought: list[str] = []
     driver.actors = SimpleNamespace(
         last_log_lines=lambda _: "CUDA error", seek_other_gpus=sought.append, has_unplaced=False
@@ -86,7 +88,7 @@ def test_a_replica_that_is_quarantined_is_logged_once(
     lost = ReplicaTick("replica-2", "quarantined", 0, 1, 0.0, 0.0, fault="GPU 1: it is lost")
     for t_s in (1.0, 2.0):
         found = [tick_record(t_s, replicas=(lost,))]
-        driver._controller.answers["poll"] = ControllerUpdate(True, found, None, 0)
+        driver._control.actor.answers["poll"] = ControllerUpdate(True, found, None, 0)
         driver._ticks()
     assert caplog.messages == [
         "replica-2 is quarantined: GPU 1: it is lost",
@@ -103,7 +105,7 @@ def test_a_node_that_was_switched_off_is_parked_and_placed_again_when_it_is_on(
     fleet = FleetSection(node_off_command="true", node_on_command="true")
     config = CONFIG.model_copy(update={"fleet": fleet, "ray": RaySection(address="auto")})
     driver: Any = FleetDriver(config, print)
-    driver._controller = FakeActor()
+    driver._control.actor = FakeActor()
     machine, alive = Machine("n1", "10.0.0.1", 1), list[Machine]()
     info = NodeInfo((GpuInfo(0, "NVIDIA L4", (600,)),), (0,), "emulated")
     driver.actors.nodes["n1"] = RunningNode(machine, FakeActor(), info)
@@ -121,18 +123,18 @@ def test_a_node_that_was_switched_off_is_parked_and_placed_again_when_it_is_on(
 
     switch(frozenset({"n1"}), until_off=True)
     driver._watch_cluster()
-    assert driver._controller.names() == ["node_is_off"]
+    assert driver._control.actor.names() == ["node_is_off"]
     assert (driver.actors.unplaced, driver.actors.replicas) == ([], 1)
     switch(frozenset(), until_off=False)
     assert driver.actors.unplaced == ["replica-1"]
-    assert "remove_node" not in driver._controller.names()
+    assert "remove_node" not in driver._control.actor.names()
 
 
 def test_ticks_of_a_late_result_are_requested_again(
     fake_ray: None,
 ) -> None:
     driver: Any = FleetDriver(CONFIG, print)
-    driver._controller = FakeActor()
+    driver._control.actor = FakeActor()
     seen = ControllerStatus(tick(3.0), BUDGET, {})
     answers = (
         ControllerUpdate(True, [tick(3.0)], seen, 9),
@@ -140,9 +142,9 @@ def test_ticks_of_a_late_result_are_requested_again(
         ControllerUpdate(True, [], seen, 10),
     )
     for answer in answers:
-        driver._controller.answers["poll"] = answer
+        driver._control.actor.answers["poll"] = answer
         driver._ticks()
-    assert driver._controller.asked == [("poll", (0.0,)), ("poll", (3.0,)), ("poll", (3.0,))]
+    assert driver._control.actor.asked == [("poll", (0.0,)), ("poll", (3.0,)), ("poll", (3.0,))]
 
 
 @dataclass
@@ -164,7 +166,7 @@ def begun(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Begun:
     remote = SimpleNamespace(remote=lambda *_: made.controller)
     monkeypatch.setattr(ray, "remote", lambda _: SimpleNamespace(options=lambda **_: remote))
     for name in ("local_node_id", "on_node"):
-        monkeypatch.setattr(driver_module, name, lambda *_: "here")
+        monkeypatch.setattr(link_module, name, lambda *_: "here")
     monkeypatch.setattr(driver_module, "session_logs", lambda: Path("/tmp/ray/session/logs"))
     made.node.answers["report"] = [node_report(1)]
     actors = SimpleNamespace(
@@ -182,7 +184,7 @@ def begun(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Begun:
 
 
 def test_another_run_of_a_fleet_begins_without_a_status(begun: Begun) -> None:
-    begun.driver._status = ControllerStatus(tick(400.0), BUDGET, {"node-1": 400})
+    begun.driver._control.status = ControllerStatus(tick(400.0), BUDGET, {"node-1": 400})
     begun.driver.begin({"": FRONTIER})
     begun.controller.answers["poll"] = ControllerUpdate(True, [], None, 1)
     begun.driver._ticks()
@@ -224,8 +226,8 @@ def clock() -> SimpleNamespace:
 def followed(fake_ray: None, clock: SimpleNamespace) -> Any:
     """A driver whose controller has begun, and has read the budget once."""
     driver: Any = FleetDriver(CONFIG, print, lambda: clock.now_s)
-    driver._frontiers = {"": FRONTIER}
-    driver._controller = FakeActor({"poll": ControllerUpdate(True, [], None, 1)})
+    driver._control.frontiers = {"": FRONTIER}
+    driver._control.actor = FakeActor({"poll": ControllerUpdate(True, [], None, 1)})
     driver._ticks()
     return driver
 
@@ -236,7 +238,7 @@ def followed(fake_ray: None, clock: SimpleNamespace) -> Any:
 def test_a_stalled_controller_is_restarted_once(
     followed: Any, clock: SimpleNamespace, caplog: pytest.LogCaptureFixture, answer: Any
 ) -> None:
-    controller = followed._controller
+    controller = followed._control.actor
     controller.answers["poll"] = answer
     begun_s = clock.now_s
     for after_s in (0.0, STALL_S / 2, STALL_S - 0.1):
@@ -263,6 +265,6 @@ def test_a_controller_whose_loop_runs_without_ticks_is_not_restarted(
 ) -> None:
     for reads in range(2, 9):
         clock.now_s += STALL_S
-        followed._controller.answers["poll"] = ControllerUpdate(True, [], None, reads)
+        followed._control.actor.answers["poll"] = ControllerUpdate(True, [], None, reads)
         followed._ticks()
-    assert "kill" not in followed._controller.names()
+    assert "kill" not in followed._control.actor.names()

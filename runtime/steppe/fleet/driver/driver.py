@@ -13,7 +13,6 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -34,34 +33,29 @@ from steppe.fleet.cluster import (
     refuse_unmatched_labels,
     session_logs,
 )
-from steppe.fleet.controller.controller import Controller
 from steppe.fleet.driver.access import settled
 from steppe.fleet.driver.actor_watch import ActorWatch
 from steppe.fleet.driver.bookkeeper import Bookkeeper, EnergyTotals
 from steppe.fleet.driver.cluster_watch import ClusterWatch
 from steppe.fleet.driver.config_changer import ConfigChanger
+from steppe.fleet.driver.controller_link import ControllerLink
 from steppe.fleet.driver.engine_logs import EngineLogs
 from steppe.fleet.driver.fleet_actors import ACTOR, FleetActors
 from steppe.fleet.driver.gateway_link import GatewayLink
 from steppe.fleet.driver.gateway_settings import gateway_settings
 from steppe.fleet.driver.node_commands import NodeCommands, Switched
 from steppe.fleet.driver.pool_actors import PoolActors
-from steppe.fleet.driver.stall_detector import StallDetector
+from steppe.fleet.driver.run_update import RunUpdate
 from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
 from steppe.fleet.gateway_actor import GatewayActor
-from steppe.fleet.messages import ControllerStatus, ControllerUpdate
 from steppe.frontier.pareto import Frontier
 from steppe.power.supply import with_rating
-from steppe.report.records import ConfigChangeRecord, RequestRecord, TickRecord
+from steppe.report.records import TickRecord
 
 _log = logging.getLogger(__name__)
 
-POLL_TIMEOUT_S, START_TIMEOUT_S, END_TIMEOUT_S = 10.0, 60.0, 30.0
-"""Longest waits for controller and gateway: for ticks, to start, to end, s."""
-STALL_S, STALL_PERIODS = 30.0, 10
-"""A controller that has not read the budget for so long, s and control periods, whichever is
-longer, is restarted. It reads the budget ten times a second, but a machine may be slow, and a
-restart is no cure for that."""
+START_TIMEOUT_S, END_TIMEOUT_S = 60.0, 30.0
+"""Longest waits for gateway and controller: to start, to end, s."""
 LOG_PERIOD_S = 5.0
 """Time between two readings of the logs of the engines, s."""
 LONGEST_SILENCE_S, LONGEST_SILENCE_PERIODS = 180.0, 30
@@ -73,23 +67,6 @@ GATEWAY_CLOSE_S = 10.0
 
 def _discard(line: str) -> None:
     """Show nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunUpdate:
-    """What happened since the last call.
-
-    Attributes:
-        ticks: The ticks.
-        requests: Requests whose energy is complete.
-        logs: What the engines have written to their logs, by replica.
-        config_changes: Changes of the configuration that were carried out.
-    """
-
-    ticks: list[TickRecord]
-    requests: list[RequestRecord]
-    logs: dict[str, bytes] = field(default_factory=dict)
-    config_changes: list[ConfigChangeRecord] = field(default_factory=list)
 
 
 class FleetDriver:
@@ -128,12 +105,9 @@ class FleetDriver:
         self.actors = FleetActors(config, self.run_id)
         self._gateway: Any = None
         self._gateway_name = f"steppe-gateway-{self.run_id}"
-        self._controller: Any = None
-        self._frontiers: dict[str, Frontier] = {}
-        self._models: dict[str, str] = {}
+        self._control = ControllerLink(config.control.period_s, clock)
         self._idle_w: dict[str, float] = {}
-        self._status: ControllerStatus | None = None
-        self._stalls, self._hung = StallDetector(), ActorWatch(clock)
+        self._hung = ActorWatch(clock)
         self._watch: ClusterWatch | None = None
         self._ticked_s, self._is_lost = 0.0, False
         self._books: Bookkeeper
@@ -184,15 +158,12 @@ class FleetDriver:
             StartError: The controller could not be started, or an actor does not answer.
         """
         pools = self.actors.pools()
-        self._frontiers = {n: self._settable(f, pools[n]) for n, f in frontiers.items()}
-        self._models = {n: pools[n].config.model.client_name for n in frontiers}
-        remote: Any = ray.remote(Controller)
-        options = {"max_concurrency": 4, "scheduling_strategy": on_node(local_node_id()), **ACTOR}
-        config = self._rated(self.config)
-        self._controller = remote.options(**options).remote(config, self._gateway_name)
+        control = self._control
+        control.frontiers = {n: self._settable(f, pools[n]) for n, f in frontiers.items()}
+        control.models = {n: pools[n].config.model.client_name for n in frontiers}
         with _start_errors():
-            call_result(self._controller.poll.remote(), "controller", START_TIMEOUT_S)
-            self._began_s, self._status = self._clock(), None
+            control.start(self._rated(self.config), self._gateway_name)
+            self._began_s = self._clock()
             self._books = Bookkeeper(
                 self._gateway,
                 self.actors.energy_source,
@@ -211,28 +182,28 @@ class FleetDriver:
 
     def _reconfigure(self, config: RunConfig) -> Any:
         """Let the controller use another configuration; return the call."""
-        return self._controller.reconfigure.remote(self._rated(config))
+        return self._control.actor.reconfigure.remote(self._rated(config))
 
     def use_frontier(self, frontier: Frontier, pool: str) -> None:
         """Decide on other operating points of a pool from the next tick on."""
         settable = self._settable(frontier, self.actors.pools()[pool])
-        self._frontiers[pool] = settable
-        self._controller.use_frontier.remote(settable, pool)
+        self._control.frontiers[pool] = settable
+        self._control.actor.use_frontier.remote(settable, pool)
 
     def lend(self, replica: str, reserve_w: float) -> bool:
         """Lend a spare replica to a measurement, see `LiveFleet.lend`; False if it is needed."""
-        is_lent = self._ask_controller(self._controller.lend.remote(replica, reserve_w))
+        is_lent = self._control.answer(self._control.actor.lend.remote(replica, reserve_w))
         if is_lent:
             self._books.lend(replica)
         return is_lent
 
     def is_lent(self, replica: str) -> bool:
         """Whether a loan still lasts; the controller may have ended it."""
-        return self._ask_controller(self._controller.is_lent.remote(replica))
+        return self._control.answer(self._control.actor.is_lent.remote(replica))
 
     def take_back(self, replica: str) -> None:
         """End a loan."""
-        self._controller.take_back.remote(replica)
+        self._control.actor.take_back.remote(replica)
         self._books.take_back(replica)
 
     def poll(self) -> RunUpdate:
@@ -287,7 +258,7 @@ class FleetDriver:
         if self._is_lost:
             totals, requests = self._books.close(self._clock() - self._began_s)
             return RunUpdate([], requests), totals
-        ray.wait([self._controller.end.remote()], timeout=END_TIMEOUT_S)
+        ray.wait([self._control.actor.end.remote()], timeout=END_TIMEOUT_S)
         self._books.collect(self.actors.node_actors, closing=True)
         totals, requests = self._books.close(self._clock() - self._began_s)
         logs = self._logs.collect(self.actors.placements)
@@ -306,8 +277,8 @@ class FleetDriver:
         if self._is_lost and self._watch is not None:
             leave_lost(self._watch.processes())
             return
-        if self._controller is not None:
-            ray.kill(self._controller)  # or it would restart the replicas that stop now
+        if self._control.actor is not None:
+            ray.kill(self._control.actor)  # or it would restart the replicas that stop now
         self.close_gateway()
         self.actors.stop()
         leave(self._config.ray.address)
@@ -361,14 +332,6 @@ class FleetDriver:
             self._idle_w[pool.name] = pool.measure_idle_w()
         return without_clock_limits(frontier, self._idle_w[pool.name])
 
-    def _ask_controller(self, call: Any) -> bool:
-        """Return the answer of the controller to a question about a loan; False without one."""
-        try:
-            return bool(ray.get(call, timeout=POLL_TIMEOUT_S))
-        except ray.exceptions.RayError as error:  # GetTimeoutError is one
-            _log.warning("the controller does not answer: %s", error_line(error))
-            return False
-
     def _open_gateway(self) -> None:
         remote: Any = ray.remote(GatewayActor)
         options = {
@@ -384,60 +347,30 @@ class FleetDriver:
     def _ticks(self) -> list[TickRecord]:
         """Return the new ticks; begin a controller that Ray has restarted."""
         try:
-            update = self._poll_controller()
+            update = self._control.poll()
             if not update.begun:
                 self._begin_controller()
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
             _log.warning("the controller does not answer: %s", error_line(error))
             return []
-        self._status = update.status or self._status
+        self._control.status = update.status or self._control.status
         self._ticked_s = self._clock() if update.ticks else self._ticked_s
         self._note_quarantined(update.ticks)
         self._nodes_off = update.nodes_off
         for replica, pool in update.moved.items():
-            self.actors.move(replica, pool, self._models[pool])
+            self.actors.move(replica, pool, self._control.models[pool])
         return update.ticks
 
-    def _poll_controller(self) -> ControllerUpdate:
-        """Get new ticks; end a controller whose loop has stalled, so that Ray restarts it."""
-        received_s = 0.0 if self._status is None else self._status.tick.t_s
-        called_s = self._clock()
-        try:
-            call = self._controller.poll.remote(received_s)
-            update: ControllerUpdate = ray.get(call, timeout=POLL_TIMEOUT_S)
-        except ray.exceptions.RayActorError:
-            self._stalls = StallDetector()
-            raise
-        except ray.exceptions.GetTimeoutError:
-            self._restart_if_stalled(None, called_s)
-            raise
-        self._restart_if_stalled(update.budget_reads, called_s)
-        return update
-
-    def _restart_if_stalled(self, budget_reads: int | None, called_s: float) -> None:
-        stalled_s = self._stalls.stalled_s(budget_reads, called_s, self._clock())
-        if stalled_s >= max(STALL_S, STALL_PERIODS * self._config.control.period_s):
-            _log.warning("the controller has stalled for %.0f s: restarting it", stalled_s)
-            self._stalls = StallDetector()
-            ray.kill(self._controller, no_restart=False)
-
     def _begin_controller(self) -> None:
-        """Give a new or restarted controller what it cannot find out by itself."""
-        assert self._frontiers, "begin comes first"
-        self._stalls = StallDetector()
+        """Begin a new or restarted controller with the configuration and fleet of now."""
         if self.config is not self._config:  # Ray restarts it with the first one
             ray.get(self._reconfigure(self.config), timeout=START_TIMEOUT_S)
-        placements = list(self.actors.placements.values())
-        adding = self._controller.add_replicas.remote(placements, self.actors.starts.running())
-        ray.get(adding, timeout=START_TIMEOUT_S)
-        call = self._controller.begin.remote(
-            self._frontiers,
-            self._models,
+        self._control.begin(
+            tuple(self.actors.placements.values()),
+            self.actors.starts.running(),
             self.actors.energy_source,
             self._began_s,
-            self._status,
         )
-        ray.get(call, timeout=START_TIMEOUT_S)
 
     def _switch_nodes(self) -> None:
         """Switch nodes on and off as the controller wants them."""
@@ -450,9 +383,9 @@ class FleetDriver:
                 case Switched(_, is_on=False, error=""):
                     pass  # it is metered until it leaves the cluster
                 case Switched(node, is_on=False):
-                    self._controller.node_stays_on.remote(node)
+                    self._control.actor.node_stays_on.remote(node)
                 case Switched(node, is_on=True, error="") if node in self.actors.nodes:
-                    self._controller.node_is_on.remote(node)
+                    self._control.actor.node_is_on.remote(node)
                 case Switched(node, is_on=True, error=""):
                     self.actors.unpark_node(node)
 
@@ -464,13 +397,13 @@ class FleetDriver:
         for node_id in set(self.actors.nodes) - {machine.id for machine in alive}:
             if self._node_commands.is_off(node_id):
                 self.actors.park_node(node_id)
-                self._controller.node_is_off.remote(node_id)
+                self._control.actor.node_is_off.remote(node_id)
                 continue
             self.actors.remove_node(node_id)
-            self._controller.remove_node.remote(node_id)
+            self._control.actor.remove_node.remote(node_id)
         placed = self.actors.place_unplaced(alive)
         if placed:
-            self._controller.add_replicas.remote(placed)
+            self._control.actor.add_replicas.remote(placed)
 
 
 @contextmanager
