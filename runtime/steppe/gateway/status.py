@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from steppe.control.batch_work import BatchWork
 from steppe.control.measurements import LatencyCounts
@@ -104,6 +105,41 @@ class GatewayStatus:
             latency=_summed([count.latency for count in counts]),
             models=models,
         )
+
+
+def all_counts(statuses: Sequence[GatewayStatus]) -> GatewayStatus:
+    """Return the counts of several gateways together, at least one.
+
+    Each knows the requests that it placed: what the caches of replicas are worth adds up, too.
+    """
+    if len(statuses) == 1:
+        return statuses[0]
+    outstanding: Counter[str] = Counter()
+    worth: Counter[str] = Counter()
+    of_models: dict[str, list[ModelStatus]] = {}
+    for status in statuses:
+        outstanding.update(status.outstanding)
+        worth.update(status.cache_worth)
+        for model, counts in status.models.items():
+            of_models.setdefault(model, []).append(counts)
+    models = {model: _together(counts) for model, counts in of_models.items()}
+    return replace(GatewayStatus.of(models, dict(outstanding)), cache_worth=dict(worth))
+
+
+def _together(counts: Sequence[ModelStatus]) -> ModelStatus:
+    return ModelStatus(
+        waiting=sum(count.waiting for count in counts),
+        deferrable_waiting=sum(count.deferrable_waiting for count in counts),
+        arrived=sum(count.arrived for count in counts),
+        finished=sum(count.finished for count in counts),
+        failed=sum(count.failed for count in counts),
+        refused=sum(count.refused for count in counts),
+        answered=sum(count.answered for count in counts),
+        deferrable_arrived=sum(count.deferrable_arrived for count in counts),
+        prompt_tokens=sum(count.prompt_tokens for count in counts),
+        cached_tokens=sum(count.cached_tokens for count in counts),
+        latency=_summed([count.latency for count in counts]),
+    )
 
 
 def _summed(counts: list[LatencyCounts]) -> LatencyCounts:

@@ -102,7 +102,7 @@ def set_stage(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
         def make(gateway: FakeActor) -> Controller:
             monkeypatch.setattr(ray, "get_actor", lambda _: gateway)
-            return Controller(config, "gateway")
+            return Controller(config, ("gateway",))
 
         made.append(Stage(make))
         return made[-1]

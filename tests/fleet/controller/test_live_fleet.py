@@ -15,6 +15,7 @@ from steppe.control.reconcile import Deepen, Drain, Move, Retune, Sleep, Start, 
 from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import ReplicaState
 from steppe.energy.node_rest import NodeRest
+from steppe.fleet.controller.gateway_calls import GatewayCalls
 from steppe.fleet.controller.live_fleet import LiveFleet
 from steppe.fleet.controller.live_measurements import NodeRests
 from steppe.fleet.controller.live_pools import LivePools
@@ -89,7 +90,7 @@ def scene(fake_ray: None) -> Scene:
     gateway, node, budget = FakeActor({"status": status_of()}), FakeActor(), FakeBudget()
     node.answers["report"] = []
     power: Any = budget
-    fleet: Any = LiveFleet(gateway, power, 0.4, LivePools(CONFIG, power))
+    fleet: Any = LiveFleet(GatewayCalls({"gateway": gateway}), power, 0.4, LivePools(CONFIG, power))
     fleet.pools.models = {"": "llama"}
     fleet.nodes.actors["node-1"] = node
     replicas = {}
@@ -601,7 +602,7 @@ def test_without_a_reading_a_replica_counts_with_its_peak_draw(scene: Scene) -> 
 def test_an_awaited_status_of_the_gateway_counts_in_the_first_observation(
     scene: Scene,
 ) -> None:
-    scene.fleet.await_gateway(timeout_s=1.0)
+    scene.fleet._gateways.await_status(1.0)
     scene.gateway.ready = False
     seen = scene.fleet.observe(1.0)
     assert seen.waiting == status_of().waiting > 0

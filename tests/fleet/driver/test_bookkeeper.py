@@ -25,7 +25,7 @@ Scene = tuple[Bookkeeper, FakeActor, FakeActor]
 @pytest.fixture
 def scene(fake_ray: None) -> Scene:
     gateway, node = FakeActor({"drain": []}), FakeActor({"settle": []})
-    return Bookkeeper(gateway, "emulated", 1000.0), gateway, node
+    return Bookkeeper({"gateway": gateway}, "emulated", 1000.0), gateway, node
 
 
 def test_a_window_is_acknowledged_and_counted_once(

@@ -179,7 +179,7 @@ def begun(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Begun:
         starts=EngineStarts(CONFIG.fleet),
     )
     monkeypatch.setattr(made.driver, "actors", actors)
-    monkeypatch.setattr(made.driver, "_gateway", made.gateway)
+    made.driver._gateways.actors["gateway"] = made.gateway
     return made
 
 

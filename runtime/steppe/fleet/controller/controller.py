@@ -19,6 +19,7 @@ from steppe.fleet.cluster import local_node_id
 from steppe.fleet.controller.board_limits import BoardLimits
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.controller.fleet_state import EnergyLabels, ModelFacts, fleet_state
+from steppe.fleet.controller.gateway_calls import GatewayCalls
 from steppe.fleet.controller.live_fleet import FleetSnapshot, LiveFleet
 from steppe.fleet.controller.live_pools import LivePools
 from steppe.fleet.controller.node_power import on_node
@@ -35,7 +36,7 @@ TIMEOUT_SHARE = 0.4
 METER_DELAY_S = 0.1
 """How late an energy counter shows a change, s: its own period."""
 GATEWAY_TIMEOUT_S = 2.0
-"""Longest wait of a restarted controller for the status of the gateway, s."""
+"""Longest wait of a restarted controller for the status of the gateways, s."""
 STATUS_TIMEOUT_S = 10.0
 """Longest wait for the status of replicas that are added, s."""
 RETRY_S = 1.0
@@ -57,22 +58,23 @@ class Controller:
     def __init__(
         self,
         config: RunConfig,
-        gateway: str,
+        gateways: tuple[str, ...],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Read the supply; nothing is set before `begin`.
 
         Args:
             config: The run.
-            gateway: Ray's name of the gateway's actor.
+            gateways: Ray's names of the gateways' actors.
             clock: Returns monotonic time, s.
         """
         self._config = config
-        self._gateway, self._clock = ray.get_actor(gateway), clock
+        self._clock = clock
+        self._gateways = GatewayCalls({name: ray.get_actor(name) for name in gateways})
         self._budget = budget_from_config(config.power, config.site)
         self._pools = LivePools(config, self._budget)
         timeout_s = TIMEOUT_SHARE * config.control.period_s
-        self._fleet = LiveFleet(self._gateway, self._budget, timeout_s, self._pools, config.site)
+        self._fleet = LiveFleet(self._gateways, self._budget, timeout_s, self._pools, config.site)
         self._board_limits = BoardLimits(
             self._budget.gpu_budget_at,
             config.control.period_s,
@@ -259,8 +261,8 @@ class Controller:
         self._shortage_monitor = ShortageMonitor(self._points, self._budget.forecast)
 
     def _resume(self, last: ControllerStatus) -> None:
-        # Without a status of the gateway, replicas that serve would seem to have no requests.
-        self._fleet.await_gateway(GATEWAY_TIMEOUT_S)
+        # Without the status of the gateways, replicas that serve would seem to have no requests.
+        self._gateways.await_status(GATEWAY_TIMEOUT_S)
         self._fleet.nodes.numbers = dict(last.numbers)
         self._records.begin(last.tick.t_s, last.budget)
         self._budget.resume(last.tick.t_s, last.tick.battery)
@@ -328,8 +330,8 @@ class Controller:
                 None if plan.pools else plan.learned,
                 self._board_limits.by_replica_w,
             )
-            self._gateway.set_metrics.remote(metrics)
-            self._gateway.set_fleet_state.remote(
+            self._gateways.set_metrics(metrics)
+            self._gateways.set_fleet_state(
                 fleet_state(record, self._model_facts(), self._budget, self._provenance)
             )
 

@@ -1,4 +1,4 @@
-"""The live fleet behind the control loop: observes nodes and gateway, carries out actions."""
+"""The live fleet behind the control loop: observes nodes and gateways, carries out actions."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from steppe.control.reconcile import (
 )
 from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import Observation, ReplicaState
-from steppe.fleet.cluster import error_line
 from steppe.fleet.controller.board_limits import BoardLimits
+from steppe.fleet.controller.gateway_calls import GatewayCalls
 from steppe.fleet.controller.live_measurements import NodeRests
 from steppe.fleet.controller.live_observation import ObservedFleet, Reports
 from steppe.fleet.controller.live_pools import LivePools
@@ -37,7 +37,7 @@ from steppe.fleet.controller.nodes import Nodes
 from steppe.fleet.controller.replica_handle import ReplicaHandle
 from steppe.fleet.controller.stream_moves import to_hand_over
 from steppe.fleet.messages import ReplicaReport, SetLimits, mean_draw_w
-from steppe.gateway.server import GatewayStatus, Route
+from steppe.gateway.server import Route
 from steppe.power.budget import Budget, PowerBudget
 from steppe.report.records import GpuEvent
 
@@ -120,7 +120,7 @@ class LiveFleet:
 
     def __init__(
         self,
-        gateway: Any,
+        gateways: GatewayCalls,
         budget: PowerBudget,
         timeout_s: float,
         pools: LivePools,
@@ -129,7 +129,7 @@ class LiveFleet:
         """Begin without replicas.
 
         Args:
-            gateway: Ray handle of the gateway's actor.
+            gateways: The gateways.
             budget: The power budget.
             timeout_s: Longest wait for the actors in one observation, s.
             pools: The pools of the fleet.
@@ -140,8 +140,7 @@ class LiveFleet:
         self.nodes = Nodes()
         self.snapshot: FleetSnapshot | None = None
         self.power = NodePower()
-        self._gateway, self._budget, self._timeout_s = gateway, budget, timeout_s
-        self._status: GatewayStatus | None = None
+        self._gateways, self._budget, self._timeout_s = gateways, budget, timeout_s
         self._loads = ModelLoads()
         self.models: dict[str, str] = {}
         self.moved: dict[str, str] = {}
@@ -177,11 +176,11 @@ class LiveFleet:
             self.handles,
             self._fenced,
             reports,
-            {} if self._status is None else self._status.outstanding,
+            self._gateways.outstanding,
             is_metered,
-            {} if self._status is None else self._status.cache_worth,
+            {} if self._gateways.status is None else self._gateways.status.cache_worth,
         )
-        loads = self._loads.update(now_s, self._status, observed.by_model)
+        loads = self._loads.update(now_s, self._gateways.status, observed.by_model)
         observation = observed.observation(self.pools, loads)
         self.snapshot = FleetSnapshot(
             observation=observation,
@@ -258,7 +257,7 @@ class LiveFleet:
         limits.send(plan, self.handles, self._lent_w, self.nodes.actors, self._observed_s)
 
     def route(self, retry_after_s: float | None) -> None:
-        """Send the gateway the replicas that serve.
+        """Send the gateways the replicas that serve.
 
         Args:
             retry_after_s: Time until a replica serves again, s; None while one does, or if unknown.
@@ -279,17 +278,9 @@ class LiveFleet:
             and not handle.is_silent
         )
         models = self.pools.models.values()
-        self._gateway.set_routes.remote(routes, dict.fromkeys(models, retry_after_s))
-        outstanding = {} if self._status is None else self._status.outstanding
-        for name in to_hand_over(self.handles.values(), routes, outstanding):
-            self._gateway.hand_over.remote(name)
-
-    def await_gateway(self, timeout_s: float) -> None:
-        """Wait for the first status of the gateway: without it, there seem to be no requests."""
-        status = self._gateway.status.remote()
-        done, _ = ray.wait([status], timeout=timeout_s)
-        for call in done:
-            self._read_gateway(call)
+        self._gateways.set_routes(routes, dict.fromkeys(models, retry_after_s))
+        for name in to_hand_over(self.handles.values(), routes, self._gateways.outstanding):
+            self._gateways.hand_over(name)
 
     # Loans to measurements
 
@@ -334,7 +325,7 @@ class LiveFleet:
 
     def _is_spare(self, replica: str) -> bool:
         """Whether a replica has no requests, and the others suffice for those that clients send."""
-        status, handle = self._status, self.handles[replica]
+        status, handle = self._gateways.status, self.handles[replica]
         if status is None or status.waiting or status.outstanding.get(replica, 0):
             return False
         is_up = handle.state in (ReplicaState.AWAKE, ReplicaState.ASLEEP) and bool(handle.url)
@@ -351,7 +342,7 @@ class LiveFleet:
 
     def _end_loans(self, budget_w: float) -> None:
         """End the loans whose replicas the fleet needs."""
-        status = self._status
+        status = self._gateways.status
         waiting = status is not None and status.waiting > 0
         for name in list(self._lent_w):
             handle = self.handles.get(name)
@@ -363,18 +354,18 @@ class LiveFleet:
     # Observing
 
     def _poll_actors(self, now_s: float) -> Reports:
-        """Call nodes and gateway at once and read what comes back in time."""
+        """Call nodes and gateways at once and read what comes back in time."""
         self._observed_s = now_s
         of_nodes = self.nodes.request_reports()
-        of_gateway = self._gateway.status.remote()
-        calls = [*of_nodes, of_gateway]
+        of_gateways = self._gateways.request_status()
+        calls = [*of_nodes, *of_gateways]
         done, late = ray.wait(calls, num_returns=len(calls), timeout=self._timeout_s)
         if late:
             _log.warning("%d of %d actors answered too late", len(late), len(calls))
         reports: Reports = {}
         for call in done:
-            if call is of_gateway:
-                self._read_gateway(call)
+            if call in of_gateways:
+                self._gateways.read(call, of_gateways[call])
                 continue
             for window in self.nodes.read(call, of_nodes[call]):
                 self.rests.note(of_nodes[call], window, now_s)
@@ -382,12 +373,6 @@ class LiveFleet:
                 for report in window.replicas:
                     reports.setdefault(report.replica, []).append(report)
         return reports
-
-    def _read_gateway(self, call: Any) -> None:
-        try:
-            self._status = ray.get(call)
-        except ray.exceptions.RayError as error:
-            _log.warning("the gateway does not answer: %s", error_line(error))
 
     def _update_fences(self, reports: Reports) -> bool:
         """Update the fences; return whether all replicas of the last plan have a draw reading."""

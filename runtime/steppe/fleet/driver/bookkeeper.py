@@ -1,4 +1,4 @@
-"""Collects metered windows from the nodes and finished requests from the gateway.
+"""Collects metered windows from the nodes and finished requests from the gateways.
 
 It runs in the driver's process, so that no joule and no request is lost with a controller or a node
 actor that dies: a node keeps each window until it is acknowledged here.
@@ -47,7 +47,7 @@ class EnergyTotals:
         error_j: Bound of the error of `energy_j`, J.
         neighbour_j: Energy of other users of shared GPUs, beside `energy_j`, J.
         unclaimed_j: Energy of steps that no known request claims, J.
-        gateway_restarts: How often its gateway has restarted, as far as requests show it.
+        gateway_restarts: How often a gateway has restarted, as far as requests show it.
     """
 
     duration_s: float
@@ -65,23 +65,27 @@ class Bookkeeper:
     """Keeps the accounts of one run."""
 
     def __init__(
-        self, gateway: Any, energy_source: str, began_epoch_s: float, boundary: str = "gpu"
+        self,
+        gateways: Mapping[str, Any],
+        energy_source: str,
+        began_epoch_s: float,
+        boundary: str = "gpu",
     ) -> None:
         """Open the books.
 
         Args:
-            gateway: Ray handle of the gateway's actor.
+            gateways: Ray handles of the gateways, by name; they may change.
             energy_source: Worst energy quality while no meter fails.
             began_epoch_s: When the run began, s since the Unix epoch.
             boundary: What joules enclose: `gpu`, `node` or `site`.
         """
-        self._gateway = gateway
+        self._gateways = gateways
         self._accounts = Accounts(energy_source, began_epoch_s, boundary)
         self._numbers: dict[str, int] = {}
-        self._finished: list[Any] = []
+        self._finished: dict[Any, str] = {}
         self._dropped_s, self._has_alarmed = 0.0, False
-        self._open: Any = None
-        self._gateway_epoch_s: float | None = None
+        self._open: list[Any] = []
+        self._gateway_epoch_s: dict[str, float] = {}
         self._gateway_restarts = 0
 
     def skip(self, nodes: Mapping[str, Any]) -> None:
@@ -94,7 +98,8 @@ class Bookkeeper:
         for node, call in closing.items():
             reports: list[NodeReport] = call_result(call, f"node {node[:8]}", LONG_TIMEOUT_S)
             self._numbers[node] = reports[-1].number
-        call_result(self._gateway.drain.remote(), "gateway", LONG_TIMEOUT_S)
+        for call in [gateway.drain.remote() for gateway in self._gateways.values()]:
+            call_result(call, "gateway", LONG_TIMEOUT_S)
 
     def collect(self, nodes: Mapping[str, Any], *, closing: bool = False) -> None:
         """Add what is new to the accounts.
@@ -110,8 +115,9 @@ class Bookkeeper:
             if closing:
                 ray.wait([actor.report.remote(0, True)], timeout=timeout_s)
             calls[actor.settle.remote(self._numbers.get(node, 0))] = node
-        # The gateway returns a request once, so a late result is kept for the next call.
-        self._finished.append(self._gateway.drain.remote(closing))
+        # A gateway returns a request once, so a late result is kept for the next call.
+        for name, gateway in self._gateways.items():
+            self._finished[gateway.drain.remote(closing)] = name
         done, _ = ray.wait(
             [*calls, *self._finished],
             num_returns=len(calls) + len(self._finished),
@@ -121,8 +127,7 @@ class Bookkeeper:
             self._add_reports(call, calls[call])
         # After the reports, for these requests may have ended after the windows.
         for call in (call for call in done if call not in calls):
-            self._finished.remove(call)
-            self._add_finished(call)
+            self._add_finished(call, self._finished.pop(call))
 
     def lend(self, replica: str) -> None:
         """Note that the requests of a replica are those of a measurement from now on."""
@@ -143,20 +148,21 @@ class Bookkeeper:
         return self._accounts.close_tick(now_s)
 
     def _drop_unclaimed(self, now_s: float) -> None:
-        """Drop what no request claims, as soon as the gateway has listed its open requests."""
-        if self._open is None:
-            self._open = self._gateway.open_ids.remote()
-        done, _ = ray.wait([self._open], timeout=0)
-        if not done:
+        """Drop what no request claims, as soon as all gateways have listed their open requests."""
+        if not self._open:
+            self._open = [gateway.open_ids.remote() for gateway in self._gateways.values()]
+        _, late = ray.wait(self._open, num_returns=len(self._open), timeout=0)
+        if late:
             return
-        call, self._open, self._dropped_s = self._open, None, now_s
+        calls, self._open, self._dropped_s = self._open, [], now_s
         try:
-            self._accounts.drop_unclaimed(ray.get(call))
+            self._accounts.drop_unclaimed(id_ for call in calls for id_ in ray.get(call))
         except ray.exceptions.RayError as error:
             _log.warning("gateway: no open requests: %s", error_line(error))
             return
         self._check_unclaimed()
-        self._gateway.set_unclaimed.remote(self._accounts.unclaimed_uj / UJ_PER_J)
+        for gateway in self._gateways.values():
+            gateway.set_unclaimed.remote(self._accounts.unclaimed_uj / UJ_PER_J)
 
     def _check_unclaimed(self) -> None:
         """Warn once when more energy is unclaimed than `UNCLAIMED_ALARM`."""
@@ -205,18 +211,19 @@ class Bookkeeper:
                 self._accounts.add(report.replicas)
                 self._numbers[node] = report.number
 
-    def _add_finished(self, call: Any) -> None:
+    def _add_finished(self, call: Any, gateway: str) -> None:
         try:
             finished: list[FinishedRequest] = ray.get(call)
         except ray.exceptions.RayError as error:
-            _log.warning("gateway: no requests: %s", error_line(error))
+            _log.warning("%s: no requests: %s", gateway, error_line(error))
             return
         self._accounts.finish(finished)
         for request in finished:
-            self._note_gateway_start(request.arrival_epoch_s - request.arrival_s)
+            self._note_start(gateway, request.arrival_epoch_s - request.arrival_s)
 
-    def _note_gateway_start(self, started_epoch_s: float) -> None:
-        """Count a restart when a request shows another start time of the gateway."""
-        before_s, self._gateway_epoch_s = self._gateway_epoch_s, started_epoch_s
+    def _note_start(self, gateway: str, started_epoch_s: float) -> None:
+        """Count a restart when a request shows another start time of its gateway."""
+        before_s = self._gateway_epoch_s.get(gateway)
+        self._gateway_epoch_s[gateway] = started_epoch_s
         if before_s is not None and abs(started_epoch_s - before_s) > SAME_START_S:
             self._gateway_restarts += 1

@@ -51,19 +51,19 @@ class ControllerLink:
         self._stall_s, self._clock = max(STALL_S, STALL_PERIODS * period_s), clock
         self._stalls = StallDetector()
 
-    def start(self, config: RunConfig, gateway: str) -> None:
+    def start(self, config: RunConfig, gateways: tuple[str, ...]) -> None:
         """Create the actor, which does nothing before `begin`.
 
         Args:
             config: The run, with the rating of its GPUs.
-            gateway: Ray's name of the gateway's actor.
+            gateways: Ray's names of the gateways' actors.
 
         Raises:
             ReplicaError: It could not be created.
         """
         remote: Any = ray.remote(Controller)
         options = {"max_concurrency": 4, "scheduling_strategy": on_node(local_node_id()), **ACTOR}
-        self.actor, self.status = remote.options(**options).remote(config, gateway), None
+        self.actor, self.status = remote.options(**options).remote(config, gateways), None
         call_result(self.actor.poll.remote(), "controller", START_TIMEOUT_S)
 
     def begin(

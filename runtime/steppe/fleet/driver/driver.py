@@ -22,32 +22,26 @@ from steppe.errors import ClusterLostError, ReplicaError, StartError, notes_of
 from steppe.fleet.cluster import (
     LOCAL,
     Machine,
-    call_result,
     connect,
     error_line,
     gpu_machines,
     leave,
     leave_lost,
-    local_node_id,
-    on_node,
     refuse_unmatched_labels,
     session_logs,
 )
-from steppe.fleet.driver.access import settled
 from steppe.fleet.driver.actor_watch import ActorWatch
 from steppe.fleet.driver.bookkeeper import Bookkeeper, EnergyTotals
 from steppe.fleet.driver.cluster_watch import ClusterWatch
 from steppe.fleet.driver.config_changer import ConfigChanger
 from steppe.fleet.driver.controller_link import ControllerLink
 from steppe.fleet.driver.engine_logs import EngineLogs
-from steppe.fleet.driver.fleet_actors import ACTOR, FleetActors
-from steppe.fleet.driver.gateway_link import GatewayLink
-from steppe.fleet.driver.gateway_settings import gateway_settings
+from steppe.fleet.driver.fleet_actors import FleetActors
+from steppe.fleet.driver.gateways import Gateways
 from steppe.fleet.driver.node_commands import NodeCommands, Switched
 from steppe.fleet.driver.pool_actors import PoolActors
 from steppe.fleet.driver.run_update import RunUpdate
 from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
-from steppe.fleet.gateway_actor import GatewayActor
 from steppe.frontier.pareto import Frontier
 from steppe.power.supply import with_rating
 from steppe.report.records import TickRecord
@@ -61,8 +55,6 @@ LOG_PERIOD_S = 5.0
 LONGEST_SILENCE_S, LONGEST_SILENCE_PERIODS = 180.0, 30
 """A run whose controller has not ticked for so long, s and control periods, whichever is longer,
 ends: Ray could not bring it back."""
-GATEWAY_CLOSE_S = 10.0
-"""Longest wait for the gateway to close, s, beside the time for outstanding requests."""
 
 
 def _discard(line: str) -> None:
@@ -103,15 +95,13 @@ class FleetDriver:
         # Drivers in containers that share /dev/shm may all have the same process id.
         self.run_id = f"{os.getpid()}-{secrets.token_hex(4)}"
         self.actors = FleetActors(config, self.run_id)
-        self._gateway: Any = None
-        self._gateway_name = f"steppe-gateway-{self.run_id}"
+        self._gateways = Gateways(config, self.run_id)
         self._control = ControllerLink(config.control.period_s, clock)
         self._idle_w: dict[str, float] = {}
         self._hung = ActorWatch(clock)
         self._watch: ClusterWatch | None = None
         self._ticked_s, self._is_lost = 0.0, False
         self._books: Bookkeeper
-        self._link: GatewayLink
         self._changer = ConfigChanger(config, self._reconfigure)
         self._logs, self._logs_read_s = EngineLogs(), -LOG_PERIOD_S
         self._quarantined: set[tuple[str, str]] = set()
@@ -138,7 +128,7 @@ class FleetDriver:
         self._watch = ClusterWatch.of_session(own=self._local)
         self._watch.start()
         with _start_errors():
-            self._open_gateway()
+            self.url = self._gateways.open(self.actors.replica_headers)
             refuse_unmatched_labels(self._config.fleet.node_labels)
             machines = self._machines()
             self._progress(f"opening the GPUs of {_count(len(machines), 'node')}")
@@ -162,15 +152,15 @@ class FleetDriver:
         control.frontiers = {n: self._settable(f, pools[n]) for n, f in frontiers.items()}
         control.models = {n: pools[n].config.model.client_name for n in frontiers}
         with _start_errors():
-            control.start(self._rated(self.config), self._gateway_name)
+            control.start(self._rated(self.config), self._gateways.names)
             self._began_s = self._clock()
             self._books = Bookkeeper(
-                self._gateway,
+                self._gateways.actors,
                 self.actors.energy_source,
                 time.time(),
                 self._config.site.boundary,
             )
-            self._link = GatewayLink(self._gateway, time.time(), self._changer)
+            self._gateways.begin(time.time(), self._changer)
             self._books.skip(self.actors.node_actors)
             self._begin_controller()
             self._ticked_s = self._clock()
@@ -226,10 +216,8 @@ class FleetDriver:
         self._watch_actors()
         self._books.collect(self.actors.node_actors)
         closed = [request for tick in ticks for request in self._books.close_tick(tick.t_s)]
-        if closed:
-            self._gateway.settle.remote([settled(request) for request in closed])
         results, changes = self._changer.advance(self._clock() - self._began_s)
-        self._link.tell(closed, self._books.energy_so_far(), results)
+        self._gateways.tell(closed, self._books.energy_so_far(), results)
         return RunUpdate(ticks, closed, self._new_logs(), changes)
 
     @property
@@ -246,9 +234,8 @@ class FleetDriver:
 
         The controller ticks on meanwhile. A request that has not ended by then gets an error.
         """
-        if self._gateway is not None and not self._is_lost:
-            timeout_s = self._config.gateway.drain_s + GATEWAY_CLOSE_S
-            ray.wait([self._gateway.close.remote()], timeout=timeout_s)
+        if not self._is_lost:
+            self._gateways.close()
 
     def end(self) -> tuple[RunUpdate, EnergyTotals]:
         """Stop the controller, close the books, and return what is left and the totals.
@@ -284,9 +271,9 @@ class FleetDriver:
         leave(self._config.ray.address)
 
     def _watch_actors(self) -> None:
-        """Restart the gateway or the actor of a node if it hangs."""
+        """Restart a gateway or the actor of a node if it hangs."""
         nodes = {f"node {node[:8]}": actor for node, actor in self.actors.node_actors.items()}
-        self._hung.look({"the gateway": self._gateway} | nodes)
+        self._hung.look(self._gateways.actors | nodes)
 
     def _check_control(self) -> None:
         """Raise ClusterLostError if nothing can control the fleet any more."""
@@ -331,18 +318,6 @@ class FleetDriver:
         if pool.name not in self._idle_w:  # before the first request: later, replicas work
             self._idle_w[pool.name] = pool.measure_idle_w()
         return without_clock_limits(frontier, self._idle_w[pool.name])
-
-    def _open_gateway(self) -> None:
-        remote: Any = ray.remote(GatewayActor)
-        options = {
-            "name": self._gateway_name,
-            "max_concurrency": 10_000,
-            "scheduling_strategy": on_node(local_node_id()),
-            **ACTOR,
-        }
-        settings = gateway_settings(self._config, self.actors.replica_headers)
-        self._gateway = remote.options(**options).remote(settings)
-        self.url = call_result(self._gateway.open.remote(), "gateway", START_TIMEOUT_S)
 
     def _ticks(self) -> list[TickRecord]:
         """Return the new ticks; begin a controller that Ray has restarted."""

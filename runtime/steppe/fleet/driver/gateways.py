@@ -1,0 +1,97 @@
+"""The gateways of a run, each an actor with a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import ray
+
+from steppe.config import RunConfig
+from steppe.fleet.cluster import call_result, local_node_id, on_node
+from steppe.fleet.driver.access import settled
+from steppe.fleet.driver.config_changer import ConfigChanger
+from steppe.fleet.driver.fleet_actors import ACTOR
+from steppe.fleet.driver.gateway_link import GatewayLink
+from steppe.fleet.driver.gateway_settings import gateway_settings
+from steppe.fleet.gateway_actor import GatewayActor
+from steppe.gateway.server import ChangeResult, RequestEnergy
+from steppe.report.records import RequestRecord
+
+START_TIMEOUT_S = 60.0
+"""Longest wait for a gateway to listen, s."""
+CLOSE_S = 10.0
+"""Longest wait for the gateways to close, s, beside the time for outstanding requests."""
+
+
+class Gateways:
+    """Starts the gateways, gives each what is new in the books, and closes them.
+
+    Attributes:
+        actors: Their Ray handles, by Ray's name of the actor.
+    """
+
+    def __init__(self, config: RunConfig, run_id: str) -> None:
+        """Begin without gateways."""
+        self._config, self._run_id = config, run_id
+        self.actors: dict[str, Any] = {}
+        self._links: list[GatewayLink] = []
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Ray's names of the actors."""
+        return tuple(self.actors)
+
+    def open(self, replica_headers: tuple[tuple[str, str], ...]) -> str:
+        """Start the gateways; return where clients reach them.
+
+        Args:
+            replica_headers: Headers that every request to a replica needs.
+
+        Raises:
+            UsageError: A gateway cannot listen, or its settings are not valid.
+            ReplicaError: The actor does not answer.
+        """
+        name = f"steppe-gateway-{self._run_id}"
+        remote: Any = ray.remote(GatewayActor)
+        options = {
+            "name": name,
+            "max_concurrency": 10_000,
+            "scheduling_strategy": on_node(local_node_id()),
+            **ACTOR,
+        }
+        settings = gateway_settings(self._config, replica_headers)
+        self.actors[name] = remote.options(**options).remote(settings)
+        url: str = call_result(self.actors[name].open.remote(), "gateway", START_TIMEOUT_S)
+        return url
+
+    def begin(self, began_epoch_s: float, changer: ConfigChanger) -> None:
+        """Begin with empty books.
+
+        Args:
+            began_epoch_s: When the run began, s since the Unix epoch.
+            changer: Gets the changes of the configuration that clients ask for.
+        """
+        self._links = [GatewayLink(actor, began_epoch_s, changer) for actor in self.actors.values()]
+
+    def tell(
+        self,
+        closed: Sequence[RequestRecord],
+        so_far: Sequence[RequestEnergy],
+        results: Iterable[ChangeResult],
+    ) -> None:
+        """Send each gateway what is new, see `GatewayLink.tell`."""
+        if closed:
+            of_tenants = [settled(request) for request in closed]
+            for actor in self.actors.values():
+                actor.settle.remote(of_tenants)
+        found = tuple(results)
+        for link in self._links:
+            link.tell(closed, so_far, found)
+
+    def close(self) -> None:
+        """Refuse new requests, and wait a limited time for the outstanding ones."""
+        calls = [actor.close.remote() for actor in self.actors.values()]
+        if calls:
+            timeout_s = self._config.gateway.drain_s + CLOSE_S
+            ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
