@@ -6,7 +6,9 @@ SteppeError
 │   ├── TraceError      a supply or request trace is missing, unsorted or has a gap
 │   ├── ModelError      a model cannot be found or converted
 │   ├── InstallError    a compiler, an extra or a library is missing, or two exclude each other
-│   └── StartError      Ray or an actor of the run could not be started on this host or cluster
+│   ├── StartError      Ray or an actor of the run could not be started on this host or cluster
+│   ├── JobBusyError     another process runs this job
+│   └── InputChangedError        the input of a job is not what it was when the job began
 ├── InfeasibleError     no operating point fits the power budget
 ├── DeviceError         a GPU or a meter refused a reading or a setting
 │   ├── NotSupportedError        this GPU lacks the function: hide the knob
@@ -18,6 +20,7 @@ SteppeError
 ├── AgentError          the agent refused or did not answer
 ├── EngineError         an engine could not start, or died
 ├── ReplicaError        a replica could not start, or died
+├── DiskFullError       no space is left for a job; it can be resumed
 └── ClusterLostError    the Ray cluster of a run was lost, and its run has ended
 """
 
@@ -55,6 +58,14 @@ class InstallError(UsageError):
 
 class StartError(UsageError):
     """Ray or an actor of the run could not be started on this host or cluster."""
+
+
+class JobBusyError(UsageError):
+    """Another process runs this job."""
+
+
+class InputChangedError(UsageError):
+    """The input of a job is not what it was when the job began."""
 
 
 class InfeasibleError(SteppeError):
@@ -107,6 +118,10 @@ class ReplicaError(SteppeError):
 
 class LoadError(SteppeError):
     """A process that sends the requests of a load failed."""
+
+
+class DiskFullError(SteppeError):
+    """No space is left for the store or the output of a job; it can be resumed."""
 
 
 class ClusterLostError(SteppeError):

@@ -1,0 +1,1 @@
+"""Which rows of which job are done?"""

@@ -1,0 +1,126 @@
+"""The database of a store: SQLite, or PostgreSQL by URL; its transactions and its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy import event
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+
+from steppe.batch.store.tables import ABOUT, TABLES, VERSION
+from steppe.errors import DiskFullError, InstallError, UsageError
+
+WAIT_S = 60
+"""Longest wait for another process that writes the same SQLite file, s."""
+CACHE_KIB = 16_384
+"""Pages of SQLite that a connection keeps in memory, KiB."""
+_LOCK = 0x7374_6570
+"""Number of PostgreSQL's lock under which tables are made."""
+_WRITES = "steppe_writes"
+
+
+class Database:
+    """Opens transactions; the tables are made if they are missing."""
+
+    def __init__(self, place: str) -> None:
+        """Open the database.
+
+        Args:
+            place: Path of an SQLite file, or a URL of SQLAlchemy.
+
+        Raises:
+            UsageError: It cannot be opened, or a newer Steppe has made it.
+            InstallError: The driver of this database is not installed.
+        """
+        try:
+            self._readers = sql.create_engine(_url(place))
+        except (NoSuchModuleError, ModuleNotFoundError) as error:
+            raise InstallError(f"batch store: found no driver for it: {error}") from error
+        except SQLAlchemyError as error:
+            # The URL may contain a password, so it is not shown.
+            raise UsageError("batch store: asked for a path or a URL of SQLAlchemy") from error
+        self._writers = self._readers.execution_options(**{_WRITES: True})
+        self.is_sqlite = self._readers.dialect.name == "sqlite"
+        if self.is_sqlite:
+            event.listen(self._readers, "connect", _prepare)
+            event.listen(self._readers, "begin", _begin)
+        self.name = self._readers.url.render_as_string(hide_password=True)
+        self._make_tables()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._readers.dispose()
+
+    @contextmanager
+    def read(self) -> Generator[sql.Connection]:
+        """Open a transaction that reads; all of it sees one state.
+
+        Raises:
+            UsageError: The database cannot be read.
+        """
+        with self._errors(), self._readers.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Generator[sql.Connection]:
+        """Open a transaction that writes: all of it is on disk at its end, or nothing of it.
+
+        Raises:
+            DiskFullError: No space is left.
+            UsageError: The database cannot be written.
+        """
+        with self._errors(), self._writers.begin() as connection:
+            yield connection
+
+    def _make_tables(self) -> None:
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_LOCK)))
+            TABLES.create_all(connection)
+            found = connection.scalar(sql.select(ABOUT.c.version))
+            if found is None:
+                connection.execute(sql.insert(ABOUT), {"version": VERSION})
+        if found not in (None, VERSION):
+            message = f"asked for version {VERSION}, found {found}: another Steppe has made it"
+            raise UsageError(f"batch store: {self.name}: {message}")
+
+    @contextmanager
+    def _errors(self) -> Generator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or type(error).__name__
+            message = f"batch store: {self.name}: {str(cause).splitlines()[0]}"
+            if _is_full(cause):
+                raise DiskFullError(f"{message}; the job can be resumed") from error
+            raise UsageError(message) from error
+
+
+def _url(place: str) -> sql.URL:
+    if "://" in place:
+        return sql.make_url(place)
+    return sql.URL.create("sqlite", database=str(Path(place).absolute()))
+
+
+def _is_full(cause: object) -> bool:
+    sqlite, postgresql = getattr(cause, "sqlite_errorname", ""), getattr(cause, "sqlstate", "")
+    return sqlite == "SQLITE_FULL" or postgresql == "53100"
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    """Let SQLite read while another process writes, and have each commit on disk."""
+    connection.isolation_level = None  # `_begin` opens the transactions
+    connection.execute(f"PRAGMA busy_timeout={WAIT_S * 1000}")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+
+
+def _begin(connection: sql.Connection) -> None:
+    """Take SQLite's lock for writing at once: a reader that begins to write may be refused."""
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
