@@ -468,3 +468,16 @@ class RaySection(Section):
 
     address: ClusterAddress = "local"
     """`local` starts a cluster for this run; `auto` or HOST:PORT joins a running one."""
+
+    restart_gcs: bool = False
+    """Whether the run goes on when Ray's GCS dies: it keeps its tables in memory that outlives it,
+    and is started again on the same port. Ray calls this storage (RocksDB) an alpha feature.
+    Without it, the run ends, in order, when the GCS dies. Only with `address: local`."""
+
+    @model_validator(mode="after")
+    def _own_gcs(self) -> RaySection:
+        if self.restart_gcs and self.address != "local":
+            raise ValueError(
+                f"restart_gcs is for a cluster that this run starts, and address is {self.address}"
+            )
+        return self

@@ -36,10 +36,7 @@ LOOPBACK = "127.0.0.1"
 # A dashboard would cost 150 MB and a tenth of a core. Ray's workers have niceness 15 by default,
 # and an engine would wait behind whatever else runs on the machine, its clients included.
 # A driver that has lost its GCS ends its run itself, see `ClusterWatch`; Ray would end it before.
-OWN_CLUSTER = {
-    "include_dashboard": False,
-    "_system_config": {"worker_niceness": 0, "gcs_rpc_server_reconnect_timeout_s": 600},
-}
+SYSTEM_CONFIG = {"worker_niceness": 0, "gcs_rpc_server_reconnect_timeout_s": 600}
 SHUTDOWN_S = 5.0
 """How long the processes of our own cluster may take to end once it is shut down, s."""
 LAST_EVENTS_S = 1.0
@@ -66,8 +63,13 @@ class Machine:
     gpus: int
 
 
-def connect(address: str) -> None:
+def connect(address: str, gcs_storage: Mapping[str, Any] | None = None) -> None:
     """Start a cluster for this run, or join a running one; a failed attempt is repeated once.
+
+    Args:
+        address: `local`, or where a running one is.
+        gcs_storage: Where the GCS of a cluster for this run keeps its tables, as settings of Ray;
+            None for its own memory.
 
     Raises:
         UsageError: `address` is malformed, or the cluster requires another token.
@@ -75,18 +77,20 @@ def connect(address: str) -> None:
     """
     sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        _init(address)
+        _init(address, gcs_storage or {})
     except StartError as error:
         _log.warning("%s; trying once more", error)
-        _init(address)
+        _init(address, gcs_storage or {})
     finally:
         signal.signal(signal.SIGTERM, sigterm)  # Ray's own handler ends the process on the spot
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
-def _init(address: str) -> None:
-    own: dict[str, Any] = OWN_CLUSTER if address == LOCAL else {}
-    if address != LOCAL:
+def _init(address: str, gcs_storage: Mapping[str, Any]) -> None:
+    own: dict[str, Any] = {}
+    if address == LOCAL:
+        own = {"include_dashboard": False, "_system_config": {**SYSTEM_CONFIG, **gcs_storage}}
+    else:
         _probe(address)
     try:
         # At ERROR, Ray would log the traceback of what it raises as well.
@@ -150,11 +154,14 @@ def leave_lost(processes: frozenset[Process], wait_s: float = SHUTDOWN_S) -> Non
     leaving.join(wait_s)
 
 
-def leave(address: str, wait_s: float = SHUTDOWN_S) -> None:
+def leave(
+    address: str, wait_s: float = SHUTDOWN_S, servers: frozenset[Process] = frozenset()
+) -> None:
     """Leave the cluster; one that was started for this run ends, with all its processes here.
 
     Args:
         address: The address that `connect` got.
+        servers: Servers of the cluster that Ray does not know to end.
         wait_s: How long these processes may take, s; later they are killed.
     """
     if address != LOCAL:
@@ -167,6 +174,7 @@ def leave(address: str, wait_s: float = SHUTDOWN_S) -> None:
     timer.start()
     ray.shutdown()
     timer.cancel()
+    kill_processes(servers)
     killed = end_orphan_processes(session, known, wait_s)
     if killed:
         _log.warning("killed %d processes that outlived the Ray cluster of this run", killed)

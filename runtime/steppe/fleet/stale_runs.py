@@ -47,6 +47,11 @@ def run_folder(run_id: str, node_id: str) -> Path:
     return state_folder() / f"{_RUN}{run_id}-{node_id[:8]}"
 
 
+def gcs_folder(run_id: str) -> Path:
+    """Return the folder of the tables of the GCS of a run, if they outlive it."""
+    return state_folder() / f"{_RUN}{run_id}-gcs"
+
+
 def hold(folder: Path) -> int:
     """Make the folder of a run, and protect it from removal while this process is alive.
 

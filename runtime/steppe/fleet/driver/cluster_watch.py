@@ -17,6 +17,7 @@ import ray
 
 from steppe.errors import ClusterLostError
 from steppe.fleet.cluster import local_node_id
+from steppe.fleet.driver.gcs_keeper import GcsKeeper, ServerCommand
 from steppe.fleet.orphan_processes import Process, processes_of, program_of
 
 LOOK_S = 1.0
@@ -25,7 +26,8 @@ SILENT_S = 30.0
 """A cluster that does not list its nodes for so long, or one of whose servers is stopped for so
 long, is lost, s. Ray itself gives up on its GCS after 60 s, and on a raylet that is stopped after
 more than a minute."""
-SERVERS = {"raylet": "raylet", "gcs_server": "GCS"}
+GCS = "GCS"
+SERVERS = {"raylet": "raylet", "gcs_server": GCS}
 """Ray's own servers, by the name of their program."""
 
 _log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ class ClusterWatch:
         node_id: str,
         servers: Mapping[str, Process],
         session: str = "",
+        *,
+        gcs: GcsKeeper | None = None,
         nodes: Callable[[], Sequence[Mapping[str, Any]]] = ray.nodes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -49,10 +53,11 @@ class ClusterWatch:
             servers: Ray's servers that this run has started, by name; none in a cluster that it
                 has joined.
             session: Ray's name of the session that this run has started; empty for a joined one.
+            gcs: Starts the GCS again; None if the run ends with it.
             nodes: Lists the nodes of the cluster.
             clock: Returns monotonic time, s.
         """
-        self._node_id, self._servers = node_id, servers
+        self._node_id, self._servers, self._gcs = node_id, servers, gcs
         self._begun = processes_of(session) if session else frozenset[Process]()
         self._session, self._nodes, self._clock = session, nodes, clock
         self._listed_s = clock()
@@ -61,17 +66,19 @@ class ClusterWatch:
         self._stop = threading.Event()
 
     @classmethod
-    def of_session(cls, *, own: bool) -> ClusterWatch:
+    def of_session(cls, *, own: bool, restart_gcs: bool = False) -> ClusterWatch:
         """Return the watch of the cluster that this process is connected to.
 
         Args:
             own: Whether the cluster was started for this run.
+            restart_gcs: Whether its GCS keeps its tables, and is started again when it dies.
         """
         session: str = ray.get_runtime_context().get_session_name()
         found = processes_of(session) if own else frozenset[Process]()
         programs = {process: program_of(process) for process in found}
         servers = {SERVERS[name]: p for p, name in programs.items() if name in SERVERS}
-        return cls(local_node_id(), servers, session if own else "")
+        gcs = _keeper(servers.pop(GCS)) if restart_gcs and GCS in servers else None
+        return cls(local_node_id(), servers, session if own else "", gcs=gcs)
 
     def processes(self) -> frozenset[Process]:
         """Return the processes of the cluster that this run has started; some may have ended.
@@ -82,12 +89,23 @@ class ClusterWatch:
 
     def start(self) -> None:
         """Look from now on."""
+        if self._gcs is not None:
+            self._gcs.start()
         self._listed_s = self._clock()
         threading.Thread(target=self._look_on, daemon=True, name="cluster-watch").start()
 
     def stop(self) -> None:
         """Look no more."""
         self._stop.set()
+        if self._gcs is not None:
+            self._gcs.stop()
+
+    @property
+    def restarted(self) -> frozenset[Process]:
+        """The GCS if it was started again: Ray does not know to end it."""
+        if self._gcs is None or not self._gcs.restarts:
+            return frozenset()
+        return frozenset({self._gcs.process})
 
     def check(self) -> None:
         """Return if the cluster is there, as far as is known.
@@ -102,6 +120,8 @@ class ClusterWatch:
                 raise ClusterLostError(
                     f"Ray's {name} on this host is stopped for {stopped_s:.0f} s"
                 )
+        if self._gcs is not None and self._gcs.has_given_up:
+            raise ClusterLostError("Ray's GCS on this host has died, and does not come back")
         if self._is_dead:
             raise ClusterLostError("Ray counts the node of this host as dead")
         silent_s = self._clock() - self._listed_s
@@ -130,3 +150,8 @@ class ClusterWatch:
     def _look_on(self) -> None:
         while not self._stop.wait(LOOK_S):
             self.look()
+
+
+def _keeper(process: Process) -> GcsKeeper:
+    address: str = ray.get_runtime_context().gcs_address
+    return GcsKeeper(process, ServerCommand.of_gcs(process, address).start)

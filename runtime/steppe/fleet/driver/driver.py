@@ -38,10 +38,12 @@ from steppe.fleet.driver.controller_link import ControllerLink
 from steppe.fleet.driver.engine_logs import EngineLogs
 from steppe.fleet.driver.fleet_actors import FleetActors
 from steppe.fleet.driver.gateways import Gateways
+from steppe.fleet.driver.gcs_keeper import storage_config
 from steppe.fleet.driver.node_commands import NodeCommands, Switched
 from steppe.fleet.driver.pool_actors import PoolActors
 from steppe.fleet.driver.run_update import RunUpdate
 from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
+from steppe.fleet.stale_runs import gcs_folder, hold, remove_run
 from steppe.frontier.pareto import Frontier
 from steppe.power.supply import with_rating
 from steppe.report.records import TickRecord
@@ -122,10 +124,12 @@ class FleetDriver:
         """
         address = self._config.ray.address
         self._progress("starting Ray" if self._local else f"joining Ray at {address}")
-        connect(address)
+        connect(address, self._gcs_storage())
         if self._local:
             self._on_session(ray.get_runtime_context().get_session_name())
-        self._watch = ClusterWatch.of_session(own=self._local)
+        self._watch = ClusterWatch.of_session(
+            own=self._local, restart_gcs=self._config.ray.restart_gcs
+        )
         self._watch.start()
         with _start_errors():
             self.url = self._gateways.open(self.actors.replica_headers)
@@ -259,16 +263,19 @@ class FleetDriver:
         self._node_commands.restore()
         if not ray.is_initialized():
             return
-        if self._watch is not None:
-            self._watch.stop()
-        if self._is_lost and self._watch is not None:
-            leave_lost(self._watch.processes())
+        watch = self._watch
+        if watch is not None:
+            watch.stop()
+        if self._is_lost and watch is not None:
+            leave_lost(watch.processes())
             return
         if self._control.actor is not None:
             ray.kill(self._control.actor)  # or it would restart the replicas that stop now
         self.close_gateway()
         self.actors.stop()
-        leave(self._config.ray.address)
+        leave(self._config.ray.address, servers=frozenset() if watch is None else watch.restarted)
+        if self._config.ray.restart_gcs:
+            remove_run(gcs_folder(self.run_id))
 
     def _watch_actors(self) -> None:
         """Restart a gateway or the actor of a node if it hangs."""
@@ -306,6 +313,13 @@ class FleetDriver:
         replicas = ticks[-1].replicas if ticks else ()
         if replicas and all(r.fault for r in replicas) and not self.actors.has_unplaced:
             self._no_replica = f"every replica is quarantined; {replicas[-1].fault}"
+
+    def _gcs_storage(self) -> Mapping[str, Any]:
+        """Return where the GCS keeps its tables; empty for its own memory."""
+        if not self._config.ray.restart_gcs:
+            return {}
+        hold(gcs_folder(self.run_id))
+        return storage_config(gcs_folder(self.run_id))
 
     def _machines(self) -> list[Machine]:
         """Return the nodes with GPUs and the configured labels."""
