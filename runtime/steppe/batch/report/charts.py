@@ -86,13 +86,14 @@ def chart_html(chart: Chart) -> str:
     )
     rules = "".join(f'<path class="rule" d="M0 {_y(tick, most)}H{WIDTH}"/>' for tick in ticks)
     layers = "".join(_drawn(layer, xs, most) for layer in chart.layers)
-    shown = ", ".join(layer.label for layer in chart.layers)
+    labels = ", ".join(layer.label for layer in chart.layers)
+    said = escape(f"{chart.title} over time: {labels}")
     kind = "plot low" if chart.is_low else "plot"
     return (
         f"<figure><h2>{escape(chart.title)}</h2>"
         f'<div class="legend">{legend}</div>'
         f'<div class="{kind}">{ups}<svg viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'preserveAspectRatio="none" role="img" aria-label="{escape(chart.title)} over time: {escape(shown)}">'
+        f'preserveAspectRatio="none" role="img" aria-label="{said}">'
         f"{rules}{layers}</svg>{alongs}</div>"
         f'<p class="unit">{unit} since the job was made</p>'
         f"<figcaption>{chart.caption}</figcaption></figure>"

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from steppe.batch.job import Job, JobState, RowCounts
 from steppe.batch.report.power_series import PowerSeries, series_of
 from steppe.batch.report.row_spans import RowSpans, spans_of
@@ -14,6 +16,7 @@ from steppe.batch.report.supply_shares import AtOnce, SupplyShares, at_once, sup
 from steppe.batch.report.timeline import TimelinePoint
 from steppe.batch.row import RowResult, StoredResult
 from steppe.energy.window import Quality, worst
+from steppe.errors import UsageError
 
 MOST_REASONS = 8
 """Most reasons of failed rows that a report lists."""
@@ -22,8 +25,8 @@ MOST_REASONS = 8
 class JobRecords(Protocol):
     """Where a job and its results are read: the store."""
 
-    def job(self, job_id: str) -> Job:
-        """Return the job."""
+    def job(self, job_id: str) -> Job | None:
+        """Return the job; None if there is none of this id."""
 
     def counts(self, job_id: str) -> RowCounts:
         """Return how many rows are where."""
@@ -171,18 +174,24 @@ def report_of(
         job_id: The job.
         timeline: What its runners noted, in the order of time.
         now_epoch_s: Now, s since the Unix epoch.
+
+    Raises:
+        UsageError: There is no such job.
     """
     job, sums = records.job(job_id), RowSums()
+    if job is None:
+        raise UsageError(f"asked for the report of job {job_id}, found no such job")
     rows = spans_of(_added(sums, records.results(job_id)))
     end_s = _end_epoch_s(job, rows, now_epoch_s)
     series = series_of(rows, timeline, job.created_epoch_s, end_s)
-    energy_j, boundary = sums.energy_j + sums.wasted_j, sums.boundary
+    boundary = sums.boundary
+    before_s, busy_s = rows.busy_until_s(np.array([job.created_epoch_s, end_s]))
     times = JobTimes(
         created_epoch_s=job.created_epoch_s,
-        begun_epoch_s=float(rows.begun_s.min()) if len(rows.begun_s) else None,
+        begun_epoch_s=_first_s(rows, job.created_epoch_s),
         ended_epoch_s=end_s,
         deadline_epoch_s=job.deadline_epoch_s,
-        busy_s=rows.busy_s,
+        busy_s=float(busy_s - before_s),
     )
     return JobReport(
         job=job,
@@ -190,7 +199,7 @@ def report_of(
         sums=sums,
         times=times,
         shares=supply_shares(series, boundary),
-        at_once=at_once(series, boundary, energy_j),
+        at_once=at_once(series, boundary),
         series=series,
     )
 
@@ -199,6 +208,12 @@ def _added(sums: RowSums, results: Iterable[StoredResult]) -> Iterator[RowResult
     for stored in results:
         sums.add(stored.result)
         yield stored.result
+
+
+def _first_s(rows: RowSpans, created_s: float) -> float | None:
+    """Return when the first row began; results of an earlier job that were taken over are older."""
+    own_s = rows.begun_s[rows.begun_s >= created_s]
+    return float(own_s.min()) if len(own_s) else None
 
 
 def _end_epoch_s(job: Job, rows: RowSpans, now_epoch_s: float) -> float:

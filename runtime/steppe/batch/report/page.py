@@ -60,15 +60,16 @@ def _heading(report: JobReport) -> str:
 def _tiles(report: JobReport) -> str:
     sums, times, shares, tag = report.sums, report.times, report.shares, _tag(_source(report))
     counts, wasted = report.counts, share(report.wasted_share)
+    energy_j, wasted_j = (sums.energy_j, sums.wasted_j) if sums.metered else (None, None)
     renewable, surplus = (
         (UNKNOWN, UNKNOWN) if shares is None else (share(shares.renewable), share(shares.surplus))
     )
     tiles = (
-        ("Energy", quantity(sums.energy_j, "J") + tag, f"boundary: {sums.boundary or UNKNOWN}"),
+        ("Energy", quantity(energy_j, "J") + tag, f"boundary: {sums.boundary or UNKNOWN}"),
         ("Per row", quantity(report.joules_per_row, "J") + tag, "mean of the rows with energy"),
         (
             "Wasted",
-            quantity(sums.wasted_j, "J") + tag,
+            quantity(wasted_j, "J") + tag,
             f"{wasted} of all; {sums.retried} rows tried again",
         ),
         ("Renewable", renewable + tag, "of its joules, from the supply"),
@@ -85,6 +86,8 @@ def _tiles(report: JobReport) -> str:
 
 
 def _tile(name: str, value: str, note: str) -> str:
+    number, *tag = value.split("<", 1)
+    value = "<".join((number.replace(" ", "\u00a0"), *tag))
     return (
         f'<div class="tile"><span class="name">{escape(name)}</span><b>{value}</b>'
         f"<small>{escape(note)}</small></div>"
@@ -174,7 +177,8 @@ def _job_lines(report: JobReport) -> Iterable[tuple[str, str]]:
         "Energy source",
         escape(source_text(sums.energy_source)) if sums.energy_source else UNKNOWN,
     )
-    yield "Energy with the wasted", quantity(sums.energy_j + sums.wasted_j, "J") + tag
+    if sums.metered:
+        yield "Energy with the wasted", quantity(sums.energy_j + sums.wasted_j, "J") + tag
     for name, value in job.metadata.items():
         yield escape(name), escape(value)
 

@@ -28,7 +28,7 @@ padding:1px 5px;margin-left:5px;white-space:nowrap;vertical-align:2px}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(205px,1fr));gap:10px;
 margin:16px 0 28px}
 .tile{background:var(--tile);border-radius:8px;padding:10px 14px}
-.tile b{display:block;font-size:21px;line-height:1.35;font-weight:650}
+.tile b{display:block;overflow-wrap:normal;font-size:21px;line-height:1.35;font-weight:650}
 .tile span.name{font-size:13px;color:var(--muted)}
 .tile small{display:block;font-size:12.5px;line-height:1.4}
 figure{margin:0 0 32px}

@@ -46,12 +46,6 @@ class RowSpans:
         ended: Floats = np.searchsorted(np.sort(self.ended_s), at_s, side="right").astype(float)
         return ended
 
-    @property
-    def busy_s(self) -> float:
-        """Time in which at least one row ran, s."""
-        begun_s, ended_s = self._busy()
-        return float(np.sum(ended_s - begun_s))
-
     def busy_until_s(self, at_s: Floats) -> Floats:
         """Return for how long at least one row ran until each of some times, s."""
         begun_s, ended_s = self._busy()
@@ -70,7 +64,7 @@ def spans_of(results: Iterable[RowResult]) -> RowSpans:
     """Return the spans of the rows that ran; 32 bytes are kept of each."""
     columns = [array("d") for _ in range(4)]
     for result in results:
-        if result.ended_epoch_s <= 0:
+        if result.started_epoch_s <= 0:  # it never ran: a bad row, or one that came too late
             continue
         ended_s = max(result.ended_epoch_s, result.started_epoch_s + SHORTEST_S)
         energy_j = result.energy_j + result.wasted_j

@@ -77,14 +77,14 @@ def supply_shares(series: PowerSeries, boundary: str) -> SupplyShares | None:
     )
 
 
-def at_once(series: PowerSeries, boundary: str, energy_j: float) -> AtOnce | None:
+def at_once(series: PowerSeries, boundary: str) -> AtOnce | None:
     """Return what running without waiting would have done; None if the job drew nothing.
 
     Args:
         series: What the job and its fleet drew, from the moment the job was made.
         boundary: What the joules of the rows enclose: `gpu`, `node` or `site`.
-        energy_j: Energy of all attempts, J.
     """
+    energy_j = float(series.batch_w.sum()) * series.step_s
     ran = series.busy > 0.5
     ran = ran if ran.any() else series.busy > 0
     if energy_j <= 0 or not ran.any():
