@@ -1,0 +1,1 @@
+"""How do the rows of a job get to a gateway and back?"""
