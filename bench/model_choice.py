@@ -29,6 +29,7 @@ from rich.table import Table
 import document
 import model_choice_figure
 import policies
+from policy_table import ALMOST
 from steppe.config import RunConfig
 from steppe.control.policy.make import make_policy
 from steppe.control.policy.policy import PoolFacts
@@ -217,9 +218,13 @@ def _alone(pool: SimulatedPool, budget: PowerBudget) -> Scenario:
 
 
 def best_without(rows: Sequence[Row], day: str) -> Row:
-    """Return the fleet without variants that kept the SLO of the most requests on a day."""
+    """Return the fleet without variants that kept the SLO of the most requests on a day.
+
+    One that draws clearly more than the budget is none: its watts are not there.
+    """
     others = [r for r in rows if r["day"] == day and r["fleet"] not in (VARIANTS, SMALL_ALONE)]
-    return max(others, key=lambda row: row["good"])
+    within = [row for row in others if row["over_budget_share"] <= ALMOST]
+    return max(within, key=lambda row: row["good"])
 
 
 def targets(rows: Sequence[Row]) -> list[Row]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from policy_table import ALMOST
 from steppe.report.records import TickRecord
 
 MOST_POINTS = 400
@@ -61,7 +62,7 @@ def _power(axes: Any, found: dict[str, Any]) -> None:
     axes.plot(hours, [w / 1000 for w in found["budget_w"]], color=BUDGET, label="power budget")
     axes.set_title("Draw of each model (kW)", loc="left", fontweight="bold", fontsize=10)
     axes.set_xlim(0, 24)
-    axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.98), ncols=3, fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, fontsize=8)
 
 
 def _shares(axes: Any, found: dict[str, Any]) -> None:
@@ -74,16 +75,19 @@ def _shares(axes: Any, found: dict[str, Any]) -> None:
 
 
 def _bars(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
-    """Draw the good requests of each fleet, those of the best policy of each size of fleet."""
+    """Draw the good requests of each fleet; grey where it does not keep to the budget."""
     day = next(row["day"] for row in rows if row["series"])
     mine = sorted((r for r in rows if r["day"] == day), key=lambda row: row["good"])
     names = [row["fleet"].replace("_", " ") for row in mine]
     bottom = [0.0] * len(mine)
     for name, colour in zip(rows[0]["models"], COLOURS, strict=False):
         good = [row["models"].get(name, {"good": 0})["good"] / 1000 for row in mine]
-        axes.barh(names, good, left=bottom, color=colour, height=0.7)
+        colours = [colour if row["over_budget_share"] <= ALMOST else WITHOUT for row in mine]
+        axes.barh(names, good, left=bottom, color=colours, height=0.7)
         bottom = [a + b for a, b in zip(bottom, good, strict=True)]
     axes.tick_params(axis="y", labelsize=6.5)
     axes.grid(axis="x")
-    axes.set_xlabel("requests within the SLO, thousands; modelled")
+    axes.set_xlabel(
+        "requests within the SLO, thousands; modelled\ngrey: draws more than the budget"
+    )
     axes.set_title(f"A {day} day", loc="left", fontweight="bold", fontsize=10)

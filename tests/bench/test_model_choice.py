@@ -9,13 +9,15 @@ import model_choice_figure
 
 def row(fleet: str, good: int, **more: Any) -> dict[str, Any]:
     models = {model_choice.LARGE: {"good": good}}
-    return {"day": "windy", "fleet": fleet, "good": good, "models": models, "series": None} | more
+    found = {"day": "windy", "fleet": fleet, "good": good, "models": models, "series": None}
+    return found | {"over_budget_share": 0.0} | more
 
 
 ROWS = [
     row(model_choice.VARIANTS, 140),
     row("follow_budget, same replicas", 90),
     row("follow_budget, all GPUs", 100),
+    row("reactive, all GPUs", 139, over_budget_share=0.3),
     row(model_choice.SMALL_ALONE, 200),
 ]
 

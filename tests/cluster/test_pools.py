@@ -70,6 +70,56 @@ def test_each_model_on_each_kind_of_gpu_has_its_own_points_and_share_of_the_budg
         assert late.draw_w <= 1.1 * late.budget_w
 
 
+def test_an_alias_is_served_by_the_smaller_model_while_watts_are_short(
+    serve: Callable[..., Serving], power_signal: PowerSignal
+) -> None:
+    power_signal.set(300.0)
+    fleet = serve(
+        model=None,
+        models=[
+            {"name": "none", "served_name": name, "replicas": 1, "gpus_per_replica": gpus}
+            for name, gpus in (("large", 2), ("small", 1))
+        ],
+        aliases={"assistant": ["large", "small"]},
+        engine=SYNTHETIC,
+        fleet={},
+        frontier={"refine": False},
+        device={"kind": "emulated", "profile": "l4", "count": 3},
+        power={
+            "supply": [{"kind": "signal", "path": str(power_signal.path)}],
+            "stale_s": 600.0,
+            "fallback_w": 300.0,
+        },
+    )
+    wait_until(lambda: fleet.has_ticks() and "awake" in fleet.states(), "an awake replica", START_S)
+    assert ask(fleet, "assistant").json()["model"] == "large"
+    power_signal.set(75.0)  # three sleeping GPUs draw 48 W, and two that serve another 30 W
+    served: list[str] = []
+
+    def is_small() -> bool:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: ask(fleet, "assistant", 40), range(16)))
+        assert {answer.status_code for answer in answers} == {200}
+        served.extend(answer.json()["model"] for answer in answers)
+        return served.count("small") >= 16
+
+    wait_until(is_small, "requests that the small model serves", START_S)
+    listed = httpx.get(fleet.url + "/v1/models").json()["data"]
+    assert [model["id"] for model in listed] == ["large", "small", "assistant"]
+    assert listed[-1]["steppe"]["variants"]["small"] > 0
+    power_signal.set(300.0)
+    wait_until(
+        lambda: ask(fleet, "assistant").json()["model"] == "large", "the large model", START_S
+    )
+    usage = httpx.get(fleet.url + "/steppe/v1/usage").json()["data"]
+    assert {row["model"] for row in usage} == {"large", "small"}
+    assert fleet.end() == 0
+    run = read_run(fleet.record)
+    assert {request.asked_model for request in run.requests} == {"assistant"}
+    assert {request.model for request in run.requests} == {"large", "small"}
+    assert max(tick.variants["assistant"]["small"] for tick in run.ticks) > 0
+
+
 def test_a_real_model_whose_tokens_count_less_is_scaled_to_zero_and_back_by_power(
     serve: Callable[..., Serving], power_signal: PowerSignal
 ) -> None:

@@ -14,7 +14,7 @@ from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
 from steppe.gateway.replica_caches import AffinitySettings
-from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings
+from steppe.gateway.server import Gateway, GatewayAlias, GatewayModel, GatewaySettings
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra
     from steppe.gateway.tracing import RequestTraces
@@ -34,6 +34,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
             hold_s: float = 3600.0,
             now_s: Callable[[], float] = time.monotonic,
             models: tuple[GatewayModel, ...] = (ONE_MODEL,),
+            aliases: tuple[GatewayAlias, ...] = (),
             access: AccessSettings = OPEN,
             http: HttpLimits = HTTP_LIMITS,
             stop_timeout_s: float = 0.1,
@@ -50,6 +51,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 max_waiting=max_waiting,
                 max_wait_s=max_wait_s,
                 models=models,
+                aliases=aliases,
                 energy_wait_s=energy_wait_s,
                 config=config,
                 admin_key=admin_key,

@@ -20,7 +20,7 @@ from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
 from steppe.gateway.replica_caches import AffinitySettings
-from steppe.gateway.server import Gateway, GatewayModel, Route
+from steppe.gateway.server import Gateway, GatewayAlias, GatewayModel, Route
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra
     from steppe.gateway.tracing import RequestTraces
@@ -195,6 +195,7 @@ class SiteFactory(Protocol):
         hold_s: float = 3600.0,
         now_s: Callable[[], float] = time.monotonic,
         models: tuple[GatewayModel, ...] = (ONE_MODEL,),
+        aliases: tuple[GatewayAlias, ...] = (),
         access: AccessSettings = OPEN,
         http: HttpLimits = HTTP_LIMITS,
         stop_timeout_s: float = 0.1,

@@ -30,10 +30,6 @@ def test_several_models_that_the_gpus_hold_can_be_served() -> None:
     ("changes", "message"),
     [
         (
-            {"aliases": {"assistant": ["large", "small"]}},
-            "aliases: asked to serve assistant, found that only `simulate` can",
-        ),
-        (
             {"device": {"kind": "emulated", "profile": "l4", "count": 1}},
             r"models: asked for 2 GPUs in all, found 1 emulated GPUs \(device.count\)",
         ),

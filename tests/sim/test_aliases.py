@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import steppe
+from steppe.control.aliases import SharedOut
 from steppe.report.record_folder import read_run
-from steppe.sim.alias_router import SharedOut
 
 LARGE: dict[str, Any] = {
     "name": "none",

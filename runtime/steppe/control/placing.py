@@ -87,6 +87,12 @@ class ReplicaSlots:
         """Whether a request of one place would get a slot."""
         return min(self._loads, default=inf) < inf
 
+    @property
+    def free_places(self) -> int:
+        """Requests of one place that would get a slot now."""
+        each = zip(self._loads, self.limits, self.outstanding, strict=True)
+        return sum([limit - taken for load, limit, taken in each if load < inf])
+
     def limit(self, replica: int, limit: int) -> None:
         """Set the limit of a replica, which stands for its speed until `set_speeds`."""
         self.limits[replica] = limit

@@ -76,6 +76,10 @@ class GatewayActor:
         """Route to these replicas from now on, see `Gateway.set_routes`."""
         self._gateway.set_routes(routes, retry_after_s)
 
+    async def set_shares(self, shares: Mapping[str, Mapping[str, float]]) -> None:
+        """Deal the requests for aliases by these shares, see `Gateway.set_shares`."""
+        self._gateway.set_shares(shares)
+
     async def hand_over(self, replica: str) -> int:
         """Let the requests of a replica go on elsewhere, where they can; return their number."""
         return self._gateway.hand_over(replica)

@@ -113,6 +113,7 @@ def _values(request: web.Request, status: int, id_: str, began_s: float) -> dict
             "request_id": finished.id,
             "tenant": finished.tenant,
             "model": finished.adapter or finished.model,
+            "asked_model": finished.asked_model or None,
             "replica": finished.replica,
             "finish": finished.finish,
             "wait_s": _rounded(finished.wait_s),

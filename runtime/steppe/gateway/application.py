@@ -6,7 +6,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +16,7 @@ from aiohttp import web
 from steppe.control.admission import PRIORITIES, Ticket
 from steppe.gateway.access import CALLER, NOBODY, AccessControl, DeniedError, drop_keys
 from steppe.gateway.access_log import FINISHED
+from steppe.gateway.alias_shares import PINS, VARIANT_HEADER, VariantPin
 from steppe.gateway.answers import error_answer, json_answer
 from steppe.gateway.bodies import Bodies
 from steppe.gateway.cancel_scope import CancelScope
@@ -37,7 +38,7 @@ from steppe.gateway.replica_client import (
 )
 from steppe.gateway.replica_metrics import scrape_replicas
 from steppe.gateway.request import ClientHeaders, RequestContext, request_id
-from steppe.gateway.request_body import read_body
+from steppe.gateway.request_body import read_body, with_model
 from steppe.gateway.request_energy import EnergyBook
 from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.status import GatewayStatus
@@ -109,7 +110,7 @@ class Handlers:
         tracker: Open and finished requests.
         metrics: The gateway's own metrics.
         session: The HTTP client of replicas.
-        forwarders: Forwards requests that need a slot, by model.
+        forwarder: Forwards requests that need a slot.
         model_list: The list of models for clients.
         bodies: Reads the bodies of requests.
         access: Keys and limits of tenants.
@@ -124,7 +125,7 @@ class Handlers:
     tracker: RequestTracker
     metrics: GatewayMetrics
     session: aiohttp.ClientSession
-    forwarders: Mapping[str, RequestForwarder]
+    forwarder: RequestForwarder
     model_list: ModelList
     energy: EnergyBook
     energy_answers: EnergyAnswers
@@ -171,7 +172,8 @@ class Handlers:
         """Return the counts of now."""
         pools = self.pools
         counts = self.tracker.status(self.now_s(), pools.waiting(), pools.outstanding())
-        return replace(counts, cache_worth=pools.cache_worth())
+        aliases = {name: alias.counts for name, alias in pools.aliases.items()}
+        return replace(counts, cache_worth=pools.cache_worth(), aliases=aliases)
 
     async def show_replica_metrics(self, _request: web.Request) -> web.Response:
         """Return the engines' own metrics for Prometheus, with a label `replica`."""
@@ -212,43 +214,55 @@ class Handlers:
         pools: tuple[Pool, ...] = tuple(self.pools)
         try:
             proxied = await self._proxied(request)
-            pools = self._light_pools(request, proxied.body)
-            return await self._forward_to_any(request, proxied, pools)
+            pools, is_alias = self._light_pools(request, proxied.body)
+            return await self._forward_to_any(request, proxied, pools, is_alias=is_alias)
         except RefusedError as error:
             return self._refusal(error, *pools)
         finally:
             self.access.finish(charge)
 
-    def _light_pools(self, request: web.Request, body: bytes) -> tuple[Pool, ...]:
-        """Return the pools any of which may answer: all, unless the body names a model."""
+    def _light_pools(self, request: web.Request, body: bytes) -> tuple[tuple[Pool, ...], bool]:
+        """Return the pools any of which may answer: all, unless the body names a model.
+
+        Returns:
+            The pools, and whether the body names an alias of them.
+        """
         if self.pools.only is not None or not body:
-            return tuple(self.pools)
-        return (self.pools.of(read_body(request, body).model),)
+            return tuple(self.pools), False
+        model = read_body(request, body).model
+        alias = self.pools.alias(model)
+        if alias is not None:
+            return self.pools.variants_of(alias), True
+        return (self.pools.of(model),), False
 
     async def _forward_to_any(
-        self, request: web.Request, proxied: ProxyRequest, pools: Iterable[Pool]
+        self, request: web.Request, proxied: ProxyRequest, pools: Iterable[Pool], *, is_alias: bool
     ) -> web.StreamResponse:
         context = _untracked(request)
         proxied.headers[REQUEST_ID] = context.engine_id
-        for table in (pool.gate.table for pool in pools):
-            for route in table.candidates():
+        for pool in pools:
+            asked = with_model(proxied, pool.model.name) if is_alias else proxied
+            for route in pool.gate.table.candidates():
                 try:
-                    async with send_request(self.session, route, proxied, CancelScope()) as sent:
+                    async with send_request(self.session, route, asked, CancelScope()) as sent:
                         return await relay(request, context, sent)
                 except (ReplicaUnreachableError, ReplicaLostError):
-                    table.suspect(route)
+                    pool.gate.table.suspect(route)
         raise RefusedError("no replica is awake and responds", "no_replica")
 
     async def _forward_generation(self, request: web.Request) -> web.StreamResponse:
         arrival_s = self.now_s()
-        headers = _client_headers(request)
+        headers, pin = _client_headers(request), _variant_pin(request)
         proxied = await self._proxied(request)
         body = read_body(request, proxied.body)
-        pool = self.pools.of(body.model)
+        alias, pool = self.pools.alias(body.model), self.pools.of(body.model)
         self.access.check_model(request, body.model or pool.model.name)
         prompt_tokens = self.tracker.counts[pool.model.name].prompt_tokens(body.prompt)
         size = RequestSize(prompt_tokens, body.max_output_tokens)
         charge = self.access.admit(request, size)
+        ttft_s = self.tracker.counts[pool.model.name].model.ttft_s
+        if alias is not None:
+            pool = self.pools.choose(alias, pin)
         context = self.tracker.open(
             headers,
             arrival_s,
@@ -258,8 +272,11 @@ class Handlers:
             places=body.places,
             adapter=body.model if body.model in pool.model.adapters else "",
             cost=self.access.limiter.expected_tokens(size),
+            alias="" if alias is None else alias.name,
+            ttft_s=ttft_s,
         )
         context.plain, context.blocks = body.plain, body.blocks
+        context.is_pinned = pin == "required"
         if body.wants_energy or asks_by_header(request):
             context.tail, proxied = HeldTail(), for_engine(proxied, request.path)
             if context.plain is not None:
@@ -268,7 +285,7 @@ class Handlers:
         REQUEST_OF_LOGS.set(context.id)
         trace = self._begin_trace(request, proxied, arrival_s)
         try:
-            response = await self._answer(request, context, proxied, pool)
+            response = await self._answer(request, context, proxied)
         except asyncio.CancelledError:
             context.disconnect()
             raise
@@ -277,6 +294,8 @@ class Handlers:
             self.metrics.count(finished)
             self.access.finish(charge, finished)
             self.energy.add_request(finished)
+            if alias is not None:
+                alias.end(finished, context)
             request[FINISHED] = finished
             if self.traces is not None and trace is not None:
                 self.traces.end(trace, finished)
@@ -295,19 +314,24 @@ class Handlers:
         )
 
     async def _answer(
-        self, request: web.Request, context: RequestContext, proxied: ProxyRequest, pool: Pool
+        self, request: web.Request, context: RequestContext, proxied: ProxyRequest
     ) -> web.StreamResponse:
         """Return the answer of a replica, or that of the gateway if none has one."""
         try:
-            return await self.forwarders[context.model].forward(request, context, proxied)
+            return await self.forwarder.forward(request, context, proxied)
         except RefusedError as error:
             _record_refusal(context, error.code)
-            return self._refusal(error, pool, id_=context.id)
+            return self._refusal(error, *self._pools_of(context), id_=context.id)
         except ReplicaLostError as error:
             context.status = 502
             response = error_answer(502, str(error), type_="server_error", code="replica_lost")
             response.headers[REQUEST_ID] = context.id
             return response
+
+    def _pools_of(self, context: RequestContext) -> tuple[Pool, ...]:
+        """Return the pools that may serve a request."""
+        alias = None if context.is_pinned else self.pools.alias(context.alias)
+        return (self.pools.of(context.model),) if alias is None else self.pools.variants_of(alias)
 
     async def _proxied(self, request: web.Request) -> ProxyRequest:
         if not request.raw_path.startswith("/"):
@@ -390,6 +414,15 @@ def _client_headers(request: web.Request) -> ClientHeaders:
         asked = "x-steppe-tenant: asked for at most 128 of A-Z a-z 0-9 ._:@-"
         raise web.HTTPBadRequest(text=f"{asked}, found {tenant.name!r}")
     return ClientHeaders(tenant.name, priority, headers.get(REQUEST_ID, ""), tenant.weight)
+
+
+def _variant_pin(request: web.Request) -> VariantPin:
+    asked = request.headers.get(VARIANT_HEADER, "any")
+    for pin in PINS:
+        if pin == asked:
+            return pin
+    known = ", ".join(PINS)
+    raise web.HTTPBadRequest(text=f"{VARIANT_HEADER}: asked for one of {known}, found {asked!r}")
 
 
 def _record_refusal(context: RequestContext, code: str) -> None:

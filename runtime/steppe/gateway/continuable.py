@@ -129,7 +129,7 @@ def read_plain(path: str, body: Mapping[str, Any]) -> PlainStream | None:
 
 def asking_for_ids(body: bytes) -> bytes:
     """Return the JSON body of a plain stream that also asks for its token ids."""
-    return _with(body, b'"return_token_ids":true')
+    return with_fields(body, b'"return_token_ids":true')
 
 
 def continuation(body: bytes, prompt: bytes, output: bytes) -> bytes:
@@ -141,10 +141,10 @@ def continuation(body: bytes, prompt: bytes, output: bytes) -> bytes:
         output: Token ids of the output so far, separated by commas.
     """
     lists = b'{"%s":[%s],"%s":[%s]}' % (PROMPT.encode(), prompt, OUTPUT.encode(), output)
-    return _with(body, b'"return_token_ids":true,"vllm_xargs":' + lists)
+    return with_fields(body, b'"return_token_ids":true,"vllm_xargs":' + lists)
 
 
-def _with(body: bytes, fields: bytes) -> bytes:
+def with_fields(body: bytes, fields: bytes) -> bytes:
     """Append fields to a JSON object that is not empty; the last of a name counts."""
     return body.rstrip()[:-1] + b"," + fields + b"}"
 

@@ -23,6 +23,7 @@ from steppe.gateway.replica_client import (
     WholeResponse,
 )
 from steppe.gateway.request import RequestContext
+from steppe.gateway.request_body import with_model
 from steppe.gateway.stream import StreamScanner, before_failure, find_client_error, summarize
 
 REQUEST_ID = "X-Request-Id"
@@ -86,6 +87,8 @@ class Delivery:
         self._slot, self._rejoin, self._has_gone_on = slot, None, False
         slot.can_move = lambda: self.can_go_on
         so_far, proxied = self._so_far, self._proxied
+        if self.context.alias:
+            proxied = with_model(proxied, self.context.model)
         if so_far is None:
             return proxied
         if not so_far.prompt:

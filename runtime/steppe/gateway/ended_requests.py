@@ -60,6 +60,7 @@ class EndedRequest:
             "id": request.id,
             "object": "steppe.request",
             "model": request.adapter or request.model,
+            "asked_model": request.asked_model or request.adapter or request.model,
             "tenant": request.tenant,
             "priority": request.priority,
             "arrived_at": iso(request.arrival_epoch_s),

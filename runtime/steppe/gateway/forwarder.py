@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import aiohttp
@@ -18,7 +18,13 @@ from aiohttp import web
 from steppe.errors import ReplicaError
 from steppe.gateway.client_stream import StreamTimes
 from steppe.gateway.delivery import REQUEST_ID, Delivery
-from steppe.gateway.gate import AdmissionGate, HandedOverError, RefusedError, ReplicaSlot
+from steppe.gateway.gate import (
+    AdmissionGate,
+    HandedOverError,
+    MovedError,
+    RefusedError,
+    ReplicaSlot,
+)
 from steppe.gateway.replica_client import (
     ProxyRequest,
     ReplicaLostError,
@@ -50,25 +56,27 @@ class RequestForwarder:
 
     def __init__(
         self,
-        gate: AdmissionGate,
+        gates: Mapping[str, AdmissionGate],
         session: aiohttp.ClientSession,
         max_wait_s: float,
         retry_delays_s: tuple[float, ...],
         *,
         times: StreamTimes | None = None,
         now_s: Callable[[], float] = time.monotonic,
+        on_moved: Callable[[RequestContext, str], None] = lambda context, model: None,
     ) -> None:
         """Create a forwarder.
 
         Args:
-            gate: Assigns the slots.
+            gates: Assigns the slots of each model.
             session: The HTTP client of replicas.
             max_wait_s: Longest wait of a request for a slot, s.
             retry_delays_s: Pauses before each retry of a request that a replica failed, s.
             times: Time limits of streams.
             now_s: Reads the monotonic clock, s.
+            on_moved: Notes that a request which waited goes to another variant of its alias.
         """
-        self._gate = gate
+        self._gates, self._on_moved = gates, on_moved
         self._session = session
         self._max_wait_s = max_wait_s
         self._retry_delays_s = retry_delays_s
@@ -116,9 +124,9 @@ class RequestForwarder:
         context = delivery.context
         while True:
             slot = await self._enter(delivery)
-            route = slot.route
+            route, gate = slot.route, self._gates[context.model]
             context.replica, context.is_at_replica = route.replica, True
-            context.on_first_text = partial(self._gate.begin, slot)
+            context.on_first_text = partial(gate.begin, slot)
             sent_s = context.sent_s = self._now_s()
             try:
                 asked = delivery.sent_to(slot)
@@ -127,30 +135,37 @@ class RequestForwarder:
                         _raise_failure(context, response, has_begun=delivery.client.has_begun)
                     return await delivery.relay(response)
             except ReplicaUnreachableError:
-                self._gate.table.suspect(route)
+                gate.table.suspect(route)
             except ReplicaError as error:
                 context.failed_s += self._now_s() - sent_s
                 if delivery.client.has_begun or not isinstance(error, ReplicaFailedError):
-                    self._gate.table.suspect(route)
+                    gate.table.suspect(route)
                 raise
             finally:
                 context.is_at_replica = False
-                self._gate.leave(slot)
+                gate.leave(slot)
 
     async def _enter(self, delivery: Delivery) -> ReplicaSlot:
         context = delivery.context
         if delivery.client.has_begun:
-            return await self._gate.resume(self._now_s() + self._times.hold_s, context.places)
+            gate = self._gates[context.model]
+            return await gate.resume(self._now_s() + self._times.hold_s, context.places)
         deadline_s = context.arrival_s + context.failed_s + self._max_wait_s
         is_retry = context.replica is not None
-        return await self._gate.enter(
-            context.ticket,
-            deadline_s,
-            context.places,
-            streams=context.wants_stream,
-            is_retry=is_retry,
-            blocks=context.blocks,
-        )
+        while True:
+            try:
+                return await self._gates[context.model].enter(
+                    context.ticket,
+                    deadline_s,
+                    context.places,
+                    streams=context.wants_stream,
+                    is_retry=is_retry,
+                    blocks=context.blocks,
+                    alias="" if context.is_pinned else context.alias,
+                )
+            except MovedError as moved:
+                is_retry = True
+                self._on_moved(context, moved.model)
 
     async def _break_off(
         self, delivery: Delivery, error: RefusedError | ReplicaError
@@ -167,8 +182,9 @@ class RequestForwarder:
         return sent
 
     def _why_nothing_comes(self, context: RequestContext) -> str:
-        routes = {route.replica for route in self._gate.table.routes}
-        if self._gate.is_stale or not routes:
+        gate = self._gates[context.model]
+        routes = {route.replica for route in gate.table.routes}
+        if gate.is_stale or not routes:
             return "waiting for power"
         is_asleep = context.is_at_replica and context.replica not in routes
         return "waiting for power" if is_asleep else "waiting"

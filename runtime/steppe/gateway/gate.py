@@ -7,7 +7,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from steppe.control.admission import NO_SHARES, AdmissionQueue, Ticket
 from steppe.errors import SteppeError
@@ -31,6 +31,18 @@ class RefusedError(SteppeError):
 
 class HandedOverError(ReplicaLostError):
     """A replica gave a request away that can go on elsewhere."""
+
+
+class MovedError(SteppeError):
+    """A request that waited goes to another variant of the alias that it asks for.
+
+    Attributes:
+        model: The variant.
+    """
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"the request goes to {model}")
+        self.model = model
 
 
 @dataclass(eq=False, slots=True)
@@ -63,12 +75,14 @@ class _Pending:
         places: Its sequences.
         streams: Whether its first token will be seen.
         blocks: Chained hashes of the blocks of its prompt.
+        alias: The alias that it asks for, if any variant may serve it; else empty.
     """
 
     slot: asyncio.Future[ReplicaSlot]
     places: int
     streams: bool
     blocks: tuple[int, ...] = ()
+    alias: str = ""
 
 
 class AdmissionGate:
@@ -170,6 +184,23 @@ class AdmissionGate:
             slot.scope.cancel(HandedOverError(f"{replica} handed its requests over"))
         return len(leaving)
 
+    def move_waiting(self, alias: str, model: str, most: int) -> None:
+        """Send requests for an alias that wait here to another variant, the first in order.
+
+        Args:
+            alias: The alias.
+            model: The variant that has room.
+            most: Most sequences to send.
+        """
+        now_s = self._now_s()
+        ours = [t for t, p in self._pending.items() if p.alias == alias and not p.slot.done()]
+        for ticket in sorted(ours, key=lambda t: (t.rank, t.late_s < now_s, t.number)):
+            most -= self._waiting_places.get(ticket, 1)
+            if most < 0:
+                return
+            self._leave_queue(ticket)
+            self._pending[ticket].slot.set_exception(MovedError(model))
+
     def is_awake(self, route: Route) -> bool:
         """Return whether the replica of a route is in the routing table and may step."""
         return self._table.contains(route) and not self.is_stale
@@ -203,6 +234,7 @@ class AdmissionGate:
         streams: bool = False,
         is_retry: bool = False,
         blocks: tuple[int, ...] = (),
+        alias: str = "",
     ) -> ReplicaSlot:
         """Wait for a slot; give it back with `leave`.
 
@@ -213,10 +245,12 @@ class AdmissionGate:
             streams: Whether the request's first token will be seen.
             is_retry: Whether the request had a slot before, so that a full queue admits it.
             blocks: Chained hashes of the blocks of its prompt, see `prompt_blocks`.
+            alias: The alias that it asks for, if it may go to another variant; else empty.
 
         Raises:
             RefusedError: The queue is full, the request gave way to a more urgent one or waited
                 too long, or the gateway is stopping.
+            MovedError: Another variant has room for it.
         """
         if not self._is_open:
             raise _stopping()
@@ -226,7 +260,8 @@ class AdmissionGate:
                 return slot
         if self.waiting >= self._max_waiting and not is_retry:
             self._make_room(ticket)
-        return await self._wait(ticket, deadline_s, places, blocks, streams=streams)
+        request = _Pending(_new_future(), places, streams, blocks, alias)
+        return await self._wait(ticket, deadline_s, request)
 
     async def resume(self, deadline_s: float, places: int = 1) -> ReplicaSlot:
         """Wait for another slot for a stream that has begun; give it back with `leave`.
@@ -294,21 +329,13 @@ class AdmissionGate:
         self._slots.remove(slot)
         self._table.release(slot.route, slot.places)
 
-    async def _wait(
-        self,
-        ticket: Ticket,
-        deadline_s: float,
-        places: int,
-        blocks: tuple[int, ...],
-        *,
-        streams: bool,
-    ) -> ReplicaSlot:
+    async def _wait(self, ticket: Ticket, deadline_s: float, request: _Pending) -> ReplicaSlot:
         while self._is_open:
-            pending = _Pending(_new_future(), places, streams, blocks)
-            slot = await self._next_slot(ticket, deadline_s, pending)
+            slot = await self._next_slot(ticket, deadline_s, request)
             if self._table.contains(slot.route):
                 return slot
             self.leave(slot)  # the table changed before this task resumed
+            request = replace(request, slot=_new_future())
         raise _stopping()
 
     async def _next_slot(self, ticket: Ticket, deadline_s: float, request: _Pending) -> ReplicaSlot:

@@ -51,7 +51,7 @@ class GatewayMetrics:
 
         self._add_build_info()
         self._define_control()
-        self._placements = self._define_placements()
+        self._define_choices()
         self._define_refusals()
         self._define_connections()
         self._define_streams()
@@ -150,13 +150,20 @@ class GatewayMetrics:
         """Count a connection that was refused or cut off."""
         self._cut_off.labels(reason).inc()
 
-    def _define_placements(self) -> Counter:
-        return Counter(
+    def _define_choices(self) -> None:
+        """Define which replicas and which models requests go to."""
+        self._placements = Counter(
             "steppe_prefix_placements",
             "Requests placed by their prompts: at the replica with the longest part (`nearest`), "
             "with a shorter one because that was overloaded (`nearer`), at the least loaded one "
             "because all with a part were overloaded (`overloaded`) or none has one (`unknown`).",
             ("decision", "model"),
+            registry=self._registry,
+        )
+        self._aliases = Counter(
+            "steppe_alias_requests",
+            "Finished requests for an alias, by the model that served them.",
+            ("alias", "model"),
             registry=self._registry,
         )
 
@@ -185,6 +192,8 @@ class GatewayMetrics:
         """Count a finished request."""
         self._tenants.count(finished)
         model = finished.model
+        if finished.asked_model:
+            self._aliases.labels(finished.asked_model, model).inc()
         self._requests.labels(finished.finish, model).inc()
         self._continued.inc(finished.continued > 0)
         self._broken.inc(finished.streamed and finished.status < 400 and finished.finish in FAILED)

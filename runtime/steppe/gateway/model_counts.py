@@ -48,6 +48,12 @@ class ModelCounts:
         deferrable = self._deferrable_arrived - self._deferrable_finished
         return self._arrived - self._finished - deferrable
 
+    def leave(self, priority: str, counted: PromptCount) -> None:
+        """Count a request that has arrived and goes to another model before it is served."""
+        self._finished += 1
+        self._deferrable_finished += priority == PRIORITIES[DEFERRABLE]
+        self._prompts.drop(counted)
+
     def prompt_tokens(self, prompt: PromptSize) -> int:
         """Return the tokens of a prompt, estimated for a text."""
         return self._prompts.tokens(prompt)

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from steppe.gateway.alias_shares import AliasShares
 from steppe.gateway.fleet_state import FleetState
 from steppe.gateway.pools import Pool, Pools
 from steppe.gateway.request_energy import EnergyBook
@@ -18,6 +19,8 @@ ASK_TIMEOUT_S = 2.0
 """A replica that does not list its models in this time is passed over, s."""
 KEPT_S = 10.0
 """How long the answer of a replica is used again, s."""
+
+_STATES = ("awake", "waking", "asleep")
 
 Entry = dict[str, Any]
 
@@ -56,9 +59,22 @@ class ModelList:
         self._listed: dict[str, _Listed] = {}
 
     async def entries(self) -> list[Entry]:
-        """Return every model and adapter, those of each pool together."""
+        """Return every model and adapter, those of each pool together, and then the aliases."""
         of_pools = await asyncio.gather(*(self._entries_of(pool) for pool in self._pools))
-        return [entry for entries in of_pools for entry in entries]
+        aliases = [self._alias(alias) for alias in self._pools.aliases.values()]
+        return [*(entry for entries in of_pools for entry in entries), *aliases]
+
+    def _alias(self, alias: AliasShares) -> Entry:
+        """Return an alias: the share of each variant, and the state of the one that serves next."""
+        states = [self._state(pool) for pool in self._pools.variants_of(alias)]
+        best = min(states, key=lambda state: _STATES.index(state["state"]))
+        state: dict[str, Any] = {
+            "state": best["state"],
+            "awake": sum(each["awake"] for each in states),
+            "waiting": sum(each["waiting"] for each in states),
+            "variants": dict(alias.shares),
+        }
+        return {**_plain(alias.name, alias.name), "steppe": state}
 
     async def _entries_of(self, pool: Pool) -> list[Entry]:
         name = pool.model.name

@@ -48,6 +48,7 @@ _REQUEST = _object(
         "id": _TEXT,
         "object": {"const": "steppe.request"},
         "model": _TEXT,
+        "asked_model": _TEXT,
         "tenant": _TEXT,
         "priority": _TEXT,
         "arrived_at": {"type": "string", "format": "date-time"},

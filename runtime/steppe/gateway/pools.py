@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from steppe.control.affinity import Decisions
+from steppe.control.variants import Shares
 from steppe.errors import SteppeError
+from steppe.gateway.alias_shares import AliasShares, VariantPin
 from steppe.gateway.gate import AdmissionGate
 from steppe.gateway.request_tracker import Waiting
 from steppe.gateway.routing import Route
-from steppe.gateway.served_model import GatewayModel
+from steppe.gateway.served_model import GatewayAlias, GatewayModel
 
 
 class ModelNameError(SteppeError):
@@ -39,15 +41,29 @@ class Pool:
     model: GatewayModel
     gate: AdmissionGate
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a request would be served at once."""
+        gate = self.gate
+        return gate.table.has_room and not gate.waiting and not gate.is_stale
+
 
 class Pools:
-    """All pools; a request finds its own by the model that it names."""
+    """All pools; a request finds its own by the model, or the alias, that it names.
 
-    def __init__(self, pools: Iterable[Pool]) -> None:
+    Attributes:
+        aliases: The requests for each alias, by its name.
+    """
+
+    def __init__(self, pools: Iterable[Pool], aliases: Iterable[GatewayAlias] = ()) -> None:
         """Keep the pools, at least one.
 
+        Args:
+            pools: The pools.
+            aliases: Names that stand for several of them.
+
         Raises:
-            ValueError: Two models, or adapters of models, have the same name.
+            ValueError: Two models, adapters of models, or aliases have the same name.
         """
         self._pools = {pool.model.name: pool for pool in pools}
         self._by_name: dict[str, Pool] = {}
@@ -56,6 +72,10 @@ class Pools:
                 if name in self._by_name:
                     raise ValueError(f"model {name} is served twice")
                 self._by_name[name] = pool
+        self.aliases = {alias.name: AliasShares(alias) for alias in aliases}
+        for name in self.aliases:
+            if name in self._by_name:
+                raise ValueError(f"model {name} is served twice")
         self._only = next(iter(self)) if len(self._pools) == 1 else None
 
     def __iter__(self) -> Iterator[Pool]:
@@ -65,7 +85,7 @@ class Pools:
     @property
     def names(self) -> tuple[str, ...]:
         """All names by which clients may ask for a model."""
-        return tuple(self._by_name)
+        return *self._by_name, *self.aliases
 
     @property
     def only(self) -> Pool | None:
@@ -75,7 +95,8 @@ class Pools:
     def of(self, name: str | None) -> Pool:
         """Return the pool for a request that names this model, or none.
 
-        The engine behind a single pool answers for itself whether it knows the name.
+        That of an alias is the pool of its first variant. The engine behind a single pool answers
+        for itself whether it knows the name.
 
         Raises:
             ModelNameError: It is served by no pool, or none is named and there are several.
@@ -83,17 +104,54 @@ class Pools:
         if self._only is not None:
             return self._only
         if name is None:
-            known = ", ".join(self._by_name)
+            known = ", ".join(self.names)
             message = f"asked for a request with a `model` of {known}, found one without"
             raise ModelNameError(message, 400, "missing_required_parameter")
+        alias = self.aliases.get(name)
+        if alias is not None:
+            return self._pools[alias.variants[0]]
         pool = self._by_name.get(name)
         if pool is None:
             raise self.unknown(name)
         return pool
 
+    def alias(self, name: str | None) -> AliasShares | None:
+        """Return the alias of this name; None if it is none."""
+        return None if name is None else self.aliases.get(name)
+
+    def variants_of(self, alias: AliasShares) -> tuple[Pool, ...]:
+        """Return the pools that may serve an alias, best first."""
+        return tuple(self._pools[name] for name in alias.variants)
+
+    def choose(self, alias: AliasShares, pin: VariantPin) -> Pool:
+        """Return the pool for a request for an alias, and count it.
+
+        Args:
+            alias: The alias.
+            pin: Which variants the client takes.
+        """
+        rooms = [pool.model.name for pool in self.variants_of(alias) if pool.has_room]
+        return self._pools[alias.choose(pin, rooms)]
+
+    def set_shares(self, shares: Mapping[str, Shares]) -> None:
+        """Deal the requests for aliases by these shares, and those that wait where there is room.
+
+        Args:
+            shares: The share of each variant, by alias.
+        """
+        for name, of_variants in shares.items():
+            if name in self.aliases:
+                self.aliases[name].set(of_variants)
+        for alias in self.aliases.values():
+            pools = self.variants_of(alias)
+            for source in pools:
+                for other in pools:
+                    if other is not source:
+                        _move_waiting(alias, source, other)
+
     def unknown(self, name: str) -> ModelNameError:
         """Return the error for a model that no pool serves."""
-        message = f"asked for model {name[:128]}, found {', '.join(self._by_name)}"
+        message = f"asked for model {name[:128]}, found {', '.join(self.names)}"
         return ModelNameError(message, 404, "model_not_found")
 
     def candidates(self) -> tuple[Route, ...]:
@@ -157,3 +215,10 @@ class Pools:
     def is_stale(self) -> bool:
         """Whether the controller has been silent for too long."""
         return next(iter(self)).gate.is_stale
+
+
+def _move_waiting(alias: AliasShares, source: Pool, other: Pool) -> None:
+    """Let requests for an alias that wait at one variant go to another that has room."""
+    free = other.gate.table.free_places if other.has_room else 0
+    if free and source.gate.waiting:
+        source.gate.move_waiting(alias.name, other.model.name, free)

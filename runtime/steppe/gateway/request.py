@@ -71,6 +71,7 @@ class FinishedRequest:
         wants_energy: Whether its answer waits for its energy.
         wait_s: Arrival until the last replica got it, s; None if none did.
         continued: How often its stream went on at another replica, or at the same one again.
+        asked_model: The alias that it asked for; empty if it asked for a model.
     """
 
     id: str
@@ -93,6 +94,7 @@ class FinishedRequest:
     wants_energy: bool = False
     wait_s: float | None = None
     continued: int = 0
+    asked_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,8 @@ class RequestContext:
         tail: Holds back the end of its stream until its energy is known; None if the client does
             not ask for energy.
         sent_s: When the last replica got it, s; None before the first.
+        alias: The alias that it asks for; empty if it asks for a model.
+        is_pinned: Whether only its first variant may serve it.
     """
 
     id: str
@@ -171,6 +175,8 @@ class RequestContext:
     adapter: str = ""
     tail: HeldTail | None = None
     sent_s: float | None = None
+    alias: str = ""
+    is_pinned: bool = False
 
     @property
     def first_text_s(self) -> float | None:

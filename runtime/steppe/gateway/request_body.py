@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from steppe.gateway.continuable import PlainStream, read_plain
+from steppe.gateway.continuable import PlainStream, read_plain, with_fields
 from steppe.gateway.prompt_blocks import prompt_blocks
 from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptSize, prompt_size
+from steppe.gateway.replica_client import ProxyRequest
 from steppe.gateway.sequences import sequences
 
 _FORM_MODEL = re.compile(rb'\bname="model"[^\r\n]*(?:\r\n[^\r\n]+)*\r\n\r\n([^\r\n]*)\r\n')
@@ -80,6 +81,18 @@ def read_body(request: web.Request, body: bytes) -> RequestBody:
         read_plain(request.path, found),
         prompt_blocks(found),
     )
+
+
+def with_model(proxied: ProxyRequest, model: str) -> ProxyRequest:
+    """Return a request for an alias as a replica takes it: with the name of its model."""
+    if proxied.headers.get("Content-Type", "").startswith("multipart/form-data"):
+        found = _FORM_MODEL.search(proxied.body)
+        assert found is not None, "the alias was read there"
+        start, end = found.span(1)
+        return replace(
+            proxied, body=b"".join((proxied.body[:start], model.encode(), proxied.body[end:]))
+        )
+    return replace(proxied, body=with_fields(proxied.body, b'"model":' + orjson.dumps(model)))
 
 
 def _wants_energy(body: object) -> bool:

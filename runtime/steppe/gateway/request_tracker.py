@@ -56,8 +56,23 @@ class RequestTracker:
         places: int = 1,
         adapter: str = "",
         cost: float = 1.0,
+        alias: str = "",
+        ttft_s: float | None = None,
     ) -> RequestContext:
-        """Start tracking a request; it keeps the id of its headers if that is valid and unused."""
+        """Start tracking a request; it keeps the id of its headers if that is valid and unused.
+
+        Args:
+            headers: The headers that the gateway uses.
+            now_s: The time, s.
+            model: The model that serves it.
+            wants_stream: Whether the client asked for an event stream.
+            prompt: Size of its prompt.
+            places: Its sequences.
+            adapter: The adapter of the model that it asks for.
+            cost: What serving it takes.
+            alias: The alias that it asks for.
+            ttft_s: Longest time to its first token, s; that of the model if None.
+        """
         self._arrived += 1
         id_ = request_id(headers.request_id)
         if id_ in self._open or self._is_recent(id_, now_s):
@@ -71,7 +86,7 @@ class RequestTracker:
                 rank,
                 self._arrived,
                 now_s,
-                counts.model.ttft_s,
+                counts.model.ttft_s if ttft_s is None else ttft_s,
                 tenant=headers.tenant,
                 weight=headers.weight,
                 cost=cost,
@@ -79,6 +94,7 @@ class RequestTracker:
             now_s,
             model=model,
             adapter=adapter,
+            alias=alias,
             wants_stream=wants_stream,
             prompt=prompt,
             counted=counts.arrive(headers.priority, prompt),
@@ -86,6 +102,12 @@ class RequestTracker:
         )
         self._open[id_] = context
         return context
+
+    def move(self, context: RequestContext, model: str) -> None:
+        """Count an open request that another model is going to serve."""
+        self.counts[context.model].leave(context.headers.priority, context.counted)
+        context.model = model
+        context.counted = self.counts[model].arrive(context.headers.priority, context.prompt)
 
     @property
     def is_idle(self) -> bool:
@@ -152,6 +174,7 @@ class RequestTracker:
             id=context.id,
             model=context.model,
             adapter=context.adapter,
+            asked_model=context.alias,
             wants_energy=context.tail is not None,
             wait_s=None if context.sent_s is None else context.sent_s - context.arrival_s,
             engine_id=context.engine_id,

@@ -75,6 +75,11 @@ class RoutingTable:
         """Whether a request of one sequence would get a slot."""
         return self._slots.has_room
 
+    @property
+    def free_places(self) -> int:
+        """Requests of one sequence that would get a slot now."""
+        return self._slots.free_places
+
     def replace(self, routes: tuple[Route, ...]) -> None:
         """Replace the table and clear all suspects, because the controller checks its replicas."""
         self._urls = {route.replica: route.url for route in routes}

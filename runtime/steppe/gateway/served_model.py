@@ -28,3 +28,16 @@ class GatewayModel:
     def names(self) -> tuple[str, ...]:
         """All names by which clients may ask for it."""
         return self.name, *self.adapters
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayAlias:
+    """A name that clients may ask for instead of a model.
+
+    Attributes:
+        name: The name.
+        variants: The models that may serve it, by their names, best first.
+    """
+
+    name: str
+    variants: tuple[str, ...]

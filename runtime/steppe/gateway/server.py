@@ -46,11 +46,11 @@ from steppe.gateway.openapi import OpenApi
 from steppe.gateway.pools import Pool, Pools
 from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.replica_client import open_session
-from steppe.gateway.request import FinishedRequest, SettledRequest
+from steppe.gateway.request import FinishedRequest, RequestContext, SettledRequest
 from steppe.gateway.request_energy import EnergyBook
 from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.routing import Route
-from steppe.gateway.served_model import GatewayModel
+from steppe.gateway.served_model import GatewayAlias, GatewayModel
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.gateway.steppe_api import SteppeApi
 from steppe.gateway.tls import tls_context
@@ -68,6 +68,7 @@ __all__ = [
     "DriverNews",
     "FinishedRequest",
     "Gateway",
+    "GatewayAlias",
     "GatewayModel",
     "GatewayNews",
     "GatewaySettings",
@@ -105,6 +106,7 @@ class GatewaySettings:
             the lowest class gets a 503. A model whose pool sleeps cannot fill the queue of another.
         max_wait_s: Longest time a request of any class may wait for a slot, s; then it gets a 503.
         models: The served models, at least one.
+        aliases: Names that stand for several of them.
         retry_delays_s: Pauses before each retry of a request that a replica failed before its
             first byte, s.
         connect_timeout_s: Time limit for a connection to a replica, s.
@@ -145,6 +147,7 @@ class GatewaySettings:
     http: HttpLimits = HTTP_LIMITS
     stale_s: float = math.inf
     access: AccessSettings = OPEN
+    aliases: tuple[GatewayAlias, ...] = ()
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     replica_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -181,7 +184,8 @@ class Gateway:
         self._access_log: AccessLog | None = None
         self._settings = settings
         self._now_s = now_s
-        self._pools = Pools(Pool(model, self._new_gate(model)) for model in settings.models)
+        pools = (Pool(model, self._new_gate(model)) for model in settings.models)
+        self._pools = Pools(pools, settings.aliases)
         self._metrics, self._energy = GatewayMetrics(), EnergyBook()
         self._access = AccessControl(settings.access, now_s, on_denied=self._metrics.deny)
         self._guard = ConnectionGuard(
@@ -225,14 +229,13 @@ class Gateway:
         self._traces = self._traces or _traces_of(settings)
         self._access_log = AccessLog(settings.access_log)
         session = open_session(settings.connect_timeout_s, settings.replica_headers)
+        tracker = RequestTracker(self._now_s(), time.time(), settings.models)
         self._handlers = Handlers(
             pools=self._pools,
-            tracker=RequestTracker(self._now_s(), time.time(), settings.models),
+            tracker=tracker,
             metrics=self._metrics,
             session=session,
-            forwarders={
-                pool.model.name: self._new_forwarder(pool, session) for pool in self._pools
-            },
+            forwarder=self._new_forwarder(tracker, session),
             model_list=ModelList(
                 self._pools, session, self._energy, self._fleet_state, self._now_s
             ),
@@ -312,6 +315,16 @@ class Gateway:
         }
         self._pools.set_routes(routes, capacity_s)
 
+    def set_shares(self, shares: Mapping[str, Mapping[str, float]]) -> None:
+        """Deal the requests for aliases by the shares of a plan.
+
+        Requests that wait at a variant without room go to one that has some.
+
+        Args:
+            shares: The share of each variant, by alias.
+        """
+        self._pools.set_shares(shares)
+
     def hand_over(self, replica: str) -> int:
         """End the exchanges of a replica whose requests can go on elsewhere; return their number.
 
@@ -384,9 +397,15 @@ class Gateway:
             affinity=self._settings.affinity,
         )
 
-    def _new_forwarder(self, pool: Pool, session: aiohttp.ClientSession) -> RequestForwarder:
+    def _new_forwarder(
+        self, tracker: RequestTracker, session: aiohttp.ClientSession
+    ) -> RequestForwarder:
+        def on_moved(context: RequestContext, model: str) -> None:
+            tracker.move(context, model)
+            self._pools.aliases[context.alias].move(model)
+
         return RequestForwarder(
-            pool.gate,
+            {pool.model.name: pool.gate for pool in self._pools},
             session,
             self._settings.max_wait_s,
             self._settings.retry_delays_s,
@@ -396,6 +415,7 @@ class Gateway:
                 self._settings.hold_s,
             ),
             now_s=self._now_s,
+            on_moved=on_moved,
         )
 
     @property

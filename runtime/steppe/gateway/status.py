@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from steppe.control.aliases import AliasCounts, sum_counts
 from steppe.control.batch_work import BatchWork
 from steppe.control.measurements import LatencyCounts
 
@@ -63,6 +64,7 @@ class GatewayStatus:
         models: The same counts of the requests for each model, by its name.
         cache_worth: Blocks of recent prompts that the cache of each replica could serve.
         work: What runners have declared.
+        aliases: The requests for each alias, by its name.
     """
 
     waiting: int
@@ -80,6 +82,7 @@ class GatewayStatus:
     models: Mapping[str, ModelStatus] = field(default_factory=dict)
     cache_worth: Mapping[str, float] = field(default_factory=dict)
     work: tuple[BatchWork, ...] = ()
+    aliases: Mapping[str, AliasCounts] = field(default_factory=dict)
 
     @classmethod
     def of(cls, models: Mapping[str, ModelStatus], outstanding: dict[str, int]) -> GatewayStatus:
@@ -123,7 +126,13 @@ def all_counts(statuses: Sequence[GatewayStatus]) -> GatewayStatus:
         for model, counts in status.models.items():
             of_models.setdefault(model, []).append(counts)
     models = {model: _together(counts) for model, counts in of_models.items()}
-    return replace(GatewayStatus.of(models, dict(outstanding)), cache_worth=dict(worth))
+    aliases = {
+        name: sum_counts([s.aliases[name] for s in statuses if name in s.aliases])
+        for status in statuses
+        for name in status.aliases
+    }
+    found = GatewayStatus.of(models, dict(outstanding))
+    return replace(found, cache_worth=dict(worth), aliases=aliases)
 
 
 def _together(counts: Sequence[ModelStatus]) -> ModelStatus:

@@ -146,7 +146,8 @@ def _attributes(request: FinishedRequest) -> dict[str, AttributeValue]:
     """Return the attributes, named as OpenTelemetry's conventions for generative AI do."""
     found: dict[str, AttributeValue | None] = {
         "gen_ai.operation.name": "generate",
-        "gen_ai.request.model": request.adapter or request.model,
+        "gen_ai.request.model": request.asked_model or request.adapter or request.model,
+        "gen_ai.response.model": request.adapter or request.model,
         "gen_ai.response.finish_reasons": (request.finish,),
         "gen_ai.usage.input_tokens": request.prompt_tokens,
         "gen_ai.usage.output_tokens": request.output_tokens,

@@ -34,10 +34,6 @@ def check_inputs(config: RunConfig) -> None:
         is_cpu_build()
     if isinstance(config.device, ModelledSection):
         raise ConfigError("device.kind: asked to serve on modelled GPUs: only `simulate` has them")
-    if config.aliases:
-        raise ConfigError(
-            f"aliases: asked to serve {', '.join(config.aliases)}, found that only `simulate` can"
-        )
     check_config(config)
     for alone in config.pools.values():
         _check_sleep(alone)

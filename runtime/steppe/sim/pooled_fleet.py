@@ -150,7 +150,7 @@ class PooledFleet:
         """Let a client send a request to the model, or the alias, that it asks for."""
         asked = arrival.model if arrival.model in self._aliases.traffics else ""
         model = self._aliases.choose(arrival, self._rooms(asked)) if asked else arrival.model
-        self._aliases.counts.add(model, asked)
+        self._aliases.give(model, asked)
         self.pools[model].arrive(number, arrival, asked)
 
     def choose(self, variants: Mapping[str, Shares]) -> None:
@@ -170,7 +170,7 @@ class PooledFleet:
         for other in others:
             while other.has_room and (taken := source.take_waiting(is_wanted, BATCH)):
                 for request in taken:
-                    self._aliases.counts.add(other.pool, alias)
+                    self._aliases.give(other.pool, alias)
                     other.arrive(request.number, request.arrival, alias)
 
     def _rooms(self, alias: str) -> list[str]:

@@ -5,15 +5,18 @@ from typing import Any
 
 import pytest
 import ray
+from tests.fixtures.fake_fleet import FakeFleet
 from tests.fixtures.fleet_messages import node_report, replica_report
 from tests.fixtures.ray_actors import FakeActor
 
 from steppe.config import RunConfig, SiteSection
+from steppe.control.aliases import AliasCounts
 from steppe.control.measurements import ClockWork, LatencyCounts
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Deepen, Drain, Move, Retune, Sleep, Start, Wake
 from steppe.control.sleep_ladder import SleepDepth
-from steppe.control.state import ReplicaState
+from steppe.control.state import Observation, ReplicaState
+from steppe.control.variants import ChooseVariants
 from steppe.energy.node_rest import NodeRest
 from steppe.fleet.controller.gateway_calls import GatewayCalls
 from steppe.fleet.controller.live_fleet import LiveFleet
@@ -24,7 +27,8 @@ from steppe.fleet.controller.replica_handle import IDLE_MARGIN, ReplicaHandle
 from steppe.fleet.messages import Placement, ReplicaReport, ReplicaStatus, SetLimits
 from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewayStatus, Route
-from steppe.power.budget import Budget
+from steppe.gateway.status import ModelStatus, all_counts
+from steppe.power.budget import Budget, budget_from_config
 from steppe.report.records import GpuEvent
 from steppe.roofline.point import OperatingPoint
 
@@ -734,3 +738,62 @@ def test_a_replica_that_is_moved_ends_its_process_and_starts_with_the_engine_of_
     assert actor.args("start")[-1][-1] == handle.placement.settings
     assert handle.state == ReplicaState.STARTING
     assert not handle.is_deep
+
+
+def two_models(scene: Scene) -> None:
+    """Let the replicas serve a model each, which an alias names."""
+    scene.fleet.pools.models = {"large": "large", "small": "small"}
+    scene.fleet.pools.frontiers = {"large": FRONTIER, "small": FRONTIER}
+    for number, model in ((1, "large"), (2, "small")):
+        handle = scene.handle(number)
+        handle.placement = replace(handle.placement, model=model, pool=model)
+
+
+def test_the_load_of_an_alias_is_its_part_of_the_demand_of_each_model(scene: Scene) -> None:
+    two_models(scene)
+
+    def seen(second: int) -> Observation:
+        models = {"large": ModelStatus(arrived=8 * second), "small": ModelStatus(arrived=second)}
+        assistant = AliasCounts(
+            4 * second, second, 4 * second, 80 * second, {"large": 4 * second, "small": 0}
+        )
+        scene.gateway.answers["status"] = status_of(models=models, aliases={"assistant": assistant})
+        return scene.fleet.observe(float(second))
+
+    for second in range(12):
+        last = seen(second)
+    load, large = last.aliases["assistant"], last.pools["large"]
+    assert load.by_model == {"large": pytest.approx(large.demand_tps / 2), "small": 0.0}
+    assert load.tps == pytest.approx(4 * 20.0, rel=0.1)
+    assert load.required_tps == pytest.approx(load.tps / 4)
+    again = seen(1)  # the gateway restarted, and counts from 0
+    assert again.aliases["assistant"].by_model["large"] <= again.pools["large"].demand_tps
+
+
+def test_every_gateway_gets_the_shares_of_a_plan() -> None:
+    actors = {"one": FakeActor(), "two": FakeActor()}
+    GatewayCalls(actors).set_shares({"assistant": {"large": 0.25, "small": 0.75}})
+    for actor in actors.values():
+        assert actor.args("set_shares") == [({"assistant": {"large": 0.25, "small": 0.75}},)]
+
+
+def test_the_counts_of_an_alias_at_several_gateways_add_up() -> None:
+    counts = AliasCounts(5, 1, 4, 80, {"large": 3, "small": 2})
+    both = all_counts([status_of(aliases={"assistant": counts})] * 2)
+    assert both.aliases == {"assistant": AliasCounts(10, 2, 8, 160, {"large": 6, "small": 4})}
+
+
+def test_a_run_with_aliases_plans_their_variants() -> None:
+    models = [{"name": "none", "served_name": name, "replicas": 1} for name in ("large", "small")]
+    config = RunConfig.model_validate(
+        {
+            "models": models,
+            "aliases": {"assistant": ["large", "small"]},
+            "device": {"kind": "emulated"},
+            "power": {"supply": [{"kind": "constant", "watts": 100}]},
+        }
+    )
+    pools = LivePools(config, budget_from_config(config.power, config.site))
+    names = {"large": "large", "small": "small"}
+    pools.begin(dict.fromkeys(names, FRONTIER), names, ())
+    assert isinstance(pools.loop(FakeFleet.of([AWAKE], 100.0)).policy, ChooseVariants)

@@ -14,11 +14,12 @@ L4, H100 = GpuInfo(0, "NVIDIA L4", ()), GpuInfo(1, "NVIDIA H100 80GB HBM3", ())
 NODE = Machine("n", "10.0.0.5", 4)
 
 
-def pools_of(*models: dict[str, Any]) -> ReplicaPools:
+def pools_of(*models: dict[str, Any], **more: Any) -> ReplicaPools:
     values: dict[str, Any] = {
         "device": {"kind": "nvml"},
         "power": {"supply": [{"kind": "constant", "watts": 100}]},
         "models": [{"name": "none", **model} for model in models],
+        **more,
     }
     return ReplicaPools(RunConfig.model_validate(values))
 
@@ -58,6 +59,14 @@ def test_a_pool_is_named_by_what_differs_in_the_fleet(
     pools.name_replicas([NODE], {"n": 4})
     pools.find_kinds(gpus)
     assert pools.pool_of("replica-1", [L4]) == name
+
+
+def test_an_alias_needs_one_kind_of_gpu() -> None:
+    models = [{"served_name": name, "replicas": 1} for name in ("large", "small")]
+    pools = pools_of(*models, aliases={"assistant": ["large", "small"]})
+    pools.name_replicas([NODE], {"n": 4})
+    with pytest.raises(ConfigError, match="assistant on one kind of GPU, found NVIDIA H100"):
+        pools.find_kinds([L4, H100])
 
 
 def test_a_kind_of_gpu_without_operating_points_is_refused() -> None:

@@ -309,6 +309,8 @@ class Controller:
         assert snapshot is not None, "the loop observed the fleet"
         forecast = self._shortage_monitor.update(snapshot.unfenced, snapshot.fenced_w)
         self._fleet.route(None if plan.awake else forecast.serves_in_s)
+        if plan.variants:
+            self._gateways.set_shares(plan.variants)
         self._shortage_log.note(shortage_ticks(forecast), now_s)
         if not snapshot.reports and self._fleet.nodes.actors:
             return  # the window goes on until a node answers

@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 
+from steppe.control.variants import Shares
 from steppe.fleet.cluster import error_line
 from steppe.gateway.server import GatewayStatus, Route
 from steppe.gateway.status import all_counts
@@ -65,6 +66,11 @@ class GatewayCalls:
         """Let all route to these replicas from now on, see `Gateway.set_routes`."""
         for actor in self._actors.values():
             actor.set_routes.remote(routes, retry_after_s)
+
+    def set_shares(self, variants: Mapping[str, Shares]) -> None:
+        """Let all deal the requests for aliases by these shares, see `Gateway.set_shares`."""
+        for actor in self._actors.values():
+            actor.set_shares.remote({name: dict(of) for name, of in variants.items()})
 
     def hand_over(self, replica: str) -> None:
         """Let the requests of a replica go on elsewhere, where they can."""

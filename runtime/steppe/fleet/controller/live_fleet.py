@@ -12,6 +12,7 @@ from typing import Any
 import ray
 
 from steppe.config import SiteSection
+from steppe.control.aliases import AliasLoads
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.plan import Plan
 from steppe.control.reconcile import (
@@ -141,7 +142,7 @@ class LiveFleet:
         self.snapshot: FleetSnapshot | None = None
         self.power = NodePower()
         self._gateways, self._budget, self._timeout_s = gateways, budget, timeout_s
-        self._loads = ModelLoads()
+        self._loads, self._aliases = ModelLoads(), AliasLoads()
         self.models: dict[str, str] = {}
         self.moved: dict[str, str] = {}
         self._observed_s = 0.0
@@ -181,7 +182,7 @@ class LiveFleet:
             {} if self._gateways.status is None else self._gateways.status.cache_worth,
         )
         loads = self._loads.update(now_s, self._gateways.status, observed.by_model)
-        observation = observed.observation(self.pools, loads)
+        observation = self._with_aliases(observed.observation(self.pools, loads))
         self.snapshot = FleetSnapshot(
             observation=observation,
             fenced=self._fenced,
@@ -196,6 +197,16 @@ class LiveFleet:
             gpu_events=tuple(self._gpu_events),
         )
         return self._plannable(self.snapshot)
+
+    def _with_aliases(self, observation: Observation) -> Observation:
+        """Return an observation with the load of each alias, if there are any."""
+        status = self._gateways.status
+        if status is None or not status.aliases or not observation.pools:
+            return observation
+        given = {name: counts.arrived for name, counts in status.models.items()}
+        demand_tps = {name: part.demand_tps for name, part in observation.pools.items()}
+        loads = self._aliases.update(observation.now_s, status.aliases, given, demand_tps)
+        return replace(observation, aliases=loads)
 
     @property
     def nodes_off(self) -> frozenset[str]:

@@ -16,6 +16,7 @@ from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortagePoints
 from steppe.control.sleep_ladder import SleepDepth, SleepRung, ladder_of, rungs_of
 from steppe.control.tick_times import TickTimes
+from steppe.control.variants import ChooseVariants
 from steppe.fleet.controller.replica_handle import ReplicaHandle
 from steppe.fleet.controller.sleep_times import SleepTimes
 from steppe.fleet.messages import Placement
@@ -111,7 +112,8 @@ class LivePools:
             )
             for name, frontier in self.frontiers.items()
         }
-        policy = self._with_moves(ShareBudget(pools))
+        shared, aliases = ShareBudget(pools), self._config.aliases
+        policy = self._with_moves(ChooseVariants(shared, aliases) if aliases else shared)
         return ControlLoop(fleet, policy, rules[first], times, rules)
 
     def _with_moves(self, policy: Policy) -> Policy:

@@ -274,5 +274,6 @@ class Accounts:
             boundary=self.boundary,
             model=request.model,
             adapter=request.adapter,
+            asked_model=request.asked_model,
             continued=request.continued,
         )

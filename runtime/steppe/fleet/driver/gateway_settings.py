@@ -7,7 +7,13 @@ from steppe.engine.vllm_adapters import adapters
 from steppe.errors import UsageError
 from steppe.fleet.driver.access import access_settings, admin_key
 from steppe.gateway.replica_caches import AffinitySettings
-from steppe.gateway.server import AccessLogSettings, GatewayModel, GatewaySettings, HttpLimits
+from steppe.gateway.server import (
+    AccessLogSettings,
+    GatewayAlias,
+    GatewayModel,
+    GatewaySettings,
+    HttpLimits,
+)
 
 ENERGY_WAIT_PERIODS, ENERGY_WAIT_S = 1.5, 1.0
 """Longest wait of an answer for its energy, control periods and s more: the window of its last step
@@ -46,6 +52,7 @@ def gateway_settings(
             GatewayModel(name, pool.slo.ttft_s, pool.slo.tpot_s, tuple(adapters(pool.engine.args)))
             for name, pool in config.pools.items()
         ),
+        aliases=tuple(GatewayAlias(name, variants) for name, variants in config.aliases.items()),
         stale_s=control.longest_unrenewed_s,
         energy_wait_s=ENERGY_WAIT_PERIODS * control.period_s + ENERGY_WAIT_S,
         access=access_settings(config),
@@ -68,4 +75,8 @@ def _refuse_same_names(config: RunConfig) -> None:
             if name in owner:
                 found = f"found it in those of {owner[name]} and of {model}"
                 raise UsageError(f"engine.args.lora_modules: asked for {name} once, {found}")
+            if name in config.aliases:
+                raise UsageError(
+                    f"aliases: asked for {name}, found it among engine.args.lora_modules of {model}"
+                )
             owner[name] = model

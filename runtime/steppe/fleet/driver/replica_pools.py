@@ -25,6 +25,7 @@ class ReplicaPools:
     def __init__(self, config: RunConfig) -> None:
         """Begin without replicas and without GPUs."""
         self.configs: Mapping[str, RunConfig] = config.pools
+        self._aliases = tuple(config.aliases)
         self._models: dict[str, str] = {}
         self._gpus: tuple[str, ...] | None = None
 
@@ -63,8 +64,17 @@ class ReplicaPools:
         self._models[replica] = model
 
     def find_kinds(self, gpus: Iterable[GpuInfo]) -> None:
-        """Note the kinds of GPU of the fleet; later replicas must run on one of them."""
+        """Note the kinds of GPU of the fleet; later replicas must run on one of them.
+
+        Raises:
+            ConfigError: There are several, and the run has aliases.
+        """
         self._gpus = tuple(sorted({gpu.name for gpu in gpus}))
+        if self._aliases and len(self._gpus) > 1:
+            raise ConfigError(
+                f"aliases: asked to serve {', '.join(self._aliases)} on one kind of GPU, found "
+                f"{', '.join(self._gpus)}: give fleet.gpu_model"
+            )
 
     def pool_of(self, replica: str, gpus: Iterable[GpuInfo]) -> str:
         """Return the name of the pool of a replica, empty where there is only one.
