@@ -1,0 +1,1 @@
+"""What does each line of an input ask for?"""

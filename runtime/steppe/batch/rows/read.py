@@ -1,0 +1,76 @@
+"""Reads the rows of an input of any known format, with little memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from steppe.batch.row import BadRow, Row
+from steppe.batch.rows.build import PARAMETERS, TEXTS, row_of
+from steppe.batch.rows.csv_records import csv_records
+from steppe.batch.rows.folder import dataset_files
+from steppe.batch.rows.lines import json_records
+from steppe.batch.rows.options import RowOptions
+from steppe.batch.rows.pieces import first_bytes
+from steppe.batch.rows.record import Record, TornRecord
+from steppe.batch.rows.template import compiled, variables
+from steppe.errors import UsageError
+
+_LINE_FIELDS = frozenset({"custom_id", "method", "url", "body"})
+
+
+def open_rows(path: Path, options: RowOptions) -> Iterator[Row | BadRow]:
+    """Return the rows of an input one by one; what is no request is a bad row.
+
+    JSON lines (OpenAI batch lines, or records with a prompt or messages), CSV and TSV, each also
+    compressed by gzip or zstd; Parquet; Arrow; and folders of these, as Hugging Face `datasets`
+    makes them. The content says which; only CSV and TSV are known by their names.
+
+    Raises:
+        UsageError: The input cannot be read, or the template is none.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: asked for an input, found no such file")
+    if options.template:
+        compiled(options.template)
+    files = dataset_files(path, options.split) if path.is_dir() else [path]
+    return _rows(files, options)
+
+
+def _rows(files: list[Path], options: RowOptions) -> Iterator[Row | BadRow]:
+    number = 0
+    for file in files:
+        of_file = f"{file.name} " if len(files) > 1 else ""
+        for record in _records(file, options):
+            place = f"{of_file}{record.place}"
+            if isinstance(record, Record):
+                yield row_of(number, record.fields, options, place)
+            else:
+                yield BadRow(number, f"row-{number}", f"{place}: {record.reason}")
+            number += 1
+
+
+def _records(path: Path, options: RowOptions) -> Iterator[Record | TornRecord]:
+    magic = first_bytes(path, 6)
+    suffix = Path(path.name.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
+    if magic.startswith(b"PAR1"):
+        from steppe.batch.rows.tables import parquet_records
+
+        return parquet_records(path, _wanted(options))
+    if magic == b"ARROW1" or suffix == ".arrow":
+        from steppe.batch.rows.tables import arrow_records
+
+        return arrow_records(path, _wanted(options))
+    if suffix in (".csv", ".tsv"):
+        return csv_records(path, "," if suffix == ".csv" else "\t", options.most_line_bytes)
+    if magic.lstrip().startswith(b"["):
+        raise UsageError(f"{path}: asked for one JSON object a line, found a list; see `jq -c .[]`")
+    return json_records(path, options.most_line_bytes)
+
+
+def _wanted(options: RowOptions) -> frozenset[str]:
+    """Return the columns that a table has to be read for."""
+    wanted = PARAMETERS | _LINE_FIELDS | {options.id_column}
+    if options.template:
+        return wanted | variables(options.template)
+    return wanted | ({options.column} if options.column else frozenset(TEXTS))
