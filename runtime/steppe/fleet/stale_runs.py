@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,12 @@ def gpus_file(process: int) -> Path:
 def gpus_file_of_node(node_id: str) -> Path:
     """Return the state file of emulated GPUs of a node whose driver may run on another host."""
     return state_folder() / f"{_GPUS_OF_NODE}{node_id[:8]}"
+
+
+def new_run_id(process: int) -> str:
+    """Return a name for a run that ends with a process of this host."""
+    # Processes in containers that share /dev/shm may all have the same id.
+    return f"{process}-{secrets.token_hex(4)}"
 
 
 def run_folder(run_id: str, node_id: str) -> Path:

@@ -10,8 +10,9 @@ from tests.fixtures.ray_actors import FakeActor, FakeCall
 from steppe.config import ControlSection, EmulatedSection, NvmlSection, RunConfig, SiteSection
 from steppe.errors import ConfigError, ReplicaError, UsageError
 from steppe.fleet.cluster import Machine
-from steppe.fleet.driver import fleet_actors
+from steppe.fleet.driver import fleet_actors, new_actors
 from steppe.fleet.driver.fleet_actors import FleetActors
+from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.driver.pending_actors import RunningNode
 from steppe.fleet.messages import GpuInfo, NodeInfo, Placement, ServedModel
 from steppe.roofline.files import read_model_shape
@@ -27,7 +28,7 @@ def fleet_of(**device: Any) -> FleetActors:
         "power": {"supply": [{"kind": "constant", "watts": 100}]},
         "frontier": {"sweep": {}},
     }
-    return FleetActors(RunConfig.model_validate(values), "run-1")
+    return FleetActors(RunConfig.model_validate(values), ActorLifetime("run-1"))
 
 
 MACHINE = Machine("n", "10.0.0.5", 8)
@@ -60,10 +61,10 @@ def test_the_energy_of_a_fleet_is_no_better_than_that_of_its_worst_node(
 
 
 def test_the_settings_of_a_node_have_the_shape_of_the_served_model() -> None:
-    settings = fleet_of(kind="nvml")._node_settings(MACHINE)
+    settings = fleet_of(kind="nvml")._new.node_settings(MACHINE, 1)
     assert settings.device == NvmlSection(kind="nvml")
     assert settings.models == {"llama-3.1-8b": ServedModel(read_model_shape("llama-3.1-8b"), 2)}
-    emulated = fleet_of(kind="emulated", profile="h100")._node_settings(MACHINE)
+    emulated = fleet_of(kind="emulated", profile="h100")._new.node_settings(MACHINE, 1)
     pace = EmulatedSection(kind="emulated").pace
     assert emulated.models == {"llama-3.1-8b": ServedModel(None, 2, pace)}
     assert emulated.run_id == "run-1"
@@ -72,15 +73,14 @@ def test_the_settings_of_a_node_have_the_shape_of_the_served_model() -> None:
 def test_the_nodes_share_the_overhead_of_the_site() -> None:
     fleet = fleet_of(kind="nvml")
     site = SiteSection(boundary="site", node_rest_w=1500.0, overhead_w=400.0)
-    fleet._config = fleet._config.model_copy(update={"site": site})
-    fleet._machines = 4
-    settings = fleet._node_settings(MACHINE)
+    new = replace(fleet._new, config=fleet._config.model_copy(update={"site": site}))
+    settings = new.node_settings(MACHINE, 4)
     assert (settings.site, settings.overhead_w, settings.address) == (site, 100.0, "10.0.0.5")
 
 
 def test_serving_on_modelled_gpus_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"device\.kind"):
-        fleet_of(kind="modelled")._node_settings(MACHINE)
+        fleet_of(kind="modelled")._new.node_settings(MACHINE, 1)
 
 
 def test_a_replica_that_lost_its_node_still_belongs_to_the_fleet(
@@ -130,7 +130,7 @@ def unplaced(
     fleet.nodes["n"], fleet.unplaced = node_of((600,), (600,)), ["replica-1"]
     monkeypatch.setattr(ray, "remote", remote)
     monkeypatch.setattr(ray, "kill", killed.append)
-    monkeypatch.setattr(fleet_actors, "on_node", str)
+    monkeypatch.setattr(new_actors, "on_node", str)
     monkeypatch.setattr(fleet_actors, "free_gpus", lambda: {"n": 2, "other": 2})
     return fleet, remote, killed
 

@@ -12,7 +12,7 @@ import ray
 from steppe.config import RunConfig
 from steppe.fleet.cluster import call_result, error_line, local_node_id, on_node
 from steppe.fleet.controller.controller import Controller
-from steppe.fleet.driver.fleet_actors import ACTOR
+from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.driver.stall_detector import StallDetector
 from steppe.fleet.messages import ControllerStatus, ControllerUpdate, Placement
 from steppe.frontier.pareto import Frontier
@@ -37,10 +37,16 @@ class ControllerLink:
         models: Name of the model of each pool, for clients.
     """
 
-    def __init__(self, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        lifetime: ActorLifetime,
+        period_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Begin without a controller.
 
         Args:
+            lifetime: How long the actor lives.
             period_s: Control period, s.
             clock: Returns monotonic time, s.
         """
@@ -48,6 +54,7 @@ class ControllerLink:
         self.status: ControllerStatus | None = None
         self.frontiers: dict[str, Frontier] = {}
         self.models: dict[str, str] = {}
+        self._lifetime = lifetime
         self._stall_s, self._clock = max(STALL_S, STALL_PERIODS * period_s), clock
         self._stalls = StallDetector()
 
@@ -62,7 +69,11 @@ class ControllerLink:
             ReplicaError: It could not be created.
         """
         remote: Any = ray.remote(Controller)
-        options = {"max_concurrency": 4, "scheduling_strategy": on_node(local_node_id()), **ACTOR}
+        options = {
+            **self._lifetime.options(self._lifetime.name("controller")),
+            "max_concurrency": 4,
+            "scheduling_strategy": on_node(local_node_id()),
+        }
         self.actor, self.status = remote.options(**options).remote(config, gateways), None
         call_result(self.actor.poll.remote(), "controller", START_TIMEOUT_S)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -39,11 +38,12 @@ from steppe.fleet.driver.engine_logs import EngineLogs
 from steppe.fleet.driver.fleet_actors import FleetActors
 from steppe.fleet.driver.gateways import Gateways
 from steppe.fleet.driver.gcs_keeper import storage_config
+from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.driver.node_commands import NodeCommands, Switched
 from steppe.fleet.driver.pool_actors import PoolActors
 from steppe.fleet.driver.run_update import RunUpdate
 from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
-from steppe.fleet.stale_runs import gcs_folder, hold, remove_run
+from steppe.fleet.stale_runs import gcs_folder, hold, new_run_id, remove_run
 from steppe.frontier.pareto import Frontier
 from steppe.power.supply import with_rating
 from steppe.report.records import TickRecord
@@ -68,7 +68,6 @@ class FleetDriver:
 
     Attributes:
         actors: Its nodes and replicas.
-        run_id: Name of the run, part of every file that it leaves.
         url: Where the gateway listens; empty before `start`.
     """
 
@@ -80,6 +79,7 @@ class FleetDriver:
         *,
         note: Callable[[str], None] = _discard,
         on_session: Callable[[str], None] = _discard,
+        lifetime: ActorLifetime | None = None,
     ) -> None:
         """Remember what to run.
 
@@ -89,16 +89,17 @@ class FleetDriver:
             clock: Returns monotonic time, s.
             note: Gets a line about how far a stage is.
             on_session: Gets Ray's name of the session if a cluster was started for the run.
+            lifetime: Name of the run, and how long its actors live; None for a new run whose
+                actors end with this process.
         """
         self._on_session = on_session
         self._config = config
         self._progress, self._note, self._clock = progress, note, clock
         self._local = config.ray.address == LOCAL
-        # Drivers in containers that share /dev/shm may all have the same process id.
-        self.run_id = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self.actors = FleetActors(config, self.run_id)
-        self._gateways = Gateways(config, self.run_id)
-        self._control = ControllerLink(config.control.period_s, clock)
+        self._lifetime = lifetime or ActorLifetime(new_run_id(os.getpid()))
+        self.actors = FleetActors(config, self._lifetime)
+        self._gateways = Gateways(config, self._lifetime)
+        self._control = ControllerLink(self._lifetime, config.control.period_s, clock)
         self._idle_w: dict[str, float] = {}
         self._hung = ActorWatch(clock)
         self._watch: ClusterWatch | None = None
@@ -223,6 +224,11 @@ class FleetDriver:
         results, changes = self._changer.advance(self._clock() - self._began_s)
         self._gateways.tell(closed, self._books.energy_so_far(), results)
         return RunUpdate(ticks, closed, self._new_logs(), changes)
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run, part of every file that it leaves."""
+        return self._lifetime.run_id
 
     @property
     def config(self) -> RunConfig:

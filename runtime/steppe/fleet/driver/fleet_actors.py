@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from steppe.config import ModelledSection, RunConfig
+from steppe.config import RunConfig
 from steppe.energy.window import worst
 from steppe.engine.run_secret import new_secret, secret_headers
 from steppe.errors import ConfigError, ReplicaError, SteppeError, UsageError
@@ -19,11 +19,11 @@ from steppe.fleet.cluster import (
     Machine,
     call_result,
     free_gpus,
-    on_node,
     share_of_cores,
 )
 from steppe.fleet.driver.engine_starts import LOG_TIMEOUT_S, POLL_S, EngineStarts
 from steppe.fleet.driver.model_downloads import ModelDownloads
+from steppe.fleet.driver.new_actors import ActorLifetime, NewActors
 from steppe.fleet.driver.pending_actors import (
     OPEN_TIMEOUT_S,
     MachinePauses,
@@ -39,19 +39,15 @@ from steppe.fleet.driver.room import is_model, room_of, spread
 from steppe.fleet.messages import (
     GpuInfo,
     NodeInfo,
-    NodeSettings,
     Placement,
 )
-from steppe.fleet.node.node import Node
-from steppe.fleet.replica import ReplicaActor, settings_from_config
+from steppe.fleet.replica import settings_from_config
 
 FREED_S = 5.0
 """Longest wait for GPUs that an earlier run holds until its processes have ended, s."""
 PLACE_TIMEOUT_S = 120.0
 """Longest wait for the actor of a replica that lost its node, s: another job may hold the GPUs."""
 STOP_TIMEOUT_S = 15.0
-LEASE_S = 5.0
-ACTOR: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1}
 
 _log = logging.getLogger(__name__)
 
@@ -66,15 +62,13 @@ class FleetActors:
             free GPUs at the begin.
         starts: The starts of the engines at the begin of the run.
         calls: Calls to single replicas.
-        replica_headers: Headers that every request to a replica needs: the secret of the run.
     """
 
-    def __init__(self, config: RunConfig, run_id: str) -> None:
-        """Remember what to run."""
-        self._config, self._run_id = config, run_id
-        self._secret = new_secret()
-        self.replica_headers = secret_headers(self._secret)
+    def __init__(self, config: RunConfig, lifetime: ActorLifetime) -> None:
+        """Remember what to run, and how long its actors live."""
+        self._config, self._lifetime = config, lifetime
         self._pools = ReplicaPools(config)
+        self._new = NewActors(config, lifetime, new_secret(), self._pools)
         self.nodes: dict[str, RunningNode] = {}
         self._node_actors: list[Any] = []  # also of nodes that are still opening
         self._others: set[str] = set()  # nodes with GPUs of another model
@@ -90,6 +84,11 @@ class FleetActors:
         self._downloads = {
             model: ModelDownloads(alone) for model, alone in self._pools.configs.items()
         }
+
+    @property
+    def replica_headers(self) -> tuple[tuple[str, str], ...]:
+        """Headers that every request to a replica needs: the secret of the run."""
+        return secret_headers(self._new.secret)
 
     @property
     def node_actors(self) -> dict[str, Any]:
@@ -421,9 +420,7 @@ class FleetActors:
             time.sleep(POLL_S)
 
     def _create_node(self, machine: Machine) -> PendingNode:
-        remote: Any = ray.remote(Node)
-        options = {"max_concurrency": 4, "scheduling_strategy": on_node(machine.id), **ACTOR}
-        actor = remote.options(**options).remote(self._node_settings(machine))
+        actor = self._new.node(machine, self._machines)
         self._node_actors.append(actor)
         return PendingNode(machine, actor, actor.info.remote(), time.monotonic())
 
@@ -431,33 +428,8 @@ class FleetActors:
         info: NodeInfo = call_result(new.call, f"node {new.machine.address}", timeout_s)
         self.nodes[new.machine.id] = RunningNode(new.machine, new.actor, info)
 
-    def _node_settings(self, machine: Machine) -> NodeSettings:
-        config = self._config
-        if isinstance(config.device, ModelledSection):
-            raise ConfigError("device.kind: asked to serve on modelled GPUs")
-        return NodeSettings(
-            run_id=self._run_id,
-            device=config.device,
-            lease_s=LEASE_S,
-            models=self._pools.served(),
-            deadman_s=config.control.longest_unrenewed_s,
-            site=config.site,
-            overhead_w=config.site.overhead_w / max(1, self._machines),
-            address=machine.address,
-        )
-
     def _create_replica(self, name: str, machine: Machine, on_machine: int) -> PendingReplica:
-        """Create a replica's actor on a machine; Ray chooses its GPUs."""
-        remote: Any = ray.remote(ReplicaActor)
-        options = {
-            "num_gpus": self._size(name),
-            "scheduling_strategy": on_node(machine.id),
-            "max_concurrency": 100,
-            **ACTOR,
-        }
-        settings = settings_from_config(self._pools.config_of(name))
-        log_name = (self._run_id, name)
-        actor = remote.options(**options).remote(settings, machine.address, log_name, self._secret)
+        actor = self._new.replica(name, machine)
         call = actor.gpu_indices.remote()
         return PendingReplica(name, on_machine, machine, actor, call, time.monotonic())
 

@@ -11,9 +11,9 @@ from steppe.config import RunConfig
 from steppe.fleet.cluster import call_result, local_node_id, on_node
 from steppe.fleet.driver.access import settled
 from steppe.fleet.driver.config_changer import ConfigChanger
-from steppe.fleet.driver.fleet_actors import ACTOR
 from steppe.fleet.driver.gateway_link import GatewayLink
 from steppe.fleet.driver.gateway_settings import gateway_settings
+from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.gateway_actor import GatewayActor
 from steppe.gateway.server import ChangeResult, RequestEnergy
 from steppe.report.records import RequestRecord
@@ -31,9 +31,9 @@ class Gateways:
         actors: Their Ray handles, by Ray's name of the actor.
     """
 
-    def __init__(self, config: RunConfig, run_id: str) -> None:
+    def __init__(self, config: RunConfig, lifetime: ActorLifetime) -> None:
         """Begin without gateways."""
-        self._config, self._run_id = config, run_id
+        self._config, self._lifetime = config, lifetime
         self.actors: dict[str, Any] = {}
         self._links: list[GatewayLink] = []
 
@@ -52,13 +52,12 @@ class Gateways:
             UsageError: A gateway cannot listen, or its settings are not valid.
             ReplicaError: The actor does not answer.
         """
-        name = f"steppe-gateway-{self._run_id}"
+        name = f"steppe-gateway-{self._lifetime.run_id}"
         remote: Any = ray.remote(GatewayActor)
         options = {
-            "name": name,
+            **self._lifetime.options(name),
             "max_concurrency": 10_000,
             "scheduling_strategy": on_node(local_node_id()),
-            **ACTOR,
         }
         settings = gateway_settings(self._config, replica_headers)
         self.actors[name] = remote.options(**options).remote(settings)
