@@ -390,3 +390,32 @@ def test_supply_is_drawn_stored_or_curtailed_to_the_last_joule(
     else:
         assert curtailed_w == 0.0
         assert surplus_j - 1e-6 <= stored_j <= 0.0
+
+
+def test_only_supply_that_is_not_bought_is_surplus() -> None:
+    wind = TraceReplay(SupplyTrace((0.0, 100.0), (40.0, 40.0), None), 0.0)
+    grid = TraceReplay(SupplyTrace((0.0, 100.0), (25.0, 25.0), None), 0.0, firm=True)
+    budget = budget_of(wind, grid, Steady(10.0), terms=MODEST)
+    whole_w = budget.at(0.0).gpu_budget_w
+    assert whole_w == pytest.approx((75.0 - 5.0 - 10.0) / 1.25)
+    # Bought power covers reserve and overhead first.
+    assert budget.surplus(0.0, 20.0, 10.0) == ((0.0, 32.0), (10.0, 32.0))
+    assert budget.has_surplus
+
+
+def test_what_bought_power_does_not_cover_is_deducted_from_the_surplus() -> None:
+    wind = TraceReplay(SupplyTrace((0.0, 100.0), (40.0, 40.0), None), 0.0)
+    budget = budget_of(wind, terms=MODEST)
+    assert budget.surplus(0.0, 1.0, 1.0) == ((0.0, budget.at(0.0).gpu_budget_w),)
+
+
+def test_without_another_supply_bought_power_counts_as_surplus() -> None:
+    budget = budget_of(Steady(100.0))
+    assert not budget.has_surplus
+    assert budget.surplus(0.0, 1.0, 1.0) == ((0.0, 100.0),)
+
+
+def test_a_stale_supply_has_no_surplus() -> None:
+    wind = TraceReplay(SupplyTrace((0.0, 1.0), (40.0, 40.0), None), 0.0)
+    budget = budget_of(wind, Steady(10.0))
+    assert budget.surplus(60.0, 1.0, 1.0) == ((60.0, 0.0),)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from steppe.config.control import ControlSection, HorizonSection
+from steppe.config.control import BatchControlSection, ControlSection, HorizonSection
 from steppe.config.device import (
     AGENT_SOCKET,
     DeviceSection,
@@ -61,6 +61,7 @@ from steppe.errors import ConfigError
 
 __all__ = [
     "AGENT_SOCKET",
+    "BatchControlSection",
     "BatterySection",
     "ConstantSupply",
     "ControlSection",

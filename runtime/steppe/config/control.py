@@ -37,6 +37,23 @@ class HorizonSection(Section):
     """Time between two plans, s of trace time; at least one control period."""
 
 
+class BatchControlSection(Section):
+    """Plan batch work, which runners declare with quantities and deadlines.
+
+    The day is one of trace time: with `power.speedup` a step passes that much faster.
+    """
+
+    step_s: Annotated[float, Field(gt=0, le=86_400)] = 900.0
+    """Length of a step, s of trace time."""
+    steps: Annotated[int, Field(ge=2, le=1000)] = 96
+    """Number of steps to plan."""
+    every_s: Annotated[float, Field(gt=0, le=86_400)] = 120.0
+    """Time between two plans, s of trace time; at least one control period."""
+    forecast: Literal["known", "persistence"] = "known"
+    """`known`: what the supplies know of their future. Traces and weather years know all of it, a
+    live signal is taken to stay. `persistence`: every supply is taken to stay as it is."""
+
+
 class ControlSection(Section):
     """The control loop."""
 
@@ -89,6 +106,8 @@ class ControlSection(Section):
     horizon: HorizonSection | None = None
     """Plan the day for `power.battery` (`follow_budget`, `save_energy`). If absent, the battery
     follows its own rule."""
+    batch: BatchControlSection = BatchControlSection()
+    """Plan batch work."""
 
     @model_validator(mode="after")
     def _complete(self) -> ControlSection:

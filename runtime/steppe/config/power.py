@@ -70,6 +70,9 @@ class TraceSupply(Section):
     """Unit of the power column, W."""
     rated_w: Positive | None = None
     """Scale the trace so that its largest value is this, W."""
+    firm: bool = False
+    """Whether it is bought power, such as that of the grid, and no surplus for batch work. A
+    `constant` supply and a `share_of_rated` always are; wind and sun never are."""
 
 
 class WindSupply(Section):
@@ -104,6 +107,8 @@ class SignalSupply(Section):
     """Selects a live signal."""
     path: FilePath
     """Path of the file; relative to this file."""
+    firm: bool = False
+    """Whether it is bought power and no surplus for batch work."""
 
 
 class CustomSupply(Section):
@@ -115,6 +120,8 @@ class CustomSupply(Section):
     """The class, `package.module:Class`; Python must be able to import it."""
     settings: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Keyword arguments of its constructor."""
+    firm: bool = False
+    """Whether it is bought power and no surplus for batch work."""
 
 
 SupplySection = Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from steppe.control.batch_work import BatchPace
 from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import NOTHING_LEARNED, Learned
 from steppe.frontier.mix import Mix
@@ -53,6 +54,7 @@ class Plan:
         moves: Replicas that go to another pool once they have no request, each with that pool.
         variants: The share of each model in the requests for each alias, by its name.
         share_w: The share of its pool in the budget, W; 0 where there is only one.
+        batch: The pace of each batch job, by its key.
     """
 
     awake: Mix
@@ -68,6 +70,7 @@ class Plan:
     share_w: float = 0.0
     moves: tuple[tuple[str, str], ...] = ()
     variants: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    batch: Mapping[str, BatchPace] = field(default_factory=dict)
 
     @property
     def output_tps(self) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
+from steppe.control.batch_work import BatchWork
 from steppe.control.measurements import ClockWork, LatencyCounts
 from steppe.control.sleep_ladder import SleepDepth
 from steppe.roofline.lengths import RequestLengths
@@ -191,6 +192,8 @@ class Observation:
         pools: The part of each pool, by its name, in a fixed order; empty where there is only one.
             The budget in a part is that of all.
         aliases: The load of each alias, by its name.
+        batch: Batch work, as its runners declare it; the rows that are sent are requests of class
+            `deferrable`, too.
     """
 
     now_s: float
@@ -208,6 +211,7 @@ class Observation:
     learned: Learned = NOTHING_LEARNED
     pools: Mapping[str, Observation] = field(default_factory=dict)
     aliases: Mapping[str, AliasLoad] = field(default_factory=dict)
+    batch: tuple[BatchWork, ...] = ()
 
     def with_learned(self, learned: Learned) -> Observation:
         """Return the same instant with what was learned; cached counts are kept."""

@@ -132,7 +132,20 @@ def all_counts(statuses: Sequence[GatewayStatus]) -> GatewayStatus:
         for name in status.aliases
     }
     found = GatewayStatus.of(models, dict(outstanding))
-    return replace(found, cache_worth=dict(worth), aliases=aliases)
+    work = tuple(_declared(statuses).values())
+    return replace(found, cache_worth=dict(worth), aliases=aliases, work=work)
+
+
+def _declared(statuses: Sequence[GatewayStatus]) -> dict[str, BatchWork]:
+    """Return the declared work by its key; of a job that several gateways know, what is less.
+
+    A runner may reach another gateway each time, and the work of a job only shrinks.
+    """
+    found: dict[str, BatchWork] = {}
+    for work in (work for status in statuses for work in status.work):
+        known = found.get(work.key, work)
+        found[work.key] = min(known, work, key=lambda each: (each.rows, each.output_tokens))
+    return found
 
 
 def _together(counts: Sequence[ModelStatus]) -> ModelStatus:

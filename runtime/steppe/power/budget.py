@@ -23,6 +23,7 @@ from steppe.power.supply import (
     TraceClock,
     can_fail,
     ends_s,
+    is_firm,
     most_w,
     offered,
     supply_from_config,
@@ -318,6 +319,36 @@ class PowerBudget:
                     stored_j = self._balance(stored_j, supply_w, gpu_budget_w, step_s).stored_j
             step += 1
         return tuple(pairs)
+
+    def surplus(
+        self, now_s: float, horizon_s: float, step_s: float
+    ) -> tuple[tuple[float, float], ...]:
+        """Return the part of the forecast that is surplus, s and W at the GPUs; no battery counts.
+
+        Firm supplies cover overhead, reserve and the rest of the nodes first. Without any other
+        supply there is nothing that is cheaper at one time than at another: then all is surplus.
+        """
+        steps = math.ceil(horizon_s / step_s)
+        times_s = [now_s + step * step_s for step in range(steps)]
+        return tuple((at_s, self._surplus_w(at_s)) for at_s in times_s)
+
+    @property
+    def has_surplus(self) -> bool:
+        """Whether a supply is anything else than bought power."""
+        return not all(is_firm(supply) for supply in self._supplies)
+
+    def _surplus_w(self, at_s: float) -> float:
+        whole_w = self._gpu_budget_w(self._supply(at_s), 0.0, at_s)
+        if not self.has_surplus:
+            return whole_w
+        firm = (self._reading(supply, at_s) for supply in self._supplies if is_firm(supply))
+        match total(firm), self._supply(at_s):
+            case Fresh(watts=firm_w), Fresh(watts=all_w):
+                terms = self._terms
+                beside_w = terms.gpu_w(terms.left_w(firm_w))
+                return min(whole_w, terms.gpu_w(terms.left_w(all_w)) - beside_w)
+            case _:
+                return 0.0
 
     def _without_battery(
         self, now_s: float, horizon_s: float, step_s: float

@@ -67,6 +67,7 @@ class TraceReplay:
     trace: SupplyTrace
     offset_s: float
     name: str = "trace"
+    firm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Live:
 
     signal: SignalReader
     name: str = "signal"
+    firm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Custom:
 
     signal: CheckedSignal
     name: str
+    firm: bool = False
 
 
 Supply = Steady | RatedShare | TraceReplay | WeatherYear | Live | Custom
@@ -168,6 +171,19 @@ def can_fail(supply: Supply) -> bool:
             assert_never(supply)
 
 
+def is_firm(supply: Supply) -> bool:
+    """Whether it is bought power, and no surplus."""
+    match supply:
+        case Steady() | RatedShare():
+            return True
+        case WeatherYear():
+            return False
+        case TraceReplay(firm=firm) | Live(firm=firm) | Custom(firm=firm):
+            return firm
+        case _:
+            assert_never(supply)
+
+
 def total(readings: Iterable[Reading]) -> Reading:
     """Return the sum of readings, as old as the oldest; stale or missing if one of them is."""
     watts = 0.0
@@ -200,15 +216,19 @@ def supply_from_config(
             return RatedShare(share * (rated_w or 0.0))
         case TraceSupply():
             trace = load_trace(section)
-            return TraceReplay(trace, _replay_offset_s(trace, power.start, str(section.path)))
+            offset_s = _replay_offset_s(trace, power.start, str(section.path))
+            return TraceReplay(trace, offset_s, firm=section.firm)
         case WindSupply() | SolarSupply():
             year = wind_trace if isinstance(section, WindSupply) else solar_trace
             trace = year(section.station, section.rated_w)
             return WeatherYear(trace, _year_offset_s(power.start), section.kind)
         case SignalSupply():
-            return Live(SignalReader(SignalFile(section.path, power.stale_s, wall_s)))
+            return Live(
+                SignalReader(SignalFile(section.path, power.stale_s, wall_s)), firm=section.firm
+            )
         case CustomSupply():
-            return Custom(custom_signal(section.signal, section.settings), section.signal)
+            signal = custom_signal(section.signal, section.settings)
+            return Custom(signal, section.signal, section.firm)
         case _:
             assert_never(section)
 

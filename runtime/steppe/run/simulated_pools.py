@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from steppe.config import PoolSection, PowerSection, RunConfig
+from steppe.control.batch_policy import BatchPool, BatchTerms, PlanBatch
 from steppe.control.policy.goals import at_slo_if_any
 from steppe.control.policy.make import make_policy
 from steppe.control.policy.policy import Foresight, Policy, PoolFacts
@@ -191,7 +192,11 @@ def scenario_of_pools(
     points = {n: ShortagePoints.of(p.frontier, p.config.slo.tpot_s) for n, p in pools.items()}
     return Scenario(
         fleet=PooledSettings({name: pool.fleet for name, pool in pools.items()}, config.aliases),
-        policy=with_moves(config, pools, policy_of_pools(pools, budget, config.aliases)),
+        policy=PlanBatch(
+            with_moves(config, pools, policy_of_pools(pools, budget, config.aliases)),
+            [_batch_pool(name, pool) for name, pool in pools.items()],
+            BatchTerms.of(config, budget),
+        ),
         drain_rule=next(iter(rules.values())),
         budget=budget,
         points=ShortagePoints.of_pools(points),
@@ -201,6 +206,11 @@ def scenario_of_pools(
         lead_s=config.control.lead_s,
         pool_rules=rules,
     )
+
+
+def _batch_pool(name: str, pool: SimulatedPool) -> BatchPool:
+    kept = at_slo_if_any(pool.frontier, pool.config.slo.tpot_s)
+    return BatchPool(name, kept, pool.fleet.replicas)
 
 
 def policy_of_pools(

@@ -11,7 +11,9 @@ from steppe.config import (
     ModelledSection,
     RunConfig,
 )
+from steppe.control.batch_policy import BatchPool, BatchTerms, PlanBatch
 from steppe.control.placing import PROMPT_WAIT_SHARE
+from steppe.control.policy.goals import at_slo_if_any
 from steppe.control.policy.make import make_policy
 from steppe.control.policy.policy import Policy, PoolFacts
 from steppe.control.reconcile import DrainRule
@@ -250,7 +252,11 @@ def scenario_of(
     budget = budget_from_config(config.power, config.site, nodes=fleet.nodes)
     return Scenario(
         fleet=fleet,
-        policy=policy or policy_of(config, frontier, fleet, budget),
+        policy=PlanBatch(
+            policy or policy_of(config, frontier, fleet, budget),
+            [BatchPool("", at_slo_if_any(frontier, config.slo.tpot_s), fleet.replicas)],
+            BatchTerms.of(config, budget),
+        ),
         drain_rule=DrainRule(frontier.drain, config.control.drain_s),
         budget=budget,
         arrivals=arrivals,

@@ -16,6 +16,7 @@ from tests.fixtures.ray_actors import FakeActor
 
 from steppe.config import RunConfig
 from steppe.config.change import changed_config
+from steppe.control.batch_policy import PlanBatch
 from steppe.control.loop import ControlLoop
 from steppe.control.plan import Plan
 from steppe.control.policy.policy import CheckedPolicy
@@ -468,8 +469,9 @@ def test_a_policy_of_ones_own_runs_live(set_stage: Callable[..., Stage]) -> None
     stage.tick(1.0)
     loop = stage.controller._loop
     assert loop is not None
-    assert isinstance(loop.policy, CheckedPolicy)
-    assert isinstance(loop.policy.policy, EqualShares)
+    assert isinstance(loop.policy, PlanBatch)
+    assert isinstance(loop.policy.policy, CheckedPolicy)
+    assert isinstance(loop.policy.policy.policy, EqualShares)
     stage.tick(2.0)
     (record,) = stage.controller.poll().ticks
     assert {replica.state for replica in record.replicas} == {"awake"}

@@ -11,6 +11,7 @@ from tests.fixtures.ray_actors import FakeActor
 
 from steppe.config import RunConfig, SiteSection
 from steppe.control.aliases import AliasCounts
+from steppe.control.batch_policy import PlanBatch
 from steppe.control.measurements import ClockWork, LatencyCounts
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Deepen, Drain, Move, Retune, Sleep, Start, Wake
@@ -796,4 +797,6 @@ def test_a_run_with_aliases_plans_their_variants() -> None:
     pools = LivePools(config, budget_from_config(config.power, config.site))
     names = {"large": "large", "small": "small"}
     pools.begin(dict.fromkeys(names, FRONTIER), names, ())
-    assert isinstance(pools.loop(FakeFleet.of([AWAKE], 100.0)).policy, ChooseVariants)
+    policy = pools.loop(FakeFleet.of([AWAKE], 100.0)).policy
+    assert isinstance(policy, PlanBatch)
+    assert isinstance(policy.policy, ChooseVariants)

@@ -52,12 +52,15 @@ class HorizonInputs:
         demand_tps: Output tokens per second that cannot be deferred.
         work: Deferrable work.
         stored_j: Energy in the battery now, J.
+        surplus_w: The part of the supply that is surplus, W; None if all of it is. More than that
+            is drawn for deferrable work only if it would be late otherwise.
     """
 
     supply_w: Sequence[float]
     demand_tps: Sequence[float]
     work: Sequence[Deferrable] = ()
     stored_j: float = 0.0
+    surplus_w: Sequence[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ convex hull of their operating points, from idle up:
 
     balance    draw + charge <= supply + discharge + short
     draw       N asleep_w + awake (idle_w - asleep_w) + watts of each edge that is used
+    surplus    draw + charge <= surplus + discharge + bought
     edges      use of each edge <= awake
     tokens     firm + deferred <= output of each edge that is used
     store      stored' = stored + charge_eff charge dt - discharge dt / discharge_eff
@@ -12,8 +13,9 @@ convex hull of their operating points, from idle up:
     deadlines  backlog <= tokens that have arrived and are not due
 
 It maximises the value of firm tokens, of deferrable ones within their time and of the energy stored
-at the end, less the energy drawn and, far above all, energy that is short. Only the first step is
-used; each forecast is solved anew. HiGHS solves it, through `scipy.optimize.linprog`.
+at the end, less the energy drawn, the price of energy that is no surplus and, far above all, energy
+that is short. Where a surplus is known, a late token costs more than any energy. Only the first
+step is used; each forecast is solved anew. HiGHS solves it, through `scipy.optimize.linprog`.
 """
 
 from __future__ import annotations
@@ -37,11 +39,16 @@ SHORT_FACTOR = 10.0
 """Price of a joule that is short, over the value of what a joule serves at the best point."""
 STORED_SHARE = 0.5
 """Value of a joule stored at the end, share of that of the deferrable tokens it can serve."""
+BOUGHT_SHARE = 1.5
+"""Price of a joule that is no surplus, share of the value of the deferrable tokens that it serves
+at the best point: none is bought for work that can wait."""
+LATE_VALUE = 5.0
+"""Value of a deferrable token in time, where a surplus is known: any energy is bought for it."""
 MOST_EDGES = 3
 SOONER_SHARE = 0.05
 """Share of its weight that a token, or a joule that is short, loses by the end of the horizon.
 Forecasts may be wrong, and work that is as good later as now would be deferred by every plan."""
-AWAKE, FIRM, DEFERRED, BACKLOG, LATE, CHARGE, DISCHARGE, STORED, SHORT, EDGE_0 = range(10)
+AWAKE, FIRM, DEFERRED, BACKLOG, LATE, CHARGE, DISCHARGE, STORED, SHORT, BOUGHT, EDGE_0 = range(11)
 
 
 def plan_horizon(terms: HorizonTerms, inputs: HorizonInputs) -> HorizonPlan:
@@ -116,6 +123,9 @@ class _Program:
         draws = [(of(AWAKE), self.idle_w), *((columns, e.draw_w) for columns, e in used)]
         exchange = [(of(CHARGE), 1.0), (of(DISCHARGE), -1.0), (of(SHORT), -1.0)]
         rows.add([*draws, *exchange], np.array(self.inputs.supply_w) - asleep_w)
+        if self.inputs.surplus_w is not None:
+            bought = [(of(CHARGE), 1.0), (of(DISCHARGE), -1.0), (of(BOUGHT), -1.0)]
+            rows.add([*draws, *bought], np.array(self.inputs.surplus_w) - asleep_w)
         for columns, _ in used:
             rows.add([(columns, 1.0), (of(AWAKE), -1.0)], 0.0)
         gives = [(of(AWAKE), -float(self.rungs.outputs_tps[0]))]
@@ -168,6 +178,9 @@ class _Program:
         worth[self.of_each(SHORT)] = -SHORT_FACTOR * per_j * dt_s * sooner
         worth[self.of_each(STORED)[-1]] = STORED_SHARE * DEFERRABLE_VALUE * per_j
         worth[self.of_each(LATE)] = -DEFERRABLE_VALUE
+        if self.inputs.surplus_w is not None:
+            worth[self.of_each(BOUGHT)] = -BOUGHT_SHARE * DEFERRABLE_VALUE * per_j * dt_s
+            worth[self.of_each(LATE)] = -LATE_VALUE
         return worth
 
     def most(self) -> Floats:

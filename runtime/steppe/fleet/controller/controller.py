@@ -334,7 +334,7 @@ class Controller:
             )
             self._gateways.set_metrics(metrics)
             self._gateways.set_fleet_state(
-                fleet_state(record, self._model_facts(), self._budget, self._provenance)
+                fleet_state(record, self._model_facts(), self._budget, self._provenance, plan.batch)
             )
 
     def _model_facts(self) -> dict[str, ModelFacts]:

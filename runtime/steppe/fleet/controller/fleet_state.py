@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from steppe.control.batch_work import BatchPace
 from steppe.frontier.mix import best_mix
 from steppe.frontier.pareto import Frontier
 from steppe.power.budget import PowerBudget
@@ -16,6 +17,7 @@ from steppe.report.records import ReplicaTick, TickRecord
 
 FORECAST_S, FORECAST_STEP_S = 3600.0, 300.0
 """Length of the shown forecast and of its steps, s of run time."""
+NO_BATCH: Mapping[str, BatchPace] = {}
 _SERVES = ("awake", "asleep", "draining")
 """States of replicas that serve, or could."""
 
@@ -51,6 +53,7 @@ def fleet_state(
     models: Mapping[str, ModelFacts],
     budget: PowerBudget,
     provenance: EnergyLabels,
+    batch: Mapping[str, BatchPace] = NO_BATCH,
 ) -> bytes:
     """Return the state after a tick as JSON.
 
@@ -59,6 +62,7 @@ def fleet_state(
         models: The models, by the name that clients use.
         budget: The power budget.
         provenance: How power is measured.
+        batch: The pace of each batch job, by its key.
     """
     return orjson.dumps(
         {
@@ -83,6 +87,7 @@ def fleet_state(
                 {"in_s": at_s - record.t_s, "budget_w": watts}
                 for at_s, watts in budget.forecast(record.t_s, FORECAST_S, FORECAST_STEP_S)
             ],
+            "batch": {key: asdict(pace) for key, pace in batch.items()},
             "sources": [asdict(source) for source in budget.sources(record.t_s)],
         }
     )

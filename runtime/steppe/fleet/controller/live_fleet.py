@@ -180,6 +180,7 @@ class LiveFleet:
             self._gateways.outstanding,
             is_metered,
             {} if self._gateways.status is None else self._gateways.status.cache_worth,
+            () if self._gateways.status is None else self._gateways.status.work,
         )
         loads = self._loads.update(now_s, self._gateways.status, observed.by_model)
         observation = self._with_aliases(observed.observation(self.pools, loads))

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from steppe.control.batch_work import BatchWork
 from steppe.control.measurements import summed_by_clock
 from steppe.control.state import Observation
 from steppe.fleet.controller.live_measurements import (
@@ -34,6 +35,7 @@ class ObservedFleet:
         outstanding: Requests of each replica at the gateway.
         is_metered: Whether every replica of the last plan has a draw reading.
         cache_worth: Blocks of recent prompts that the prefix cache of each replica could serve.
+        work: Batch work that runners have declared.
     """
 
     now_s: float
@@ -44,6 +46,7 @@ class ObservedFleet:
     outstanding: Mapping[str, int]
     is_metered: bool
     cache_worth: Mapping[str, float] = field(default_factory=dict)
+    work: tuple[BatchWork, ...] = ()
 
     @property
     def by_model(self) -> dict[str, list[str]]:
@@ -61,6 +64,7 @@ class ObservedFleet:
             loads: The load of each model.
         """
         whole = self._of(tuple(self.handles.values()), together(loads.values()))
+        whole = replace(whole, batch=self.work)
         if len(pools.models) < 2:
             return whole
         parts = {

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from steppe.config import PoolSection, RunConfig
+from steppe.control.batch_policy import BatchPool, BatchTerms, PlanBatch
 from steppe.control.loop import ControlLoop, Fleet
 from steppe.control.policy.goals import at_slo_if_any
 from steppe.control.policy.make import make_policy, with_ladder
@@ -50,6 +51,7 @@ class LivePools:
         self.sleep_times: defaultdict[str, SleepTimes] = defaultdict(SleepTimes)
         self._rungs: dict[str, tuple[SleepRung, ...]] = {}
         self._policies: dict[str, Policy] = {}
+        self._replicas: dict[str, int] = {}
 
     def begin(
         self,
@@ -77,7 +79,7 @@ class LivePools:
             handles: The replicas.
         """
         nodes = _nodes_of(pool, handles)
-        self.frontiers[pool] = frontier
+        self.frontiers[pool], self._replicas[pool] = frontier, len(nodes)
         self._rungs[pool] = self.sleep_times[pool].rungs(self._stated(pool, nodes))
         facts = PoolFacts.of(
             self.config_of(pool), frontier, len(nodes), self._budget, self._rungs[pool]
@@ -102,7 +104,8 @@ class LivePools:
         times = TickTimes(budget.gpu_budget_at, control.period_s, control.lead_s)
         first = next(iter(self.frontiers))
         if len(self.frontiers) == 1:
-            return ControlLoop(fleet, self._policies[first], rules[first], times)
+            policy = self._with_batch(self._policies[first])
+            return ControlLoop(fleet, policy, rules[first], times)
         pools = {
             name: Pool(
                 at_slo_if_any(frontier, self.config_of(name).slo.tpot_s),
@@ -113,8 +116,23 @@ class LivePools:
             for name, frontier in self.frontiers.items()
         }
         shared, aliases = ShareBudget(pools), self._config.aliases
-        policy = self._with_moves(ChooseVariants(shared, aliases) if aliases else shared)
+        chosen = ChooseVariants(shared, aliases) if aliases else shared
+        policy = self._with_batch(self._with_moves(chosen))
         return ControlLoop(fleet, policy, rules[first], times, rules)
+
+    def _with_batch(self, policy: Policy) -> Policy:
+        """Return the policy with a plan of batch work; each model counts its first kind of GPU."""
+        first_pools = {model: pool for pool, model in reversed(self.models.items())}
+        pools = [
+            BatchPool(
+                model,
+                at_slo_if_any(self.frontiers[pool], self.config_of(pool).slo.tpot_s),
+                sum(self._replicas[p] for p, m in self.models.items() if m == model),
+            )
+            for model, pool in first_pools.items()
+            if pool in self.frontiers
+        ]
+        return PlanBatch(policy, pools, BatchTerms.of(self._config, self._budget))
 
     def _with_moves(self, policy: Policy) -> Policy:
         """Return the policy, with moves of replicas between pools if any are allowed."""
