@@ -108,7 +108,7 @@ def _url(place: str) -> sql.URL:
 
 def _is_full(cause: object) -> bool:
     sqlite, postgresql = getattr(cause, "sqlite_errorname", ""), getattr(cause, "sqlstate", "")
-    return sqlite == "SQLITE_FULL" or postgresql == "53100"
+    return sqlite in ("SQLITE_FULL", "SQLITE_IOERR_WRITE") or postgresql == "53100"
 
 
 def _prepare(connection: Any, _record: Any) -> None:

@@ -1,0 +1,1 @@
+"""What does a job write, and how far is it?"""
