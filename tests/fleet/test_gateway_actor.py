@@ -5,6 +5,7 @@ import asyncio
 import aiohttp
 
 from steppe.fleet.gateway_actor import GatewayActor
+from steppe.fleet.messages import Drained
 from steppe.gateway.served_model import GatewayModel
 from steppe.gateway.server import GatewaySettings
 
@@ -23,5 +24,11 @@ async def test_open_requests_are_listed_by_the_id_that_their_energy_is_charged_t
                 await asyncio.sleep(0.001)
         await actor.close()
         assert (await sent).status == 503
-    (ended,) = await actor.drain()
+    found = await actor.drain(Drained())
+    (ended,) = found.requests
     assert ids == [ended.engine_id] != [ended.id]
+    again = await actor.drain(Drained())
+    assert again == found, "a driver that died with the answer has not acknowledged it"
+    assert again.news(found.after) == ()
+    assert (await actor.drain(found.after)).requests == ()
+    assert (await actor.drain(Drained("another process", 7))).before == found.after

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Mapping
 
+from steppe.fleet.messages import Drained, EndedRequests
 from steppe.gateway.server import (
     DriverNews,
     FinishedRequest,
@@ -25,6 +27,8 @@ class GatewayActor:
         self._gateway = Gateway(settings)
         self._opening = asyncio.Lock()
         self._url = ""
+        self._ended: list[FinishedRequest] = []
+        self._known = Drained(secrets.token_hex(8))
 
     async def open(self) -> str:
         """Listen, once; return the URL.
@@ -45,11 +49,22 @@ class GatewayActor:
         await self.open()
         return self._gateway.status()
 
-    async def drain(self, closing: bool = False) -> list[FinishedRequest]:
-        """Return the requests that ended since the last call; if `closing`, also the unfinished."""
+    async def drain(self, known: Drained, closing: bool = False) -> EndedRequests:
+        """Return the requests that ended and are not known yet.
+
+        They are kept until a call acknowledges them, for the driver may die with the answer.
+
+        Args:
+            known: What the driver has.
+            closing: Whether to return the unfinished ones, too.
+        """
         await self.open()
+        self._ended += self._gateway.drain_finished()
+        if known.process == self._known.process:
+            del self._ended[: known.number - self._known.number]
+            self._known = known
         unfinished = self._gateway.unfinished() if closing else []
-        return self._gateway.drain_finished() + unfinished
+        return EndedRequests(self._known, (*self._ended, *unfinished))
 
     async def open_ids(self) -> list[str]:
         """Return the ids that the engines know the open requests by."""

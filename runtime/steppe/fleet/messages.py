@@ -9,6 +9,7 @@ from typing import Any
 from steppe.config import EmulatedSection, NvmlSection, PaceSection, SiteSection
 from steppe.control.measurements import ClockWork
 from steppe.energy.node_rest import NodeRest
+from steppe.gateway.server import FinishedRequest
 from steppe.power.budget import Budget
 from steppe.report.records import GpuEvent, TickRecord
 from steppe.roofline.architecture.shape import ModelShape
@@ -309,6 +310,43 @@ class NodeReport:
     replicas: tuple[ReplicaReport, ...]
     rest: NodeRest | None = None
     events: tuple[GpuEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """How many of the requests that ended in a process of a gateway a driver has.
+
+    Attributes:
+        process: The process; empty before the first answer of any.
+        number: How many.
+    """
+
+    process: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRequests:
+    """Requests that ended; kept by their gateway until a later call acknowledges them.
+
+    Attributes:
+        before: Its process, and how many ended in it before these.
+        requests: The requests, in the order they ended.
+    """
+
+    before: Drained
+    requests: tuple[FinishedRequest, ...] = ()
+
+    @property
+    def after(self) -> Drained:
+        """What a driver has that has taken these."""
+        return replace(self.before, number=self.before.number + len(self.requests))
+
+    def news(self, known: Drained) -> tuple[FinishedRequest, ...]:
+        """Return those that a driver does not have yet."""
+        if known.process != self.before.process:
+            return self.requests
+        return self.requests[max(0, known.number - self.before.number) :]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ from steppe.fleet.driver.pool_actors import PoolActors
 from steppe.fleet.messages import (
     ControllerStatus,
     ControllerUpdate,
+    Drained,
+    EndedRequests,
     GpuInfo,
     NodeInfo,
     Placement,
@@ -169,6 +171,7 @@ def begun(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Begun:
         monkeypatch.setattr(link_module, name, lambda *_: "here")
     monkeypatch.setattr(driver_module, "session_logs", lambda: Path("/tmp/ray/session/logs"))
     made.node.answers["report"] = [node_report(1)]
+    made.gateway.answers["drain"] = EndedRequests(Drained("gateway"))
     actors = SimpleNamespace(
         rated_w=None,
         pools=lambda: {"": POOL},

@@ -1,7 +1,8 @@
 """Collects metered windows from the nodes and finished requests from the gateways.
 
 It runs in the driver's process, so that no joule and no request is lost with a controller or a node
-actor that dies: a node keeps each window until it is acknowledged here.
+actor that dies: nodes and gateways keep each window and request until it is
+acknowledged here.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import ray
 from steppe.energy.attribution import UJ_PER_J
 from steppe.fleet.cluster import call_result, error_line
 from steppe.fleet.driver.accounts import Accounts
-from steppe.fleet.messages import NodeReport
-from steppe.gateway.server import FinishedRequest, RequestEnergy
+from steppe.fleet.messages import Drained, EndedRequests, NodeReport
+from steppe.gateway.server import RequestEnergy
 from steppe.report.records import RequestRecord
 
 LONG_TIMEOUT_S = 60.0
@@ -61,6 +62,29 @@ class EnergyTotals:
     neighbour_j: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a bookkeeper has written down.
+
+    Attributes:
+        accounts: The accounts.
+        numbers: The last window of each node in them, by Ray's id of the node.
+        drained: The requests of each gateway in them, by its name.
+        gateway_epoch_s: When each gateway started, s since the Unix epoch.
+        gateway_restarts: How often gateways have restarted.
+        dropped_s: When unclaimed energy was last searched, s since the run began.
+        has_alarmed: Whether there was an alarm about it.
+    """
+
+    accounts: Accounts
+    numbers: Mapping[str, int]
+    drained: Mapping[str, Drained]
+    gateway_epoch_s: Mapping[str, float]
+    gateway_restarts: int
+    dropped_s: float
+    has_alarmed: bool
+
+
 class Bookkeeper:
     """Keeps the accounts of one run."""
 
@@ -82,7 +106,7 @@ class Bookkeeper:
         self._gateways = gateways
         self._accounts = Accounts(energy_source, began_epoch_s, boundary)
         self._numbers: dict[str, int] = {}
-        self._finished: dict[Any, str] = {}
+        self._drained: dict[str, Drained] = {}
         self._dropped_s, self._has_alarmed = 0.0, False
         self._open: list[Any] = []
         self._gateway_epoch_s: dict[str, float] = {}
@@ -98,8 +122,10 @@ class Bookkeeper:
         for node, call in closing.items():
             reports: list[NodeReport] = call_result(call, f"node {node[:8]}", LONG_TIMEOUT_S)
             self._numbers[node] = reports[-1].number
-        for call in [gateway.drain.remote() for gateway in self._gateways.values()]:
-            call_result(call, "gateway", LONG_TIMEOUT_S)
+        calls = {name: g.drain.remote(Drained()) for name, g in self._gateways.items()}
+        for name, call in calls.items():
+            ended: EndedRequests = call_result(call, "gateway", LONG_TIMEOUT_S)
+            self._drained[name] = ended.after
 
     def collect(self, nodes: Mapping[str, Any], *, closing: bool = False) -> None:
         """Add what is new to the accounts.
@@ -115,19 +141,38 @@ class Bookkeeper:
             if closing:
                 ray.wait([actor.report.remote(0, True)], timeout=timeout_s)
             calls[actor.settle.remote(self._numbers.get(node, 0))] = node
-        # A gateway returns a request once, so a late result is kept for the next call.
-        for name, gateway in self._gateways.items():
-            self._finished[gateway.drain.remote(closing)] = name
-        done, _ = ray.wait(
-            [*calls, *self._finished],
-            num_returns=len(calls) + len(self._finished),
-            timeout=timeout_s,
-        )
+        finished = {
+            gateway.drain.remote(self._drained.get(name, Drained()), closing): name
+            for name, gateway in self._gateways.items()
+        }
+        # A result that comes too late is returned again by the next call.
+        every = [*calls, *finished]
+        done, _ = ray.wait(every, num_returns=len(every), timeout=timeout_s)
         for call in (call for call in done if call in calls):
             self._add_reports(call, calls[call])
         # After the reports, for these requests may have ended after the windows.
         for call in (call for call in done if call not in calls):
-            self._add_finished(call, self._finished.pop(call))
+            self._add_finished(call, finished[call])
+
+    def books(self) -> Books:
+        """Return the books as they are, for another bookkeeper that goes on with them."""
+        return Books(
+            self._accounts,
+            self._numbers,
+            self._drained,
+            self._gateway_epoch_s,
+            self._gateway_restarts,
+            self._dropped_s,
+            self._has_alarmed,
+        )
+
+    def go_on(self, books: Books) -> None:
+        """Go on with the books of another bookkeeper."""
+        self._accounts, self._numbers = books.accounts, dict(books.numbers)
+        self._drained = dict(books.drained)
+        self._gateway_epoch_s = dict(books.gateway_epoch_s)
+        self._gateway_restarts = books.gateway_restarts
+        self._dropped_s, self._has_alarmed = books.dropped_s, books.has_alarmed
 
     def lend(self, replica: str) -> None:
         """Note that the requests of a replica are those of a measurement from now on."""
@@ -213,10 +258,12 @@ class Bookkeeper:
 
     def _add_finished(self, call: Any, gateway: str) -> None:
         try:
-            finished: list[FinishedRequest] = ray.get(call)
+            ended: EndedRequests = ray.get(call)
         except ray.exceptions.RayError as error:
             _log.warning("%s: no requests: %s", gateway, error_line(error))
             return
+        finished = ended.news(self._drained.get(gateway, Drained()))
+        self._drained[gateway] = ended.after
         self._accounts.finish(finished)
         for request in finished:
             self._note_start(gateway, request.arrival_epoch_s - request.arrival_s)
