@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from generators.markdown import NOTICE, page, table
 from steppe.agent.messages import AgentStatus, GpuLimits, LeaseStatus
 from steppe.agent.metrics import AgentCounts, MetricsFile
+from steppe.batch.service.metrics import BatchMetrics
 from steppe.control.affinity import Decisions
 from steppe.control.state import Learned, Observation
 from steppe.fleet.controller.exposition import Exposition
@@ -64,6 +65,9 @@ def metrics_page() -> str:
         _rows(fleet_exposition()),
         "## Gateway",
         _rows(gateway_exposition()),
+        "## Batch",
+        "With a section `batch` in the configuration; behind the gateway's own at `/metrics`.",
+        _rows(batch_exposition()),
         "## Agent",
         "In the file that `steppe agent --metrics-file` names, for node_exporter.",
         _rows(agent_exposition()),
@@ -77,6 +81,13 @@ def agent_exposition() -> str:
     gpu = GpuLimits("GPU-1", 900, 900, 300.0, True, None, "run 1", 1)
     status = AgentStatus((LeaseStatus("run 1", 1, 2.0),), "restore", (gpu,))
     return MetricsFile(Path("agent.prom"), AgentCounts()).text(status).decode()
+
+
+def batch_exposition() -> str:
+    """Return what the batch service publishes after a job."""
+    metrics = BatchMetrics()
+    metrics.count_job("completed")
+    return metrics.exposition({}, ()).decode()
 
 
 def fleet_exposition() -> str:

@@ -7,7 +7,12 @@ import pytest
 from tests.docs.blocks import ROOT, pages
 
 from generate import generated_pages
-from generators.metrics import agent_exposition, fleet_exposition, gateway_exposition
+from generators.metrics import (
+    agent_exposition,
+    batch_exposition,
+    fleet_exposition,
+    gateway_exposition,
+)
 
 PAGES = generated_pages()
 
@@ -32,7 +37,7 @@ def test_every_configuration_section_has_a_heading() -> None:
 
 
 def test_every_metric_that_a_page_names_exists() -> None:
-    text = fleet_exposition() + gateway_exposition() + agent_exposition()
+    text = fleet_exposition() + gateway_exposition() + batch_exposition() + agent_exposition()
     known = set(re.findall(r"steppe_[a-z0-9_]+", text))
     named = {
         (path.name, name)

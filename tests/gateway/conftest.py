@@ -10,8 +10,10 @@ import pytest
 from tests.gateway.site import CHAT_BODY, ONE_MODEL, Site, SiteFactory
 
 from steppe.config import RunConfig
+from steppe.engine.run_secret import secret_headers
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
+from steppe.gateway.batch_api import UploadLimits
 from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
 from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.server import Gateway, GatewayAlias, GatewayModel, GatewaySettings
@@ -44,6 +46,8 @@ async def open_site() -> AsyncIterator[SiteFactory]:
             access_log: AccessLogSettings = NO_ACCESS_LOG,
             traces: RequestTraces | None = None,
             affinity: AffinitySettings | None = None,
+            uploads: UploadLimits | None = None,
+            run_secret: str = "",
         ) -> Site:
             settings = GatewaySettings(
                 host="127.0.0.1",
@@ -66,6 +70,8 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 access=access,
                 http=http,
                 affinity=affinity,
+                uploads=uploads,
+                replica_headers=secret_headers(run_secret),
             )
             client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             gateway = Gateway(settings, now_s, traces)

@@ -18,6 +18,7 @@ from yarl import URL
 from steppe.config import RunConfig
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
+from steppe.gateway.batch_api import UploadLimits
 from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
 from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.server import Gateway, GatewayAlias, GatewayModel, Route
@@ -205,4 +206,6 @@ class SiteFactory(Protocol):
         access_log: AccessLogSettings = NO_ACCESS_LOG,
         traces: RequestTraces | None = None,
         affinity: AffinitySettings | None = None,
+        uploads: UploadLimits | None = None,
+        run_secret: str = "",
     ) -> Site: ...

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from steppe.config.batch import BatchSection
 from steppe.config.control import BatchControlSection, ControlSection, HorizonSection
 from steppe.config.device import (
     AGENT_SOCKET,
@@ -62,6 +63,7 @@ from steppe.errors import ConfigError
 __all__ = [
     "AGENT_SOCKET",
     "BatchControlSection",
+    "BatchSection",
     "BatterySection",
     "ConstantSupply",
     "ControlSection",
@@ -144,6 +146,8 @@ class RunConfig(Section):
     """The HTTP endpoint that clients use."""
     tenants: TenantsSection = TenantsSection()
     """Who may ask the gateway, and how much."""
+    batch: BatchSection | None = None
+    """The Batch API; absent, there is none."""
     slo: SloSection = SloSection()
     """Service level objective of a request."""
     ray: RaySection = RaySection()
@@ -319,6 +323,13 @@ def _frontier_paths(frontier: FrontierSection, folder: Path) -> FrontierSection:
     return frontier.model_copy(update={"file": file, "files": files})
 
 
+def _batch_paths(batch: BatchSection, folder: Path) -> BatchSection:
+    place = batch.store
+    if place is not None and "://" not in place:
+        place = str(folder / place)
+    return batch.model_copy(update={"folder": folder / batch.folder, "store": place})
+
+
 def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     sources = {
         key: tuple(
@@ -341,6 +352,8 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     store = config.tenants.store
     if store is not None and "://" not in store:
         updates["tenants"] = config.tenants.model_copy(update={"store": str(folder / store)})
+    if config.batch is not None:
+        updates["batch"] = _batch_paths(config.batch, folder)
     updates["frontier"] = _frontier_paths(config.frontier, folder)
     updates["model"] = _with_path(config.model, folder)
     updates["models"] = tuple(_pool_paths(model, folder) for model in config.models)

@@ -20,6 +20,7 @@ from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
 
 from steppe.engine.run_secret import HEADER as RUN_SECRET
+from steppe.engine.run_secret import knows
 from steppe.errors import SteppeError, UsageError
 from steppe.gateway.openai_error import error_body
 from steppe.gateway.request import FinishedRequest
@@ -74,6 +75,8 @@ class AccessSettings:
         refresh_s: Time between two readings of the store, s.
         trusted_proxies: Addresses or networks whose `x-steppe-tenant` is believed.
         open_metrics: Whether `/metrics` needs no key.
+        run_secret: The secret of the run: its own services ask for a tenant with it, as a trusted
+            proxy does; empty without one.
     """
 
     tenants: KnownTenants = NO_TENANTS
@@ -81,6 +84,7 @@ class AccessSettings:
     refresh_s: float = 5.0
     trusted_proxies: tuple[str, ...] = ()
     open_metrics: bool = False
+    run_secret: str = field(default="", repr=False)
 
     @property
     def is_open(self) -> bool:
@@ -252,7 +256,7 @@ class AccessControl:
         is_metrics = request.path in METRICS_PATHS
         if is_metrics and self._settings.open_metrics:
             return NOBODY
-        if named is not None and self._is_proxy(request.remote):
+        if named is not None and (self._is_service(request) or self._is_proxy(request.remote)):
             tenant = self._directory.tenant(named)
             if tenant is None:
                 message = f"{TENANT_HEADER}: asked for a known tenant, found {named!r:.100}"
@@ -278,6 +282,11 @@ class AccessControl:
             return self._directory.owner(key.strip(), self._epoch_s())
         except KeyRefusedError as error:
             raise DeniedError(401, "invalid_api_key", str(error)) from error
+
+    def _is_service(self, request: web.Request) -> bool:
+        """Return whether a request comes from a service of this run."""
+        secret = self._settings.run_secret
+        return bool(secret) and knows(secret, request.headers.get(RUN_SECRET, "").encode())
 
     def _is_proxy(self, remote: str | None) -> bool:
         try:

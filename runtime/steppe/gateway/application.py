@@ -119,6 +119,7 @@ class Handlers:
         traces: Traces of requests; None for none.
         now_s: Reads the monotonic clock, s.
         controller_metrics: The controller's Prometheus exposition, shown after the gateway's.
+        service_metrics: Returns that of the services of the run, shown after it.
     """
 
     pools: Pools
@@ -134,6 +135,7 @@ class Handlers:
     traces: RequestTraces | None = None
     now_s: Callable[[], float] = time.monotonic
     controller_metrics: bytes = b""
+    service_metrics: Callable[[], Awaitable[bytes]] | None = None
 
     async def about(self, _request: web.Request) -> web.Response:
         """Return the name of the service, its models and its API."""
@@ -166,7 +168,8 @@ class Handlers:
             stale=self.pools.is_stale,
             placements=self.pools.placements(),
         )
-        return web.Response(body=own + self.controller_metrics, headers=_PROMETHEUS)
+        services = b"" if self.service_metrics is None else await self.service_metrics()
+        return web.Response(body=own + self.controller_metrics + services, headers=_PROMETHEUS)
 
     def status(self) -> GatewayStatus:
         """Return the counts of now."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from steppe.config import RunConfig
 from steppe.gateway.config_changes import ChangeResult, ConfigChange
@@ -20,12 +21,14 @@ class DriverNews:
         results: What became of changes of the configuration.
         config: The present configuration and the number of changes in it, if the gateway has
             another one; None if it has the same.
+        services: Where the services of the run listen, by name; those that start are not there.
     """
 
     energies: tuple[RequestEnergy, ...] = ()
     usage: tuple[UsageRow, ...] = ()
     results: tuple[ChangeResult, ...] = ()
     config: tuple[RunConfig, int] | None = None
+    services: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,31 +5,27 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import math
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from steppe.config import RunConfig
-from steppe.control.admission import NO_SHARES
 from steppe.control.placing import PROMPT_WAIT_SHARE
 from steppe.errors import UsageError
-from steppe.gateway.access import OPEN, AccessControl, AccessSettings
-from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLog, AccessLogSettings
+from steppe.gateway.access import AccessControl, AccessSettings
+from steppe.gateway.access_log import AccessLog, AccessLogSettings
 from steppe.gateway.admin_api import AdminApi, AdminDoor
 from steppe.gateway.application import Handlers, build_application
+from steppe.gateway.batch_api import BatchApi, UploadLimits
 from steppe.gateway.bodies import Bodies
-from steppe.gateway.client_stream import HOLD_S, KEEP_ALIVE_S, WRITE_TIMEOUT_S, StreamTimes
+from steppe.gateway.client_stream import StreamTimes
 from steppe.gateway.config_changes import ChangeResult, ConfigChange, ConfigChanges
 from steppe.gateway.connections import (
-    HTTP_LIMITS,
     ConnectionGuard,
     GuardedSite,
     HttpLimits,
@@ -44,13 +40,13 @@ from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.model_list import ModelList
 from steppe.gateway.openapi import OpenApi
 from steppe.gateway.pools import Pool, Pools
-from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.replica_client import open_session
 from steppe.gateway.request import FinishedRequest, RequestContext, SettledRequest
 from steppe.gateway.request_energy import EnergyBook
 from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.routing import Route
 from steppe.gateway.served_model import GatewayAlias, GatewayModel
+from steppe.gateway.settings import GatewaySettings
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.gateway.steppe_api import SteppeApi
 from steppe.gateway.tls import tls_context
@@ -78,6 +74,7 @@ __all__ = [
     "RequestEnergy",
     "Route",
     "SettledRequest",
+    "UploadLimits",
     "refuse_port_in_use",
 ]
 
@@ -93,72 +90,6 @@ _MAX_FIELD_BYTES = 64 << 10
 
 _log = logging.getLogger(__name__)
 _log.addFilter(lambda record: not _is_bad_request(record))
-
-
-@dataclass(frozen=True, slots=True)
-class GatewaySettings:
-    """How the gateway listens and how long it lets requests wait.
-
-    Attributes:
-        host: Address to listen on.
-        port: Port; 0 takes a free one.
-        max_waiting: Most requests for one model that may wait for a slot; beyond it, the last of
-            the lowest class gets a 503. A model whose pool sleeps cannot fill the queue of another.
-        max_wait_s: Longest time a request of any class may wait for a slot, s; then it gets a 503.
-        models: The served models, at least one.
-        aliases: Names that stand for several of them.
-        retry_delays_s: Pauses before each retry of a request that a replica failed before its
-            first byte, s.
-        connect_timeout_s: Time limit for a connection to a replica, s.
-        write_timeout_s: A client that reads nothing of its stream for this long is disconnected, s.
-        keep_alive_s: A stream without an event for so long gets a comment, s.
-        hold_s: A stream without an event for so long is given up, s.
-        stop_timeout_s: How long `stop` lets outstanding requests go on, s.
-        max_body_bytes: Largest request body, bytes.
-        http: How much a client may hold at the gateway.
-        stale_s: Requests wait once the controller has been silent for so long, s.
-        access: Who may ask, and how much.
-        tls_certificate: Certificate file, PEM; None to serve plain HTTP.
-        tls_key: File of its key, PEM.
-        replica_headers: Headers that every request to a replica needs: the secret of the run.
-        energy_wait_s: Longest time that the end of an answer waits for its energy, s, if the client
-            asks for it; then the energy is estimated.
-        class_shares: Least share of each priority class in what is served while it waits.
-        config: The configuration of the run, which admin calls show and change; None for none.
-        admin_key: The key for admin calls; empty without one.
-        access_log: Which access log to write.
-        traces: Address of an OTLP collector for traces; None for none.
-        trace_share: Share of the requests without a trace of their own that get one.
-        affinity: How much the prefix caches of replicas count; the load alone decides if None.
-    """
-
-    host: str
-    port: int
-    max_waiting: int
-    max_wait_s: float
-    models: tuple[GatewayModel, ...]
-    retry_delays_s: tuple[float, ...] = (0.2, 1.0)
-    connect_timeout_s: float = 5.0
-    write_timeout_s: float = WRITE_TIMEOUT_S
-    keep_alive_s: float = KEEP_ALIVE_S
-    hold_s: float = HOLD_S
-    stop_timeout_s: float = 5.0
-    max_body_bytes: int = 64 << 20
-    http: HttpLimits = HTTP_LIMITS
-    stale_s: float = math.inf
-    access: AccessSettings = OPEN
-    aliases: tuple[GatewayAlias, ...] = ()
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    replica_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    energy_wait_s: float = 2.0
-    class_shares: tuple[float, ...] = NO_SHARES
-    config: RunConfig | None = field(default=None, repr=False)
-    admin_key: str = field(default="", repr=False)
-    access_log: AccessLogSettings = NO_ACCESS_LOG
-    traces: str | None = None
-    trace_share: float = 1.0
-    affinity: AffinitySettings | None = None
 
 
 class Gateway:
@@ -210,7 +141,11 @@ class Gateway:
         self._work = WorkApi(
             self._fleet_state, self._pools, self._access, self._firm_open, now_s=now_s
         )
-        self._parts = (steppe_api, AdminApi(door, self._changes), OpenApi(), self._work)
+        self._batch_api = BatchApi(
+            settings.uploads, self._access, self._bodies, settings.replica_headers
+        )
+        admin = AdminApi(door, self._changes)
+        self._parts = (steppe_api, admin, OpenApi(), self._work, self._batch_api)
         self._handlers: Handlers | None = None
         self._runner: web.AppRunner | None = None
 
@@ -247,6 +182,7 @@ class Gateway:
             access=self._access,
             traces=self._traces,
             now_s=self._now_s,
+            service_metrics=self._batch_api.metrics,
         )
         application = build_application(self._handlers, settings.max_body_bytes, self._parts)
         self._access_log.install(application)
@@ -360,6 +296,7 @@ class Gateway:
             self._changes.set(*news.config)
             self._set_slos()
         self._changes.settle(news.results)
+        self._batch_api.url = news.services.get("batch", "")
         return GatewayNews(len(self._usage), self._changes.pending, self._changes.version)
 
     def drain_finished(self) -> list[FinishedRequest]:
@@ -425,6 +362,7 @@ class Gateway:
 
     async def _clean_up(self) -> None:
         await self._access.stop()
+        await self._batch_api.stop()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._handlers is not None:

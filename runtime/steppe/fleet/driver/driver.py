@@ -41,6 +41,7 @@ from steppe.fleet.driver.gcs_keeper import storage_config
 from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.driver.node_commands import NodeCommands, Switched
 from steppe.fleet.driver.pool_actors import PoolActors
+from steppe.fleet.driver.run_services import RunServices
 from steppe.fleet.driver.run_update import RunUpdate
 from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
 from steppe.fleet.stale_runs import gcs_folder, hold, new_run_id, remove_run
@@ -110,6 +111,7 @@ class FleetDriver:
         self._quarantined: set[tuple[str, str]] = set()
         self._no_replica = ""
         self._node_commands = NodeCommands(config.fleet, clock)
+        self._services = RunServices(config, self._lifetime, self.actors.replica_headers)
         self._nodes_off: frozenset[str] | None = None
         self._began_s = 0.0
         self.url = ""
@@ -134,6 +136,7 @@ class FleetDriver:
         self._watch.start()
         with _start_errors():
             self.url = self._gateways.open(self.actors.replica_headers)
+            self._services.start(self.url)
             refuse_unmatched_labels(self._config.fleet.node_labels)
             machines = self._machines()
             self._progress(f"opening the GPUs of {_count(len(machines), 'node')}")
@@ -222,7 +225,8 @@ class FleetDriver:
         self._books.collect(self.actors.node_actors)
         closed = [request for tick in ticks for request in self._books.close_tick(tick.t_s)]
         results, changes = self._changer.advance(self._clock() - self._began_s)
-        self._gateways.tell(closed, self._books.energy_so_far(), results)
+        services = self._services.look()
+        self._gateways.tell(closed, self._books.energy_so_far(), results, services)
         return RunUpdate(ticks, closed, self._new_logs(), changes)
 
     @property
@@ -245,6 +249,7 @@ class FleetDriver:
         The controller ticks on meanwhile. A request that has not ended by then gets an error.
         """
         if not self._is_lost:
+            self._services.stop()
             self._gateways.close()
 
     def end(self) -> tuple[RunUpdate, EnergyTotals]:
@@ -286,7 +291,7 @@ class FleetDriver:
     def _watch_actors(self) -> None:
         """Restart a gateway or the actor of a node if it hangs."""
         nodes = {f"node {node[:8]}": actor for node, actor in self.actors.node_actors.items()}
-        self._hung.look(self._gateways.actors | nodes)
+        self._hung.look(self._gateways.actors | self._services.actors | nodes)
 
     def _check_control(self) -> None:
         """Raise ClusterLostError if nothing can control the fleet any more."""

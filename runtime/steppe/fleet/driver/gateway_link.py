@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -42,6 +42,7 @@ class GatewayLink:
         closed: Sequence[RequestRecord],
         so_far: Iterable[RequestEnergy],
         results: Iterable[ChangeResult] = (),
+        services: Mapping[str, str] | None = None,
     ) -> None:
         """Send what is new.
 
@@ -49,6 +50,7 @@ class GatewayLink:
             closed: Requests whose energy is complete.
             so_far: The energy so far of others, whose answers wait for it.
             results: What became of changes of the configuration.
+            services: Where the services of the run listen, by name.
         """
         self._results += results
         self._usage.add(closed)
@@ -56,7 +58,11 @@ class GatewayLink:
         if self._call is not None and not self._read():
             return  # it has not answered: the next call brings all
         news = DriverNews(
-            tuple(self._unsent), self._usage.take_changed(), tuple(self._results), self._config()
+            tuple(self._unsent),
+            self._usage.take_changed(),
+            tuple(self._results),
+            self._config(),
+            services or {},
         )
         self._unsent, self._results, self._told_rows = [], [], len(self._usage)
         self._call = self._gateway.tell.remote(news)

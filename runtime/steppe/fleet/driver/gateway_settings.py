@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from steppe.config import RunConfig
+from steppe.engine.run_secret import HEADER as RUN_SECRET
 from steppe.engine.vllm_adapters import adapters
 from steppe.errors import UsageError
 from steppe.fleet.driver.access import access_settings, admin_key
@@ -13,6 +16,7 @@ from steppe.gateway.server import (
     GatewayModel,
     GatewaySettings,
     HttpLimits,
+    UploadLimits,
 )
 
 ENERGY_WAIT_PERIODS, ENERGY_WAIT_S = 1.5, 1.0
@@ -33,7 +37,8 @@ def gateway_settings(
         UsageError: The admin key cannot be read, or two models or adapters have the same name.
     """
     _refuse_same_names(config)
-    gateway, control = config.gateway, config.control
+    gateway, control, batch = config.gateway, config.control, config.batch
+    secret = dict(replica_headers).get(RUN_SECRET, "")
     return GatewaySettings(
         host=gateway.host,
         port=gateway.port,
@@ -55,7 +60,7 @@ def gateway_settings(
         aliases=tuple(GatewayAlias(name, variants) for name, variants in config.aliases.items()),
         stale_s=control.longest_unrenewed_s,
         energy_wait_s=ENERGY_WAIT_PERIODS * control.period_s + ENERGY_WAIT_S,
-        access=access_settings(config),
+        access=replace(access_settings(config), run_secret=secret),
         config=config,
         admin_key=admin_key(gateway),
         tls_certificate=gateway.tls_certificate,
@@ -64,6 +69,9 @@ def gateway_settings(
         access_log=AccessLogSettings(gateway.access_log, gateway.access_log_file),
         traces=gateway.traces,
         trace_share=gateway.trace_share,
+        uploads=None
+        if batch is None
+        else UploadLimits(batch.file_bytes, batch.uploads, batch.upload_idle_s),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -78,6 +78,7 @@ class Gateways:
         closed: Sequence[RequestRecord],
         so_far: Sequence[RequestEnergy],
         results: Iterable[ChangeResult],
+        services: Mapping[str, str],
     ) -> None:
         """Send each gateway what is new, see `GatewayLink.tell`."""
         if closed:
@@ -86,7 +87,7 @@ class Gateways:
                 actor.settle.remote(of_tenants)
         found = tuple(results)
         for link in self._links:
-            link.tell(closed, so_far, found)
+            link.tell(closed, so_far, found, services)
 
     def close(self) -> None:
         """Refuse new requests, and wait a limited time for the outstanding ones."""

@@ -1,0 +1,1 @@
+"""What may a client do with jobs over HTTP?"""

@@ -1,0 +1,60 @@
+"""The HTTP application of the batch service; only the gateway of its run may ask it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from steppe.batch.service.api_error import answer_errors
+from steppe.batch.service.metrics import BatchMetrics
+from steppe.batch.store.job_store import JobStore
+from steppe.engine.run_secret import HEADER, REFUSAL, knows
+
+BODY_BYTES = 1 << 20
+"""Largest body that is no file, bytes."""
+
+
+class RoutesOf(Protocol):
+    """A part of the API."""
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Add its routes."""
+        ...
+
+
+def build_application(
+    store: JobStore, metrics: BatchMetrics, parts: Iterable[RoutesOf], secret: str
+) -> web.Application:
+    """Return the application.
+
+    Args:
+        store: What the metrics look at.
+        metrics: The metrics.
+        parts: The parts of the API.
+        secret: The secret of the run; empty lets everybody ask.
+    """
+    middlewares = [_only_with(secret), answer_errors]
+    application = web.Application(client_max_size=BODY_BYTES, middlewares=middlewares)
+
+    async def show_metrics(_request: web.Request) -> web.Response:
+        text = await asyncio.to_thread(metrics.read, store)
+        return web.Response(body=text, content_type="text/plain")
+
+    application.router.add_get("/metrics", show_metrics)
+    for part in parts:
+        part.add_routes(application.router)
+    return application
+
+
+def _only_with(secret: str) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if knows(secret, request.headers.get(HEADER, "").encode()):
+            return await handler(request)
+        return web.Response(status=401, body=REFUSAL, content_type="application/json")
+
+    return check

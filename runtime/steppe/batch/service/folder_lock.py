@@ -1,0 +1,50 @@
+"""A folder belongs to one service at a time; the lock ends with the process, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from steppe.errors import UsageError
+
+_POLL_S = 0.05
+
+
+class FolderLock:
+    """Holds a folder until `release`."""
+
+    def __init__(self, folder: Path, wait_s: float) -> None:
+        """Take the folder; make it if it is missing.
+
+        Args:
+            folder: The folder.
+            wait_s: Longest wait for a process that is ending, s.
+
+        Raises:
+            UsageError: Another process has it, or it cannot be written.
+        """
+        until_s = time.monotonic() + wait_s
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            while not self._take():
+                if time.monotonic() > until_s:
+                    os.close(self._file)
+                    raise UsageError(f"batch.folder: {folder} is in use by another run")
+                time.sleep(_POLL_S)
+        except OSError as error:
+            found = error.strerror or error
+            raise UsageError(f"batch.folder: cannot write {folder}: {found}") from error
+
+    def release(self) -> None:
+        """Give the folder back."""
+        os.close(self._file)
+
+    def _take(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

@@ -1,0 +1,38 @@
+"""How the batch service of a run is set up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from steppe.config import BatchSection
+
+STORE = "jobs.db"
+"""Name of the database in the folder, if the configuration names no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettings:
+    """How the service is set up.
+
+    Attributes:
+        batch: The section of the configuration.
+        gateway_url: Where the gateway listens, to which rows are sent.
+        secret_headers: Headers with the secret of the run: the service answers only calls that have
+            them, and its rows carry them.
+        gateway_certificate: The gateway's certificate, PEM; None if it serves plain HTTP.
+        models: Names of the served models.
+        host: Address to listen on.
+    """
+
+    batch: BatchSection
+    gateway_url: str
+    secret_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    gateway_certificate: Path | None = None
+    models: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
+
+    @property
+    def store(self) -> str:
+        """Place of the database of jobs."""
+        return self.batch.store or str(self.batch.folder / STORE)

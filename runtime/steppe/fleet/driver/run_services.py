@@ -1,0 +1,80 @@
+"""The services of a run that its configuration asks for: now the Batch API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steppe.config import RunConfig
+from steppe.fleet.driver.new_actors import ActorLifetime
+from steppe.fleet.driver.service_host import ServiceHost
+
+STOP_TIMEOUT_S = 10.0
+"""Longest wait for a service to stop, s."""
+
+
+class RunServices:
+    """Starts, watches and stops them."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        lifetime: ActorLifetime,
+        secret_headers: tuple[tuple[str, str], ...],
+    ) -> None:
+        """Remember what to host.
+
+        Args:
+            config: The run.
+            lifetime: Name of the run, and how long its actors live.
+            secret_headers: Headers with the secret of the run.
+        """
+        self._config, self._lifetime = config, lifetime
+        self._secret_headers = secret_headers
+        self._hosts: list[ServiceHost] = []
+
+    def start(self, gateway_url: str) -> None:
+        """Start them and wait until they listen.
+
+        Args:
+            gateway_url: Where the gateway listens.
+
+        Raises:
+            UsageError: One cannot run as it is configured.
+            ReplicaError: The actor of one does not start.
+        """
+        for host in self._configured(gateway_url):
+            self._hosts.append(host)
+            host.start()
+
+    def look(self) -> dict[str, str]:
+        """Start again what has died; return where each service listens, by name."""
+        for host in self._hosts:
+            host.look()
+        return {host.name: host.url for host in self._hosts if host.url}
+
+    @property
+    def actors(self) -> dict[str, Any]:
+        """Ray handles of their actors, by name."""
+        return {host.name: host.actor for host in self._hosts if host.actor is not None}
+
+    def stop(self) -> None:
+        """Stop them; their work goes on when a run starts with the same configuration."""
+        for host in self._hosts:
+            host.stop(STOP_TIMEOUT_S)
+        self._hosts.clear()
+
+    def _configured(self, gateway_url: str) -> list[ServiceHost]:
+        if self._config.batch is None:
+            return []
+        from steppe.batch.service.service import BatchService  # most runs have none
+        from steppe.batch.service.settings import BatchSettings
+
+        gateway = self._config.gateway
+        settings = BatchSettings(
+            self._config.batch,
+            gateway_url,
+            self._secret_headers,
+            gateway.tls_certificate,
+            tuple(self._config.pools),
+        )
+        return [ServiceHost("batch", self._lifetime, BatchService, settings)]

@@ -1,0 +1,94 @@
+"""Starts, watches and stops a service of a run: a process that listens on HTTP for the gateway."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from steppe.fleet.cluster import call_result, error_line, local_node_id, on_node
+from steppe.fleet.driver.new_actors import ActorLifetime
+from steppe.fleet.service_actor import Service, ServiceActor
+
+_log = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 60.0
+
+
+class ServiceHost:
+    """One service in an actor, which Ray restarts whenever its process dies.
+
+    Attributes:
+        name: Its name in the log and at the gateway.
+        actor: Ray handle of the actor; None before `start` and after `stop`.
+        url: Where it listens; empty while it starts.
+    """
+
+    def __init__(
+        self, name: str, lifetime: ActorLifetime, make: Callable[[Any], Service], settings: Any
+    ) -> None:
+        """Remember what to host.
+
+        Args:
+            name: Its name in the log and at the gateway.
+            lifetime: Name of the run, and how long its actors live.
+            make: Returns the service for its settings; Ray imports it by its name.
+            settings: The settings.
+        """
+        self.name, self._lifetime = name, lifetime
+        self._make, self._settings = make, settings
+        self.actor: Any = None
+        self.url = ""
+        self._call: Any = None
+        self._problem = ""
+
+    def start(self) -> None:
+        """Start the service, or find that of an earlier driver, and wait until it listens.
+
+        Raises:
+            UsageError: It cannot run as it is configured.
+            ReplicaError: Its actor does not start.
+        """
+        remote: Any = ray.remote(ServiceActor)
+        options = {
+            **self._lifetime.options(f"steppe-{self.name}-{self._lifetime.run_id}"),
+            "get_if_exists": True,
+            "max_concurrency": 100,
+            "scheduling_strategy": on_node(local_node_id()),
+        }
+        self.actor = remote.options(**options).remote(self._make, self._settings)
+        self.url = call_result(self.actor.open.remote(), self.name, START_TIMEOUT_S)
+
+    def look(self) -> None:
+        """Note where the service listens now, and start it again in a new process.
+
+        No call blocks: the answer is read at a later look.
+        """
+        if self.actor is None:
+            return
+        if self._call is not None:
+            done, _ = ray.wait([self._call], timeout=0)
+            if not done:
+                return
+            self._read(self._call)
+        self._call = self.actor.open.remote()
+
+    def stop(self, timeout_s: float) -> None:
+        """Stop the service; end its process if that takes longer than `timeout_s`, s."""
+        if self.actor is None:
+            return
+        ray.wait([self.actor.close.remote()], timeout=timeout_s)
+        ray.kill(self.actor)
+        self.actor, self._call, self.url = None, None, ""
+
+    def _read(self, call: Any) -> None:
+        problem = ""
+        try:
+            self.url = ray.get(call)
+        except ray.exceptions.RayError as error:
+            self.url, problem = "", error_line(error)
+        if problem and problem != self._problem:
+            _log.warning("%s does not answer: %s", self.name, problem)
+        self._problem = problem

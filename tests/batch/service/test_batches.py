@@ -1,0 +1,125 @@
+"""`/v1/batches` of the batch service: what a client may ask for."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.batch.service.running import CHAT, Running, ServiceFactory, error_of, lines
+
+from steppe.batch.service.folder_lock import FolderLock
+from steppe.batch.service.window import shown_window
+from steppe.errors import UsageError
+
+
+async def test_a_new_batch_has_every_field_of_openais_api(service: Running) -> None:
+    file = await service.upload(lines(2))
+    job = await service.create(file["id"], metadata={"project": "1"})
+    assert job["id"].startswith("batch_")
+    assert (job["object"], job["endpoint"], job["input_file_id"]) == ("batch", CHAT, file["id"])
+    assert (job["completion_window"], job["metadata"]) == ("24h", {"project": "1"})
+    assert job["expires_at"] in (job["created_at"] + 86_400, job["created_at"] + 86_401)
+    counts = {"total": 0, "completed": 0, "failed": 0}
+    assert (job["status"], job["request_counts"]) == ("validating", counts)
+    empty = ("errors", "output_file_id", "error_file_id", "in_progress_at", "completed_at")
+    assert [job[name] for name in empty] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code", "param"),
+    [
+        ({"completion_window": "30m"}, "invalid_value", "completion_window"),
+        ({"completion_window": "31d"}, "invalid_value", "completion_window"),
+        ({"completion_window": 24}, "invalid_value", "completion_window"),
+        ({"completion_window": "soon"}, "invalid_value", "completion_window"),
+        ({"endpoint": "/v1/responses"}, "invalid_value", "endpoint"),
+        ({"endpoint": None}, "invalid_value", "endpoint"),
+        ({"input_file_id": "file-0"}, "file_not_found", "input_file_id"),
+        ({"input_file_id": 1}, "invalid_value", "input_file_id"),
+        ({"metadata": {"a": 1}}, "invalid_value", "metadata"),
+        ({"metadata": {str(n): "" for n in range(17)}}, "invalid_value", "metadata"),
+        ({"metadata": {"a" * 65: ""}}, "invalid_value", "metadata"),
+        ({"metadata": {"a": "b" * 513}}, "invalid_value", "metadata"),
+        ({"output_expires_after": {"anchor": "now"}}, "invalid_value", "output_expires_after"),
+        ({"when": "never"}, "invalid_value", "when"),
+        ({"surplus": True}, "unknown_parameter", "surplus"),
+    ],
+)
+async def test_a_value_out_of_range_is_named(
+    service: Running, wanted: dict[str, Any], code: str, param: str
+) -> None:
+    file = await service.upload(lines(1))
+    whole = {"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"}
+    status, answer = await service.call("POST", "/v1/batches", json={**whole, **wanted})
+    assert (status, error_of(answer)) == (400, (code, param))
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff"])
+async def test_a_body_that_is_no_object_is_refused(service: Running, body: bytes) -> None:
+    status, answer = await service.call("POST", "/v1/batches", data=body)
+    assert (status, error_of(answer)[0]) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize(("window", "length_s"), [("1h", 3600), ("90m", 5400), ("7d", 604_800)])
+async def test_a_window_may_have_any_length_from_an_hour(
+    service: Running, window: str, length_s: int
+) -> None:
+    file = await service.upload(lines(1))
+    job = await service.create(file["id"], completion_window=window)
+    assert job["expires_at"] - job["created_at"] in (length_s, length_s + 1)
+
+
+def test_windows_are_shown_in_their_largest_unit() -> None:
+    shown = [shown_window(length_s) for length_s in (30.0, 60.0, 5400.0, 86_400.0)]
+    assert shown == ["30s", "1m", "90m", "1d"]
+
+
+async def test_a_batch_is_not_there_for_another_tenant(service: Running) -> None:
+    file = await service.upload(lines(1))
+    status, answer = await service.call(
+        "POST",
+        "/v1/batches",
+        "b",
+        json={"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"},
+    )
+    assert (status, error_of(answer)) == (400, ("file_not_found", "input_file_id"))
+    job = await service.create(file["id"])
+    for method, path in (("GET", ""), ("POST", "/cancel")):
+        status, answer = await service.call(method, f"/v1/batches/{job['id']}{path}", "b")
+        assert (status, error_of(answer)) == (404, ("batch_not_found", "id"))
+    assert (await service.call("GET", "/v1/batches", "b"))[1]["data"] == []
+    assert (await service.call("GET", f"/v1/batches?after={job['id']}", "b"))[0] == 404
+
+
+async def test_batches_are_listed_in_pages(service: Running) -> None:
+    file = await service.upload(lines(1))
+    ids = [(await service.create(file["id"]))["id"] for _ in range(3)]
+    _, newest = await service.call("GET", "/v1/batches?limit=2")
+    assert [job["id"] for job in newest["data"]] == ids[:0:-1]
+    assert (newest["has_more"], newest["first_id"]) == (True, ids[2])
+    _, rest = await service.call("GET", f"/v1/batches?after={ids[1]}")
+    assert ([job["id"] for job in rest["data"]], rest["has_more"]) == ([ids[0]], False)
+    for limit in ("0", "101", "x", "-1", "1e9"):
+        status, answer = await service.call("GET", f"/v1/batches?limit={limit}")
+        assert (status, error_of(answer)[1]) == (400, "limit")
+
+
+async def test_a_folder_has_one_service_at_a_time(service: Running, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"batch\.folder: .* is in use by another run"):
+        await asyncio.to_thread(FolderLock, service.folder, 0.0)
+    await service.stop()
+    FolderLock(service.folder, 0.0).release()
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"batch\.folder: cannot write"):
+        FolderLock(tmp_path / "file", 0.0)
+
+
+async def test_the_metrics_count_open_jobs(open_service: ServiceFactory) -> None:
+    service = await open_service()
+    await service.create((await service.upload(lines(1)))["id"])
+    async with service.client.get(service.url + "/metrics") as answer:
+        text = await answer.text()
+    assert 'steppe_batch_rows_total{state="completed"} 0.0' in text
+    assert 'steppe_batch_jobs{state="validating"}' in text
