@@ -88,3 +88,30 @@ def test_those_who_left_are_forgotten() -> None:
     queue.join(Ticket(1, 1000))
     assert queue.pop(0.0) == Ticket(1, 1000)
     assert queue.pop(0.0) is None
+
+
+def test_a_class_gets_its_share_of_what_requests_took_and_not_of_what_was_expected() -> None:
+    queue, took = AdmissionQueue((0.0, 0.2, 0.2)), {0: 0, 1: 0, 2: 0}
+    for number in range(6):
+        queue.join(Ticket(number % 3, number, cost=(9.0, 9.0, 90.0)[number % 3]))
+    for number in range(6, 1000):
+        ticket = queue.pop(0.0)
+        assert ticket is not None
+        took[ticket.rank] += 9
+        queue.settle(ticket, 9.0)
+        queue.join(ticket._replace(number=number))
+    whole = sum(took.values())
+    assert [round(tokens / whole, 2) for tokens in took.values()] == [0.6, 0.2, 0.2]
+
+
+def test_a_tenant_whose_requests_took_less_than_expected_is_not_behind_the_others() -> None:
+    queue, served = AdmissionQueue(), {"a": 0, "b": 0}
+    queue.join(Ticket(1, 0, tenant="a", cost=100.0))
+    queue.join(Ticket(1, 1, tenant="b", cost=10.0))
+    for number in range(2, 202):
+        ticket = queue.pop(0.0)
+        assert ticket is not None
+        served[ticket.tenant] += 1
+        queue.settle(ticket, 10.0)
+        queue.join(ticket._replace(number=number))
+    assert abs(served["a"] - served["b"]) <= 2

@@ -323,3 +323,22 @@ async def test_a_cancelled_wait_of_a_stream_that_has_begun_gives_its_slot_back()
     await asyncio.wait([begun])
     assert gate.table.outstanding("r0") == 0
     assert gate.waiting == 0
+
+
+async def test_a_request_that_waited_is_charged_what_it_took() -> None:
+    gate = AdmissionGate(max_waiting=10)
+    gate.set_routes((ONE,), None)
+    slot = await gate.enter(Ticket(1, 1), _far())
+    assert not slot.is_charged  # nobody waited for it
+    large, again = Ticket(1, 2, tenant="a", cost=100.0), Ticket(1, 3, tenant="a")
+    others = [Ticket(1, number, tenant="b", cost=9.0) for number in (4, 5)]
+    tasks = await _wait_at(gate, large, again, *others)
+    gate.leave(slot)
+    gate.settle(large, 1)  # far less than was expected
+    slot = await tasks[0]
+    assert slot.is_charged
+    gate.leave(slot)
+    gate.leave(await tasks[2])
+    assert (await tasks[1]).is_charged  # its tenant is not behind the other one
+    assert not tasks[3].done()
+    tasks[3].cancel()

@@ -47,6 +47,7 @@ class Asked:
     charge: RequestCharge
     at_s: float
     number: int
+    ticket: Ticket | None = None
 
     @cached_property
     def tokens(self) -> int:
@@ -112,7 +113,8 @@ class Week:
         cost = self.limiter.expected_tokens(size)
         rank = RANKS[tenant.name]
         self.of_rank[rank] += 1
-        self.queue.join(Ticket(rank, number, math.inf, tenant.name, tenant.weight, cost))
+        asked.ticket = Ticket(rank, number, math.inf, tenant.name, tenant.weight, cost)
+        self.queue.join(asked.ticket)
         self.serve(now_s)
 
     def serve(self, now_s: float) -> None:
@@ -130,6 +132,8 @@ class Week:
         has_usage = asked.number % 2
         taken = Taken(asked.prompt, asked.output) if has_usage else Taken()
         self.limiter.end(str(asked.number), asked.charge, now_s, taken)
+        assert asked.ticket is not None, "it was queued"
+        self.queue.settle(asked.ticket, asked.tokens)
         self.at(now_s + BOOKS_S, "books", asked)
         self.free = True
         self.serve(now_s)
@@ -177,8 +181,8 @@ def check(length_s: float, seed: int) -> Week:
     ):
         assert largest(week, name, window_s, what) <= 1.05 * limit, name
     for rank, share in enumerate(SHARES):
-        # Whole requests are served, so the worst hour of a week is some percent below the share.
-        assert least_share(week, rank) >= 0.92 * share
+        # Whole requests are served, so the worst hour of a week is a little below the share.
+        assert least_share(week, rank) >= 0.95 * share
     return week
 
 

@@ -84,6 +84,26 @@ class AdmissionQueue:
         self._classes[ticket.rank].charge(ticket)
         self.leave(ticket)
 
+    def settle(self, ticket: Ticket, cost: float) -> None:
+        """Charge a served ticket what it took, in place of what was expected.
+
+        Expected costs are too high by other factors in each class: requests without a maximum of
+        tokens count with the longest recent one. Without this, the class with the highest ones
+        would get less than its share.
+
+        Args:
+            ticket: A ticket that `serve` has charged.
+            cost: What serving it took.
+        """
+        more = cost - ticket.cost
+        if self._has_shares:
+            for rank, share in enumerate(self._shares):
+                if len(self._classes[rank]):
+                    self._credits[rank] += share * more
+            if len(self._classes[ticket.rank]):
+                self._credits[ticket.rank] -= more
+        self._classes[ticket.rank].settle(ticket, more)
+
     def pop(self, now_s: float) -> Ticket | None:
         """Remove and return the ticket to serve at `now_s`; None if none waits."""
         ticket = self.first(now_s)

@@ -118,6 +118,12 @@ class ClassLines:
         self._virtual = max(self._virtual, line.start)
         line.start += ticket.cost / ticket.weight
 
+    def settle(self, ticket: Ticket, more: float) -> None:
+        """Charge a tenant what a served ticket took beyond what was expected; less if negative."""
+        line = self._busy.get(ticket.tenant) or self._idle.get(ticket.tenant)
+        if line is not None:
+            line.start += more / ticket.weight
+
     def last_of_longest(self) -> Ticket:
         """Return the last ticket of the tenant that has most waiting for its weight."""
         return max(max(self._busy.values(), key=lambda line: line.length).waiting)

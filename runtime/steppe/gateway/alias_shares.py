@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from steppe.control.aliases import AliasCounts, SharedOut
 from steppe.control.variants import Shares
-from steppe.gateway.request import FinishedRequest, RequestContext
+from steppe.gateway.request import RequestContext
 from steppe.gateway.served_model import GatewayAlias
 
 VARIANT_HEADER = "x-steppe-variant"
@@ -63,11 +63,9 @@ class AliasShares:
         """Count a request that goes to another variant."""
         self._given[model] += 1
 
-    def end(self, finished: FinishedRequest, context: RequestContext) -> None:
-        """Count a request that has ended; a stream without a `usage` by its events."""
-        tokens = finished.output_tokens
-        if tokens is None and context.scanner is not None:
-            tokens = context.scanner.text_events
+    def end(self, context: RequestContext) -> None:
+        """Count a request that has ended."""
+        tokens = context.output_tokens
         if tokens:
             self._answered += 1
             self._tokens += tokens

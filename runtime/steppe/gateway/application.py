@@ -298,7 +298,9 @@ class Handlers:
             self.access.finish(charge, finished)
             self.energy.add_request(finished)
             if alias is not None:
-                alias.end(finished, context)
+                alias.end(context)
+            if context.is_charged and context.tokens is not None:
+                self.pools.of(context.model).gate.settle(context.ticket, context.tokens)
             request[FINISHED] = finished
             if self.traces is not None and trace is not None:
                 self.traces.end(trace, finished)

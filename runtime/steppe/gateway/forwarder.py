@@ -126,6 +126,7 @@ class RequestForwarder:
             slot = await self._enter(delivery)
             route, gate = slot.route, self._gates[context.model]
             context.replica, context.is_at_replica = route.replica, True
+            context.is_charged |= slot.is_charged
             context.on_first_text = partial(gate.begin, slot)
             sent_s = context.sent_s = self._now_s()
             try:

@@ -56,6 +56,7 @@ class ReplicaSlot:
         has_begun: Whether the request has its first token.
         scope: Ends the exchange with the replica when it is cancelled.
         can_move: Returns whether the request could go on at another replica.
+        is_charged: Whether the request has waited, so that its class and tenant were charged.
     """
 
     route: Route
@@ -64,6 +65,7 @@ class ReplicaSlot:
     has_begun: bool = False
     scope: CancelScope = field(default_factory=CancelScope)
     can_move: Callable[[], bool] = lambda: False
+    is_charged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +292,10 @@ class AdmissionGate:
             self._begin(slot)
             self._assign_slots()  # there may be room for another prompt
 
+    def settle(self, ticket: Ticket, tokens: int) -> None:
+        """Charge the class and the tenant of a request that has waited the tokens that it took."""
+        self._queue.settle(ticket, tokens)
+
     def leave(self, slot: ReplicaSlot) -> None:
         """Give a slot back."""
         self._release(slot)
@@ -408,6 +414,7 @@ class AdmissionGate:
             if slot is None:
                 return
             self._queue.serve(ticket)
+            slot.is_charged = True
             self._leave_queue(ticket)
             pending.slot.set_result(slot)
 

@@ -147,6 +147,7 @@ class RequestContext:
         sent_s: When the last replica got it, s; None before the first.
         alias: The alias that it asks for; empty if it asks for a model.
         is_pinned: Whether only its first variant may serve it.
+        is_charged: Whether it has waited, so that its class and its tenant were charged.
     """
 
     id: str
@@ -177,11 +178,28 @@ class RequestContext:
     sent_s: float | None = None
     alias: str = ""
     is_pinned: bool = False
+    is_charged: bool = False
 
     @property
     def first_text_s(self) -> float | None:
         """When the first generated text passed; None before, and without a stream."""
         return None if self.scanner is None else self.scanner.first_text_s
+
+    @property
+    def output_tokens(self) -> int | None:
+        """Its output tokens; those of a stream without a `usage` by its events; None if unknown."""
+        if self.usage is not None:
+            return self.usage.output_tokens
+        return None if self.scanner is None else self.scanner.text_events
+
+    @property
+    def tokens(self) -> int | None:
+        """Its prompt and output tokens; None if unknown."""
+        output = self.output_tokens
+        if output is None:
+            return None
+        prompt = self.counted.prompt_tokens if self.usage is None else self.usage.prompt_tokens
+        return prompt + output
 
     def end_stream(self, scanner: StreamScanner) -> None:
         """Record the usage and the outcome of a stream."""
