@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from steppe.errors import SteppeError
 
 if TYPE_CHECKING:
+    from steppe.batch import ray_data
     from steppe.control.plan import Plan
     from steppe.control.policy.policy import Policy, PoolFacts
     from steppe.control.state import Observation
@@ -29,6 +30,7 @@ __all__ = [
     "Signal",
     "Stale",
     "SteppeError",
+    "ray_data",
     "simulate",
 ]
 
@@ -45,7 +47,12 @@ _MODULES = {
 }
 
 
+_WHOLE_MODULES = {"ray_data": "steppe.batch.ray_data"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _WHOLE_MODULES:
+        return importlib.import_module(_WHOLE_MODULES[name])
     if name not in _MODULES:
         raise AttributeError(f"module 'steppe' has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)
