@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,12 @@ from steppe.gateway.held_tail import HeldTail, with_energy
 from steppe.gateway.replica_client import ProxyRequest
 from steppe.gateway.request import FinishedRequest
 from steppe.gateway.request_energy import ENERGY_HEADER, JOULES_HEADER, EnergyBook
+
+REPLICA_HEADER = "X-Steppe-Replica"
+"""Header of a whole answer with its energy: the last replica that had its request."""
+WAIT_HEADER = "X-Steppe-Energy-Wait"
+"""Header of a whole answer with its energy: how long it was held for that, s. A client that keeps
+a number of requests open can leave out those that only wait for their energy."""
 
 _USAGE_STREAMS = re.compile(r"/v1/(?:chat/)?completions")
 """Streams whose last event has the usage only if `stream_options` asks for it."""
@@ -77,9 +84,14 @@ class EnergyAnswers:
             finished: What happened to it.
             tail: What the stream has held back.
         """
+        begun_s = time.monotonic()
         energy = await self._book.wait(finished, self._wait_s) if finished.status < 400 else None
+        waited_s = time.monotonic() - begun_s
         shown = None if energy is None else energy.shown()
         if isinstance(answer, web.Response):
+            if finished.replica is not None:
+                answer.headers[REPLICA_HEADER] = finished.replica
+            answer.headers[WAIT_HEADER] = f"{waited_s:.3f}"
             return _whole(answer, energy)
         try:
             times = StreamTimes(self._write_timeout_s)

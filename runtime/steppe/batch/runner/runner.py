@@ -45,12 +45,12 @@ _TRIES_USED_UP, _CONNECTIONS_LOST = "attempts_exhausted", "connection_lost"
 class Output(Protocol):
     """Files that are made from the store."""
 
-    def append(self) -> None:
-        """Write the results that the store has and the files have not."""
+    def advance(self) -> int:
+        """Write the results that the store has and the files have not; return how many."""
         ...
 
-    def finish(self) -> None:
-        """Complete the files of a job all of whose rows have a result."""
+    def close(self) -> None:
+        """Write the last results, and close the files."""
         ...
 
 
@@ -88,7 +88,7 @@ class Runner:
             store: Has the job. While its state is `validating`, rows may be added to it.
             job_id: The job.
             settings: Where its rows go.
-            output: Gets a call after each group of results; None for none.
+            output: Output files; they follow the store about once a second. None for none.
             on_progress: Gets the state about once a second, in the event loop.
             now_s: Reads the monotonic clock, s.
             epoch_s: Reads the time, s since the Unix epoch.
@@ -291,14 +291,8 @@ class Runner:
         self._commit.add(result)
 
     async def _write(self, results: Sequence[RowResult]) -> None:
-        """Write results in one transaction, and then what the files lack."""
-
-        def write() -> None:
-            self._store.finish(self._id, results)
-            if self._output is not None:
-                self._output.append()
-
-        await self._db(write)
+        """Write results in one transaction."""
+        await self._db(self._store.finish, self._id, results)
         self._tally.add(results)
 
     async def _drain(self) -> None:
@@ -324,13 +318,15 @@ class Runner:
         if ending is JobState.CANCELLED:
             await self._fail_rest(CANCELLED, "the batch was cancelled before this row ran")
         counts = await self._db(self._store.counts, self._id)
-        if ending is JobState.IN_PROGRESS and counts.finished < counts.total:
+        if ending is JobState.IN_PROGRESS and (counts.finished < counts.total or self._is_loading):
+            if self._output is not None:
+                await self._db(self._output.close)
             return RunEnd(JobState.IN_PROGRESS, counts)
         if ending is None or ending is JobState.IN_PROGRESS:
             ending = JobState.COMPLETED
             await self._move(JobState.FINALIZING, JobState.IN_PROGRESS)
         if self._output is not None:
-            await self._db(self._output.finish)
+            await self._db(self._output.close)
         await self._move(ending, *JobState)
         return RunEnd(ending, counts)
 
@@ -370,8 +366,10 @@ class Runner:
         self._wake.set()
 
     async def _observe(self) -> None:
-        """Show how far the job is, about once a second."""
+        """Show how far the job is, in the output files too, about once a second."""
         while True:
+            if self._output is not None:
+                await self._db(self._output.advance)
             await self._observer.look()
             held = self._observer.rates.rates(self._now_s()).rows_per_s * self._energy_wait_s
             self._pace = self._pace.holding(held)
