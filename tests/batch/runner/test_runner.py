@@ -181,8 +181,8 @@ async def test_a_bad_row_is_an_error_at_once_and_the_others_go_on(store: JobStor
         end = await run(store, id_, gateway)
     assert (end.state, end.counts.completed, end.counts.failed) == (JobState.COMPLETED, 1, 2)
     found = results(store, id_)["bad"]
-    assert (found.status, found.error_code) == (400, "invalid_value")
-    assert "invalid_value" in found.error
+    assert (found.status, found.failed, found.error) == (400, True, "")
+    assert b"invalid_value" in found.body
     assert gateway.seen["bad"] == 1
 
 

@@ -134,15 +134,12 @@ def outcome_of(claim: Claim, answer: RawAnswer) -> Outcome:
 def _result(claim: Claim, answer: RawAnswer, found: Mapping[str, Any], replica: str) -> RowResult:
     usage = _mapping(found.get("usage"))
     energy, details = _mapping(usage.get("energy")), _mapping(usage.get("prompt_tokens_details"))
-    is_error = answer.status >= 400
     return RowResult(
         number=claim.row.number,
         custom_id=claim.row.custom_id,
         status=answer.status,
         request_id=answer.headers.get(REQUEST_ID, answer.request_id),
         body=answer.body,
-        error_code=(_code(found) or "invalid_request") if is_error else "",
-        error=_reason(found, answer) if is_error else "",
         prompt_tokens=_count(usage.get("prompt_tokens")),
         cached_tokens=_count(details.get("cached_tokens")),
         output_tokens=_count(usage.get("completion_tokens")),

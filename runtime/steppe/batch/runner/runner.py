@@ -49,10 +49,6 @@ class Output(Protocol):
         """Write the results that the store has and the files have not; return how many."""
         ...
 
-    def close(self) -> None:
-        """Write the last results, and close the files."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
@@ -104,16 +100,23 @@ class Runner:
         self._may_have_more = True
         self._ending: JobState | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake, self._energy_wait_s = asyncio.Event(), 0.0
-        self._is_loading = self._was_loading = True
+        self._wake, self._look, self._energy_wait_s = asyncio.Event(), asyncio.Event(), 0.0
+        self._is_loading, self._was_loading, self._is_stopped = True, True, False
 
     def stop(self) -> None:
         """End soon and leave the job so that it can be resumed; safe from any thread."""
-        loop = self._loop
-        if loop is None:
-            self._ending = self._ending or JobState.IN_PROGRESS
-        else:
-            loop.call_soon_threadsafe(self._end_as, JobState.IN_PROGRESS)
+        self._is_stopped = True
+        self._call(self._end_as, JobState.IN_PROGRESS)
+
+    def notice(self) -> None:
+        """Look at the state of the job now, not within a second; safe from any thread."""
+        self._call(self._look.set)
+
+    def _call(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Call something in the loop of `run`, from any thread; nothing if that has ended."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has closed meanwhile
+                self._loop.call_soon_threadsafe(callback, *arguments)
 
     async def run(self) -> RunEnd:
         """Run the job.
@@ -125,6 +128,8 @@ class Runner:
             UsageError: There is no such job, or the store cannot be used.
         """
         self._loop = asyncio.get_running_loop()
+        if self._is_stopped:
+            self._end_as(JobState.IN_PROGRESS)
         lease_s = self._settings.lease_s
         owner = self._settings.owner
         await self._db(self._store.lease, self._id, owner, self._epoch_s(), lease_s)
@@ -319,14 +324,12 @@ class Runner:
             await self._fail_rest(CANCELLED, "the batch was cancelled before this row ran")
         counts = await self._db(self._store.counts, self._id)
         if ending is JobState.IN_PROGRESS and (counts.finished < counts.total or self._is_loading):
-            if self._output is not None:
-                await self._db(self._output.close)
+            await self._advance()
             return RunEnd(JobState.IN_PROGRESS, counts)
         if ending is None or ending is JobState.IN_PROGRESS:
             ending = JobState.COMPLETED
             await self._move(JobState.FINALIZING, JobState.IN_PROGRESS)
-        if self._output is not None:
-            await self._db(self._output.close)
+        await self._advance()
         await self._move(ending, *JobState)
         return RunEnd(ending, counts)
 
@@ -341,7 +344,8 @@ class Runner:
         """Keep the lease, and see whether the job was cancelled, or is late."""
         settings, renewed_s = self._settings, self._now_s()
         while True:
-            await asyncio.sleep(1.0)
+            await pause(self._look, 1.0)
+            self._look.clear()
             self._note_state(await self._job())
             if self._was_loading:
                 self._tally.counts = await self._db(self._store.counts, self._id)
@@ -368,13 +372,16 @@ class Runner:
     async def _observe(self) -> None:
         """Show how far the job is, in the output files too, about once a second."""
         while True:
-            if self._output is not None:
-                await self._db(self._output.advance)
+            await self._advance()
             await self._observer.look()
             held = self._observer.rates.rates(self._now_s()).rows_per_s * self._energy_wait_s
             self._pace = self._pace.holding(held)
             self._show()
             await asyncio.sleep(1.0)
+
+    async def _advance(self) -> None:
+        if self._output is not None:
+            await self._db(self._output.advance)
 
     def _show(self, *, is_last: bool = False) -> None:
         outstanding = len(self._at_gateway)

@@ -1,0 +1,1 @@
+"""How does one user run a job whose store lies beside its output?"""
