@@ -31,6 +31,10 @@ COMMANDS = {
     "gpus": ("steppe.cli.gpus:gpus_command", "List the GPUs of this host and their knobs."),
     "agent": ("steppe.cli.agent:agent_group", "Run or install the privileged agent of one node."),
     "model": ("steppe.cli.model:model_group", "Get and list language models."),
+    "batch": (
+        "steppe.cli.batch:batch_group",
+        "Run many rows when power is there, and lose none.",
+    ),
     "tenants": (
         "steppe.cli.tenants:tenants_group",
         "Say who may ask a gateway, and how much.",

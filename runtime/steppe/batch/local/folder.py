@@ -6,7 +6,7 @@ import fcntl
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,10 @@ class JobSpec:
     def settings(self) -> dict[str, Any]:
         """Return what a later runner needs, as JSON."""
         return {"rows": asdict(self.options), "in_order": self.in_order}
+
+    def with_usual_model(self, model: str) -> JobSpec:
+        """Return the same with a model for rows that name none."""
+        return replace(self, options=replace(self.options, usual_model=model))
 
 
 def spec_of(job: Job, **changes: Any) -> JobSpec:

@@ -141,8 +141,8 @@ def _completed(endpoint: str, body: dict[str, Any], options: RowOptions) -> dict
             body["response_format"] = _response_format(options.schema)
     if options.system and endpoint == CHAT:
         body["messages"] = [{"role": "system", "content": options.system}, *body["messages"]]
-    if options.model:
-        body["model"] = options.model
+    if options.model or (options.usual_model and not body.get("model")):
+        body["model"] = options.model or options.usual_model
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise _BadRecordError(f"asked for a model, found {_kind(body.get('model'))}")
     return body

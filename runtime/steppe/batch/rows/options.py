@@ -19,6 +19,7 @@ class RowOptions:
     Attributes:
         endpoint: Path of the API for all rows; empty: as the record says, or as fits its text.
         model: The model of all rows; empty: each record names its own.
+        usual_model: The model of rows that name none, where `model` is empty.
         column: Field of a record with its text or messages; empty: `messages`, `prompt`, `input`
             or `text`, whichever a record has first.
         template: Jinja template of the text, with the fields of a record as variables; empty for
@@ -35,6 +36,7 @@ class RowOptions:
 
     endpoint: str = ""
     model: str = ""
+    usual_model: str = ""
     column: str = ""
     template: str = ""
     system: str = ""

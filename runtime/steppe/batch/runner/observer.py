@@ -107,6 +107,7 @@ class Observer:
             outstanding=outstanding,
             allowed=wanted.outstanding,
             reason=wanted.reason,
+            gateway_tps=wanted.tokens_per_s,
             surplus_share=self._surplus.share,
             rates=self.rates.rates(now_s),
             finish=self._finish(now_s, tally.left),

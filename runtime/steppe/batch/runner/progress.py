@@ -67,6 +67,7 @@ class RunProgress:
         outstanding: Rows at the gateway.
         allowed: Rows that it wants now; None if it does not say.
         reason: Why so many, in its word.
+        gateway_tps: Output tokens per second that the gateway expects; None if it does not say.
         surplus_share: Share of the energy so far that supply above all other draw gave; None if
             unknown.
         rates: What happened in the last half minute.
@@ -84,6 +85,7 @@ class RunProgress:
     outstanding: int = 0
     allowed: int | None = None
     reason: str = ""
+    gateway_tps: float | None = None
     surplus_share: float | None = None
     rates: Rates = Rates()
     finish: Finish = Finish()
