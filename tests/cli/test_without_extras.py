@@ -12,12 +12,12 @@ import sys
 for name in ("ray", "vllm", "torch", "transformers", "huggingface_hub", "tokenizers", "gguf"):
     sys.modules[name] = None
 from steppe.cli import COMMANDS, main
-from steppe.cli.bench import PLACES
+from steppe.cli import batch, bench
 """
 LOAD = """
 import importlib
 needs_ray = {"serve", "demo", "sweep"}
-for name, (place, _) in {**COMMANDS, **PLACES}.items():
+for name, (place, _) in {**COMMANDS, **bench.PLACES, **batch.PLACES}.items():
     if name not in needs_ray:
         importlib.import_module(place.partition(":")[0])
 importlib.import_module("steppe.run.simulation")

@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from steppe.batch.job import JobState, When
 from steppe.batch.local.folder import JobSpec, create_folder
@@ -61,33 +60,38 @@ def _gateway_tps(seen: list[RunProgress]) -> float | None:
 
 def show_estimate(found: Estimate, console: Console) -> None:
     """Print an estimate for people."""
-    table = Table.grid(padding=(0, 2))
-    bad = f", {count(found.bad)} bad lines" if found.bad else ""
-    table.add_row("rows", f"{count(found.rows)}{bad}")
-    table.add_row("prompt tokens", _tokens(found.prompt_tokens))
-    table.add_row("output tokens", _tokens(found.output_tokens))
-    if found.energy_j is None:
-        table.add_row("energy", UNKNOWN)
-    else:
-        energy = found.energy_j
-        ends = f"{quantity(energy.low, 'J')} to {quantity(energy.high, 'J')}"
-        source = source_text(found.energy_source)
-        table.add_row("energy", f"{quantity(energy.value, 'J')} ({ends}), {source}")
-    duration = found.duration_s
+    bad = f", and {count(found.bad)} bad lines" if found.bad else ""
+    duration, end_s = found.duration_s, time.time() + found.duration_s.value
     speed = "the gateway's speed" if found.is_gateway_speed else "the speed of the sample"
     ends = f"{_span(duration.low)} to {_span(duration.high)}"
-    table.add_row("time", f"{_span(duration.value)} ({ends}), at {speed}")
-    end = datetime.fromtimestamp(time.time() + duration.value).astimezone()
-    table.add_row("done, if it began now", end.strftime("%Y-%m-%d %H:%M"))
-    failed = f", {found.failed} failed" if found.failed else ""
-    sure = f"{found.sampled} rows{failed}; {share(CONFIDENCE)} of such intervals hold the truth"
-    table.add_row("by a sample of", sure)
-    console.print(table)
+    failed = f", and {found.failed} that failed" if found.failed else ""
+    lines = {
+        "rows": f"{count(found.rows)}{bad}",
+        "prompt tokens": _tokens(found.prompt_tokens),
+        "output tokens": _tokens(found.output_tokens),
+        "energy": _energy(found),
+        "time": f"{_span(duration.value)} ({ends}), at {speed}",
+        "done": f"{datetime.fromtimestamp(end_s).astimezone():%Y-%m-%d %H:%M}, if it began now",
+        "sample": f"{found.sampled} rows{failed}",
+        "how sure": f"the truth is in {share(CONFIDENCE)} of such intervals, if rows are alike",
+    }
+    for name, text in lines.items():
+        console.print(f"{name:14} {text}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _energy(found: Estimate) -> str:
+    if found.energy_j is None:
+        return UNKNOWN
+    energy, source = found.energy_j, source_text(found.energy_source)
+    ends = f"{quantity(energy.low, 'J')} to {quantity(energy.high, 'J')}"
+    return f"{quantity(energy.value, 'J')} ({ends}), {source}"
 
 
 def _tokens(interval: Interval) -> str:
-    low, high = quantity(interval.low, ""), quantity(interval.high, "")
-    return f"{quantity(interval.value, '')} ({low} to {high})"
+    value, low, high = (
+        quantity(each, "").rstrip() for each in (interval.value, interval.low, interval.high)
+    )
+    return f"{value} ({low} to {high})"
 
 
 def _span(duration_s: float) -> str:
