@@ -11,6 +11,7 @@ from tests.fixtures.ray_actors import FakeActor
 from steppe.config import parse_config
 from steppe.fleet.driver.config_changer import ConfigChanger
 from steppe.fleet.driver.gateway_link import GatewayLink
+from steppe.fleet.driver.usage_totals import UsageTotals
 from steppe.gateway.server import ChangeResult, ConfigChange, DriverNews, GatewayNews, RequestEnergy
 from steppe.report.records import RequestRecord
 
@@ -59,7 +60,7 @@ def told(gateway: FakeActor) -> list[DriverNews]:
 
 
 def test_the_energy_and_the_usage_of_requests_are_told_once(gateway: FakeActor) -> None:
-    link = GatewayLink(gateway, BEGAN_S, changer(gateway))
+    link = GatewayLink(gateway, UsageTotals(BEGAN_S), changer(gateway))
     early = RequestEnergy("b", 3.0, "counter", "gpu", is_final=False)
     link.tell([record("a")], [early])
     link.tell([record("b", energy_j=4.0, energy_source="estimated", finish="cancelled")], [])
@@ -75,7 +76,7 @@ def test_the_energy_and_the_usage_of_requests_are_told_once(gateway: FakeActor) 
 
 
 def test_rows_are_those_of_the_hour_of_arrival_and_of_the_adapter(gateway: FakeActor) -> None:
-    link = GatewayLink(gateway, BEGAN_S, changer(gateway))
+    link = GatewayLink(gateway, UsageTotals(BEGAN_S), changer(gateway))
     link.tell([record("a"), record("b", arrival_s=3601.0), record("c", adapter="sql")], [])
     (news,) = told(gateway)
     assert {row.key for row in news.usage} == {
@@ -86,7 +87,7 @@ def test_rows_are_those_of_the_hour_of_arrival_and_of_the_adapter(gateway: FakeA
 
 
 def test_news_wait_while_the_gateway_does_not_answer(gateway: FakeActor) -> None:
-    link = GatewayLink(gateway, BEGAN_S, changer(gateway))
+    link = GatewayLink(gateway, UsageTotals(BEGAN_S), changer(gateway))
     gateway.ready = False
     link.tell([record("a")], [])
     gateway.ready = True
@@ -99,7 +100,7 @@ def test_news_wait_while_the_gateway_does_not_answer(gateway: FakeActor) -> None
 
 @pytest.mark.parametrize("answer", [GatewayNews(usage_rows=0), ray.exceptions.RayActorError()])
 def test_a_gateway_that_has_restarted_gets_all_usage_again(gateway: FakeActor, answer: Any) -> None:
-    link = GatewayLink(gateway, BEGAN_S, changer(gateway))
+    link = GatewayLink(gateway, UsageTotals(BEGAN_S), changer(gateway))
     gateway.answers["tell"] = answer
     link.tell([record("a")], [])
     gateway.answers["tell"] = GatewayNews(usage_rows=1)
@@ -117,7 +118,7 @@ def test_a_change_is_given_to_the_controller_and_its_result_to_the_gateway(
 ) -> None:
     gateway.answers["reconfigure"] = ""
     changes = changer(gateway)
-    link = GatewayLink(gateway, BEGAN_S, changes)
+    link = GatewayLink(gateway, UsageTotals(BEGAN_S), changes)
     asked = change("c1", "slo", {"ttft_s": 1.0})
     gateway.answers["tell"] = GatewayNews(changes=(asked,))
     link.tell([], [])

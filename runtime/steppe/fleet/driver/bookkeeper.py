@@ -154,6 +154,11 @@ class Bookkeeper:
         for call in (call for call in done if call not in calls):
             self._add_finished(call, finished[call])
 
+    @property
+    def began_epoch_s(self) -> float:
+        """When the run began, s since the Unix epoch."""
+        return self._accounts.began_epoch_s
+
     def books(self) -> Books:
         """Return the books as they are, for another bookkeeper that goes on with them."""
         return Books(

@@ -45,6 +45,16 @@ class ConfigChanger:
         self._waiting: list[ConfigChange] = []
         self._running: _Running | None = None
 
+    @property
+    def done(self) -> frozenset[str]:
+        """Ids of the changes that were carried out or refused."""
+        running = set() if self._running is None else {self._running.change.id}
+        return frozenset(self._seen - running - {change.id for change in self._waiting})
+
+    def go_on(self, config: RunConfig, version: int, done: frozenset[str]) -> None:
+        """Go on with the configuration of another driver; the gateway repeats what is not done."""
+        self.config, self.version, self._seen = config, version, set(done)
+
     def add(self, changes: Iterable[ConfigChange]) -> None:
         """Take changes that the gateway asks for; it repeats each until it has the result."""
         for change in changes:

@@ -12,6 +12,7 @@ import ray
 from steppe.config import RunConfig
 from steppe.fleet.cluster import call_result, error_line, local_node_id, on_node
 from steppe.fleet.controller.controller import Controller
+from steppe.fleet.driver.driver_state import ControlState
 from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.driver.stall_detector import StallDetector
 from steppe.fleet.messages import ControllerStatus, ControllerUpdate, Placement
@@ -121,6 +122,15 @@ class ControllerLink:
             raise
         self._restart_if_stalled(update.budget_reads, called_s)
         return update
+
+    def state(self) -> ControlState:
+        """Return what another driver needs to go on with this controller."""
+        return ControlState(self.actor, self.status, self.frontiers, self.models)
+
+    def go_on(self, state: ControlState) -> None:
+        """Go on with the controller of another driver."""
+        self.actor, self.status = state.actor, state.status
+        self.frontiers, self.models = dict(state.frontiers), dict(state.models)
 
     def answer(self, call: Any) -> bool:
         """Return the answer to a question about a loan; False without one."""

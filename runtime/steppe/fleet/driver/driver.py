@@ -34,6 +34,7 @@ from steppe.fleet.driver.bookkeeper import Bookkeeper, EnergyTotals
 from steppe.fleet.driver.cluster_watch import ClusterWatch
 from steppe.fleet.driver.config_changer import ConfigChanger
 from steppe.fleet.driver.controller_link import ControllerLink
+from steppe.fleet.driver.driver_state import DriverState
 from steppe.fleet.driver.engine_logs import EngineLogs
 from steppe.fleet.driver.fleet_actors import FleetActors
 from steppe.fleet.driver.gateways import Gateways
@@ -130,10 +131,7 @@ class FleetDriver:
         connect(address, self._gcs_storage())
         if self._local:
             self._on_session(ray.get_runtime_context().get_session_name())
-        self._watch = ClusterWatch.of_session(
-            own=self._local, restart_gcs=self._config.ray.restart_gcs
-        )
-        self._watch.start()
+        self._watch_servers()
         with _start_errors():
             self.url = self._gateways.open(self.actors.replica_headers)
             self._services.start(self.url)
@@ -203,6 +201,49 @@ class FleetDriver:
         """End a loan."""
         self._control.actor.take_back.remote(replica)
         self._books.take_back(replica)
+
+    def state(self) -> DriverState:
+        """Return what another driver needs to go on from the last poll."""
+        return DriverState(
+            address=ray.get_runtime_context().gcs_address,
+            config=self._config,
+            changed=(self.config, self._changer.version),
+            changes_done=self._changer.done,
+            url=self.url,
+            began_s=self._began_s,
+            actors=self.actors.state(),
+            gateways=self._gateways.actors,
+            usage=self._gateways.usage,
+            control=self._control.state(),
+            books=self._books.books(),
+            idle_w=self._idle_w,
+            quarantined=frozenset(self._quarantined),
+            nodes_off=self._node_commands.state(),
+            log_ends=self._logs.ends,
+        )
+
+    def take_over(self, state: DriverState) -> None:
+        """Go on with the run of a driver that has died, in a new driver with its configuration.
+
+        The process is connected to the cluster. What nodes, gateways and controller have kept since
+        the last poll of the other driver comes with the next one. A loan ends.
+        """
+        self._watch_servers()
+        self.url, self._began_s = state.url, state.began_s
+        self._changer.go_on(*state.changed, state.changes_done)
+        self.actors.go_on(state.actors)
+        self._gateways.go_on(state.gateways, state.usage, self._changer)
+        self._control.go_on(state.control)
+        self._books = Bookkeeper(self._gateways.actors, self.actors.energy_source, 0.0)
+        self._books.go_on(state.books)
+        self._idle_w, self._quarantined = dict(state.idle_w), set(state.quarantined)
+        self._node_commands.go_on(state.nodes_off)
+        self._logs.ends = dict(state.log_ends)
+        self._ticked_s = self._clock()
+        known = [*self.actors.every(), *self._gateways.actors.values(), self._control.actor]
+        self._lifetime.end_others(known)
+        for replica in state.books.accounts.lent.copy():
+            self.take_back(replica)
 
     def poll(self) -> RunUpdate:
         """Return what happened since the last call.
@@ -287,6 +328,12 @@ class FleetDriver:
         leave(self._config.ray.address, servers=frozenset() if watch is None else watch.restarted)
         if self._config.ray.restart_gcs:
             remove_run(gcs_folder(self.run_id))
+
+    def _watch_servers(self) -> None:
+        """Watch Ray's servers from now on."""
+        restart_gcs = self._config.ray.restart_gcs
+        self._watch = ClusterWatch.of_session(own=self._local, restart_gcs=restart_gcs)
+        self._watch.start()
 
     def _watch_actors(self) -> None:
         """Restart a gateway or the actor of a node if it hangs."""

@@ -15,18 +15,22 @@ TIMEOUT_S = 2.0
 
 
 class EngineLogs:
-    """How far the log of each engine has been read."""
+    """Reads the logs.
+
+    Attributes:
+        ends: How far the log of each engine has been read, by replica and Ray's id of the node.
+    """
 
     def __init__(self) -> None:
         """Begin at the begin of every log."""
-        self._ends: dict[tuple[str, str], int] = {}
+        self.ends: dict[tuple[str, str], int] = {}
 
     def collect(self, placements: dict[str, Placement]) -> dict[str, bytes]:
         """Return what is new in each log, by replica; logs without news are left out."""
         begins: defaultdict[str, dict[str, int]] = defaultdict(dict)
         nodes = {}
         for name, place in placements.items():
-            begins[place.node_id][name] = self._ends.get((name, place.node_id), 0)
+            begins[place.node_id][name] = self.ends.get((name, place.node_id), 0)
             nodes[place.node_id] = place.node
         calls = {nodes[id_].engine_logs.remote(of_node): id_ for id_, of_node in begins.items()}
         if not calls:
@@ -35,7 +39,7 @@ class EngineLogs:
         found: dict[str, bytes] = {}
         for call in done:
             for name, part in self._parts(call).items():
-                self._ends[name, calls[call]] = part.end
+                self.ends[name, calls[call]] = part.end
                 found |= {name: part.text} if part.text else {}
         return found
 

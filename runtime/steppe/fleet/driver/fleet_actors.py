@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from steppe.fleet.cluster import (
     free_gpus,
     share_of_cores,
 )
+from steppe.fleet.driver.driver_state import ActorsState
 from steppe.fleet.driver.engine_starts import LOG_TIMEOUT_S, POLL_S, EngineStarts
 from steppe.fleet.driver.model_downloads import ModelDownloads
 from steppe.fleet.driver.new_actors import ActorLifetime, NewActors
@@ -35,7 +36,8 @@ from steppe.fleet.driver.pending_actors import (
 from steppe.fleet.driver.pool_actors import PoolActors
 from steppe.fleet.driver.replica_calls import ReplicaCalls
 from steppe.fleet.driver.replica_pools import ReplicaPools
-from steppe.fleet.driver.room import is_model, room_of, spread
+from steppe.fleet.driver.room import is_model, spread
+from steppe.fleet.driver.soon_free import soon_free
 from steppe.fleet.messages import (
     GpuInfo,
     NodeInfo,
@@ -43,8 +45,6 @@ from steppe.fleet.messages import (
 )
 from steppe.fleet.replica import settings_from_config
 
-FREED_S = 5.0
-"""Longest wait for GPUs that an earlier run holds until its processes have ended, s."""
 PLACE_TIMEOUT_S = 120.0
 """Longest wait for the actor of a replica that lost its node, s: another job may hold the GPUs."""
 STOP_TIMEOUT_S = 15.0
@@ -183,7 +183,8 @@ class FleetActors:
             raise errors[0]
         self._drop_other_models()
         opened = [node.machine for node in self.nodes.values()]
-        free = self._free_gpus([*opened, *(new.machine for new in self._pending)])
+        machines = [*opened, *(new.machine for new in self._pending)]
+        free = soon_free(self._config.fleet, machines)
         names = self._pools.name_replicas(opened, free)
         sizes = [self._size(name) for name in names]
         places = spread(sizes, [(machine, free[machine.id]) for machine in opened])
@@ -304,6 +305,42 @@ class FleetActors:
         for actor in [*placed, *pending, *self._holding]:
             ray.kill(actor)
 
+    def every(self) -> list[Any]:
+        """Return the Ray handles of all actors that are in use."""
+        placed = [place.actor for place in self.placements.values()]
+        return [*self.node_actors.values(), *placed, *self._holding]
+
+    def state(self) -> ActorsState:
+        """Return what another driver needs to go on with these actors.
+
+        An actor that has not answered yet is none of them: the other driver ends it.
+        """
+        pending = [new.name for new in self._pending if isinstance(new, PendingReplica)]
+        return ActorsState(
+            secret=self._new.secret,
+            nodes=self.nodes,
+            machines=self._machines,
+            placements=self.placements,
+            unplaced=(*self.unplaced, *pending),
+            models=self._pools.models,
+            kinds=self._pools.kinds,
+            ready=frozenset(self.starts.ready),
+            holding=tuple(self._holding),
+            parked=self._parked,
+            others=frozenset(self._others),
+        )
+
+    def go_on(self, state: ActorsState) -> None:
+        """Go on with the actors of another driver."""
+        self._pools.models, self._pools.kinds = dict(state.models), state.kinds
+        self._new = replace(self._new, secret=state.secret)
+        self.nodes, self._machines = dict(state.nodes), state.machines
+        self._node_actors = list(self.node_actors.values())
+        self.placements.update(state.placements)
+        self.unplaced, self.starts.ready = list(state.unplaced), set(state.ready)
+        self._holding, self._others = list(state.holding), set(state.others)
+        self._parked = dict(state.parked)
+
     def _fill(self, machine: Machine, free: Mapping[str, int]) -> None:
         """Create as many unplaced replicas on a machine as it has room for; first its node."""
         if self._pauses.lasts(machine.id, time.monotonic()) or machine.id in self._others:
@@ -405,19 +442,6 @@ class FleetActors:
             raise ConfigError(
                 f"fleet.gpu_model: asked for {wanted!r}, found {', '.join(sorted(found))}"
             )
-
-    def _free_gpus(self, machines: Sequence[Machine]) -> dict[str, int]:
-        """Return the free GPUs of machines; those of a run that has just ended are waited for."""
-        each, deadline_s = self._config.fleet.gpus_per_replica, time.monotonic() + FREED_S
-        wanted = self._config.fleet.replicas
-        while True:
-            found = free_gpus()
-            free = {machine.id: found.get(machine.id, machine.gpus) for machine in machines}
-            room, whole = room_of(free, each), room_of({m.id: m.gpus for m in machines}, each)
-            least = whole if wanted == "all" else min(wanted, whole)
-            if room >= least or time.monotonic() >= deadline_s:
-                return free
-            time.sleep(POLL_S)
 
     def _create_node(self, machine: Machine) -> PendingNode:
         actor = self._new.node(machine, self._machines)

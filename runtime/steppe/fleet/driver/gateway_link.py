@@ -19,20 +19,24 @@ _log = logging.getLogger(__name__)
 
 
 class GatewayLink:
-    """One call to the gateway in each poll; its answer is read in a later poll, without a wait."""
+    """One call to the gateway in each poll; its answer is read in a later poll, without a wait.
 
-    def __init__(self, gateway: Any, began_epoch_s: float, changer: ConfigChanger) -> None:
+    Attributes:
+        usage: The usage so far.
+    """
+
+    def __init__(self, gateway: Any, usage: UsageTotals, changer: ConfigChanger) -> None:
         """Begin without news.
 
         Args:
             gateway: Ray handle of the gateway's actor.
-            began_epoch_s: When the run began, s since the Unix epoch.
+            usage: The usage so far.
             changer: Gets the changes of the configuration that the gateway asks for.
         """
         self._changer, self._results = changer, list[ChangeResult]()
         self._version = 0
         self._gateway = gateway
-        self._usage = UsageTotals(began_epoch_s)
+        self.usage = usage
         self._call: Any = None
         self._told_rows = 0
         self._unsent: list[RequestEnergy] = []
@@ -53,18 +57,18 @@ class GatewayLink:
             services: Where the services of the run listen, by name.
         """
         self._results += results
-        self._usage.add(closed)
+        self.usage.add(closed)
         self._unsent += [*map(_final, closed), *so_far]
         if self._call is not None and not self._read():
             return  # it has not answered: the next call brings all
         news = DriverNews(
             tuple(self._unsent),
-            self._usage.take_changed(),
+            self.usage.take_changed(),
             tuple(self._results),
             self._config(),
             services or {},
         )
-        self._unsent, self._results, self._told_rows = [], [], len(self._usage)
+        self._unsent, self._results, self._told_rows = [], [], len(self.usage)
         self._call = self._gateway.tell.remote(news)
 
     def _read(self) -> bool:
@@ -77,10 +81,10 @@ class GatewayLink:
             news: GatewayNews = ray.get(call)
         except ray.exceptions.RayError as error:
             _log.warning("the gateway does not answer: %s", error_line(error))
-            self._usage.change_all()
+            self.usage.change_all()
             return True
         if news.usage_rows < self._told_rows:
-            self._usage.change_all()  # it has restarted
+            self.usage.change_all()  # it has restarted
         self._version = news.config_version
         self._changer.add(news.changes)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from steppe.fleet.driver.config_changer import ConfigChanger
 from steppe.fleet.driver.gateway_link import GatewayLink
 from steppe.fleet.driver.gateway_settings import gateway_settings
 from steppe.fleet.driver.new_actors import ActorLifetime
+from steppe.fleet.driver.usage_totals import UsageTotals
 from steppe.fleet.gateway_actor import GatewayActor
 from steppe.gateway.server import ChangeResult, RequestEnergy
 from steppe.report.records import RequestRecord
@@ -71,7 +73,26 @@ class Gateways:
             began_epoch_s: When the run began, s since the Unix epoch.
             changer: Gets the changes of the configuration that clients ask for.
         """
-        self._links = [GatewayLink(actor, began_epoch_s, changer) for actor in self.actors.values()]
+        self._links = [
+            GatewayLink(actor, UsageTotals(began_epoch_s), changer)
+            for actor in self.actors.values()
+        ]
+
+    @property
+    def usage(self) -> UsageTotals | None:
+        """The usage that they were told; None before the run begins."""
+        return self._links[0].usage if self._links else None
+
+    def go_on(
+        self, actors: Mapping[str, Any], usage: UsageTotals | None, changer: ConfigChanger
+    ) -> None:
+        """Go on with the gateways of another driver; each is told all usage again."""
+        self.actors = dict(actors)
+        if usage is not None:
+            usage.change_all()
+            self._links = [
+                GatewayLink(actor, copy.deepcopy(usage), changer) for actor in actors.values()
+            ]
 
     def tell(
         self,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +20,8 @@ from steppe.fleet.node.node import Node
 from steppe.fleet.replica import ReplicaActor, settings_from_config
 
 LEASE_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +46,17 @@ class ActorLifetime:
         """Return the name of the actor of a part of the run; there may be several of one part."""
         return f"steppe-{part}-{self.run_id}-{secrets.token_hex(4)}"
 
-    def owns(self, name: str) -> bool:
-        """Return whether an actor of this name belongs to the run."""
-        return name.startswith("steppe-") and self.run_id in name
+    def end_others(self, known: Iterable[Any]) -> None:
+        """End the actors of the run that are not known: their driver died while it made them."""
+        found = set(known)
+        for name in ray.util.list_named_actors():
+            if not (name.startswith("steppe-") and self.run_id in name):
+                continue
+            with contextlib.suppress(ValueError):  # it has ended
+                actor = ray.get_actor(name)
+                if actor not in found:
+                    _log.warning("%s is ended: the driver before did not know it yet", name)
+                    ray.kill(actor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,14 @@ class NodeCommands:
         """Return whether a node is off, or on its way there or back."""
         return node in self._nodes
 
+    def state(self) -> dict[str, tuple[str, bool]]:
+        """Return address, and whether it is on, of each node that is off or being switched."""
+        return {node: (known.address, known.is_on) for node, known in self._nodes.items()}
+
+    def go_on(self, state: Mapping[str, tuple[str, bool]]) -> None:
+        """Go on with the nodes of another driver; a command that has not ended is run again."""
+        self._nodes = {node: _Node(address, is_on) for node, (address, is_on) in state.items()}
+
     def follow(self, nodes_off: frozenset[str], addresses: Mapping[str, str]) -> list[Switched]:
         """Begin the commands that are due, and return what came of those that have ended.
 

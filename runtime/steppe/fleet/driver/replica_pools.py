@@ -20,14 +20,16 @@ class ReplicaPools:
 
     Attributes:
         configs: The configuration of each model alone, by the name that clients use.
+        models: The model of each replica, by its name.
+        kinds: The kinds of GPU of the fleet; None before they are known.
     """
 
     def __init__(self, config: RunConfig) -> None:
         """Begin without replicas and without GPUs."""
         self.configs: Mapping[str, RunConfig] = config.pools
         self._aliases = tuple(config.aliases)
-        self._models: dict[str, str] = {}
-        self._gpus: tuple[str, ...] | None = None
+        self.models: dict[str, str] = {}
+        self.kinds: tuple[str, ...] | None = None
 
     def name_replicas(self, machines: Sequence[Machine], free: Mapping[str, int]) -> list[str]:
         """Name the replicas of all models, each model's in turn.
@@ -44,8 +46,8 @@ class ReplicaPools:
         for model, count in counts.items():
             for _ in range(count):
                 number += 1
-                self._models[f"replica-{number}"] = model
-        return list(self._models)
+                self.models[f"replica-{number}"] = model
+        return list(self.models)
 
     def served(self) -> dict[str, ServedModel]:
         """Return what nodes need to know of each model."""
@@ -53,7 +55,7 @@ class ReplicaPools:
 
     def model_of(self, replica: str) -> str:
         """Return the name under which clients request the model of a replica."""
-        return self._models.get(replica, next(iter(self.configs)))
+        return self.models.get(replica, next(iter(self.configs)))
 
     def config_of(self, replica: str) -> RunConfig:
         """Return the configuration of the model of a replica alone."""
@@ -61,7 +63,7 @@ class ReplicaPools:
 
     def move(self, replica: str, model: str) -> None:
         """Note that a replica serves another model from now on."""
-        self._models[replica] = model
+        self.models[replica] = model
 
     def find_kinds(self, gpus: Iterable[GpuInfo]) -> None:
         """Note the kinds of GPU of the fleet; later replicas must run on one of them.
@@ -69,11 +71,11 @@ class ReplicaPools:
         Raises:
             ConfigError: There are several, and the run has aliases.
         """
-        self._gpus = tuple(sorted({gpu.name for gpu in gpus}))
-        if self._aliases and len(self._gpus) > 1:
+        self.kinds = tuple(sorted({gpu.name for gpu in gpus}))
+        if self._aliases and len(self.kinds) > 1:
             raise ConfigError(
                 f"aliases: asked to serve {', '.join(self._aliases)} on one kind of GPU, found "
-                f"{', '.join(self._gpus)}: give fleet.gpu_model"
+                f"{', '.join(self.kinds)}: give fleet.gpu_model"
             )
 
     def pool_of(self, replica: str, gpus: Iterable[GpuInfo]) -> str:
@@ -83,18 +85,18 @@ class ReplicaPools:
             ReplicaError: It runs on a kind of GPU that has no operating points in this run.
         """
         kinds = sorted({gpu.name for gpu in gpus})
-        if self._gpus is None:
+        if self.kinds is None:
             return ""
-        if unknown := set(kinds) - set(self._gpus):
+        if unknown := set(kinds) - set(self.kinds):
             raise ReplicaError(
                 f"{replica}: found {', '.join(unknown)}, and the run has operating points for "
-                f"{', '.join(self._gpus)}"
+                f"{', '.join(self.kinds)}"
             )
         return self.name_of(self.model_of(replica), " + ".join(kinds))
 
     def name_of(self, model: str, gpu: str) -> str:
         """Return the name of a pool, empty where there is only one."""
-        if self._gpus is not None and len(self._gpus) > 1:
+        if self.kinds is not None and len(self.kinds) > 1:
             return f"{model} on {gpu}"
         return model if len(self.configs) > 1 else ""
 
