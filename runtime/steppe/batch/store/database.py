@@ -11,7 +11,7 @@ import sqlalchemy as sql
 from sqlalchemy import event
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
-from steppe.batch.store.tables import ABOUT, TABLES, VERSION
+from steppe.batch.store.tables import ABOUT, SQLITE_STATISTICS, TABLES, VERSION
 from steppe.errors import DiskFullError, InstallError, UsageError
 
 WAIT_S = 60
@@ -84,9 +84,18 @@ class Database:
             found = connection.scalar(sql.select(ABOUT.c.version))
             if found is None:
                 connection.execute(sql.insert(ABOUT), {"version": VERSION})
+                self._add_statistics(connection)
         if found not in (None, VERSION):
             message = f"asked for version {VERSION}, found {found}: another Steppe has made it"
             raise UsageError(f"batch store: {self.name}: {message}")
+
+    def _add_statistics(self, connection: sql.Connection) -> None:
+        """Let SQLite plan for many rows from the first one on; PostgreSQL keeps statistics."""
+        if self.is_sqlite:
+            connection.exec_driver_sql("ANALYZE")  # makes the table
+            insert = "INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES (?, ?, ?)"
+            connection.exec_driver_sql(insert, list(SQLITE_STATISTICS))
+            connection.exec_driver_sql("ANALYZE sqlite_schema")  # reads it
 
     @contextmanager
     def _errors(self) -> Generator[None]:

@@ -139,3 +139,15 @@ FILES = sql.Table(
     sql.Index("steppe_batch_files_by_tenant", "tenant", "number"),
     sqlite_autoincrement=True,
 )
+SQLITE_STATISTICS = (
+    ("steppe_batch_rows", "steppe_batch_rows", "1000000 1000000 1"),
+    ("steppe_batch_rows", "steppe_batch_rows_by_id", "1000000 1000000 1 1"),
+    ("steppe_batch_rows", "steppe_batch_rows_waiting", "10000 10000 10 1"),
+    ("steppe_batch_rows", "steppe_batch_rows_running", "100 100 1"),
+    ("steppe_batch_bodies", "sqlite_autoindex_steppe_batch_bodies_1", "1000000 1000000 1"),
+    ("steppe_batch_results", "sqlite_autoindex_steppe_batch_results_1", "1000000 1000000 1"),
+    ("steppe_batch_results", "steppe_batch_results_by_number", "1000000 1000000 1"),
+)
+"""What SQLite plans with, as `ANALYZE` would find it in a large job: how many rows an index has,
+and how many of them share its first column, its first two, ...; without it a job's rows count as
+few, and finding one of them reads them all. https://www.sqlite.org/fileformat2.html#stat1tab"""
