@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.fixtures.postgresql import postgresql
 
 from steppe.errors import UsageError
 from steppe.tenants.key import make_key
@@ -101,28 +98,7 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_postgresql_keeps_the_same() -> None:
-    initdb, control = _postgres_program("initdb"), _postgres_program("pg_ctl")
-    if initdb is None or control is None:
-        pytest.skip("PostgreSQL is not installed")
-    # As root it runs as its own user, who may not enter pytest's folders.
-    as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    with tempfile.TemporaryDirectory(prefix="steppe-test-") as folder:
-        if as_user:
-            shutil.chown(folder, "postgres")
-        data = f"{folder}/data"
-        made = [initdb, "-D", data, "-A", "trust", "-U", "steppe"]
-        begin = [control, "start", "-w", "-D", data, "-l", f"{folder}/log"]
-        end = [control, "stop", "-D", data, "-m", "fast"]
-        subprocess.run([*as_user, *made], check=True, cwd=folder, stdout=subprocess.DEVNULL)
-        subprocess.run([*as_user, *begin, "-o", f"-k {folder} -h ''"], check=True, cwd=folder)
-        try:
-            store = TenantStore(f"postgresql+psycopg://steppe@/postgres?host={folder}")
-            check_store(store)
-            store.close()
-        finally:
-            subprocess.run([*as_user, *end], check=True, cwd=folder)
-
-
-def _postgres_program(name: str) -> str | None:
-    debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(debian[-1]) if debian else shutil.which(name)
+    with postgresql() as url:
+        store = TenantStore(url)
+        check_store(store)
+        store.close()
