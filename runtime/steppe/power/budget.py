@@ -332,6 +332,15 @@ class PowerBudget:
         times_s = [now_s + step * step_s for step in range(steps)]
         return tuple((at_s, self._surplus_w(at_s)) for at_s in times_s)
 
+    def firm_w(self, now_s: float) -> float:
+        """Return what the bought supplies offer, W at the site; 0 while one is stale or missing."""
+        firm = [self._reading(supply, now_s) for supply in self._supplies if is_firm(supply)]
+        match total(firm):
+            case Fresh(watts=watts):
+                return watts
+            case _:
+                return 0.0
+
     @property
     def has_surplus(self) -> bool:
         """Whether a supply is anything else than bought power."""

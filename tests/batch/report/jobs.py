@@ -69,24 +69,29 @@ def row(number: int, begun_s: float, ended_s: float, energy_j: float, **changes:
 
 
 def points(
-    *, supply_w: dict[float, float], draw_w: float, until_s: float = 1000.0, step_s: float = 10.0
+    *, supply_w: dict[float, float], draw_w: float, firm_w: float = 0.0, step_s: float = 10.0
 ) -> list[TimelinePoint]:
     """Return a timeline; the supply changes at some seconds after the job was made."""
-    count = int(until_s / step_s)
-    times_s = [number * step_s for number in range(count + 1)]
+    times_s = [number * step_s for number in range(int(1000.0 / step_s) + 1)]
+    watts = [
+        [offered_w for from_s, offered_w in supply_w.items() if from_s < max(at_s, 1e-9)][-1]
+        for at_s in times_s
+    ]
     return [
         TimelinePoint(
             MADE_S + at_s,
             "a",
             NOTHING,
-            supply_w=[watts for from_s, watts in supply_w.items() if from_s < max(at_s, 1e-9)][-1],
+            supply_w=offered_w,
+            firm_w=firm_w,
+            surplus_w=offered_w - firm_w,
             site_draw_w=draw_w,
             budget_w=900.0,
             draw_w=draw_w,
             energy_source="emulated",
             boundary="gpu",
         )
-        for at_s in times_s
+        for at_s, offered_w in zip(times_s, watts, strict=True)
     ]
 
 

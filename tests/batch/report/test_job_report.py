@@ -62,6 +62,14 @@ def test_the_shares_say_what_the_supply_covered() -> None:
     )
 
 
+def test_bought_power_is_neither_renewable_nor_surplus() -> None:
+    rows = [row(0, 500.0, 700.0, 20_000.0)]
+    timeline = points(supply_w={-1.0: 450.0}, draw_w=400.0, firm_w=100.0)
+    shares = report_of(FakeRecords(job(), rows), "batch_1", timeline, MADE_S + 2000.0).shares
+    assert shares is not None
+    assert (shares.renewable, shares.surplus) == (about(0.875), about(0.5))
+
+
 def test_running_at_once_is_compared_with_what_the_supply_left_then() -> None:
     # Without the job 400 W are drawn: for 500 s nothing is left, later 600 W.
     rows = [row(0, 600.0, 800.0, 20_000.0)]

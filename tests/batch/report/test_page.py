@@ -88,7 +88,7 @@ def test_the_document_names_the_source_of_its_joules(report: JobReport, tmp_path
     assert found["energy"]["wasted_j"] == 100.0
     assert found["supply"]["surplus_share"] < found["supply"]["renewable_share"]
     steps = len(found["timeline"]["batch_w"])
-    assert len(found["timeline"]["supply_w"]) == steps == 360
+    assert len(found["timeline"]["renewable_w"]) == steps == 360
     assert np.isclose(sum(found["timeline"]["batch_w"]) * found["timeline"]["step_s"], 29_100)
 
 

@@ -66,6 +66,24 @@ def test_the_draw_of_the_site_has_its_losses(frontier: Frontier) -> None:
     assert found["power"]["site_draw_w"] == 320.0
 
 
+def test_bought_power_is_shown_apart_from_the_surplus(frontier: Frontier) -> None:
+    supplies = [
+        {"kind": "constant", "watts": 100.0},
+        {"kind": "solar", "station": "greensboro", "rated_w": 1000.0},
+    ]
+    power = PowerSection.model_validate({"supply": supplies, "start": "2001-06-05T12:00:00"})
+    found = state(budget_from_config(power, SiteSection()), frontier, replica("big-1"))
+    assert found["power"]["firm_w"] == 100.0
+    assert 0.0 < found["power"]["surplus_w"] < 1000.0
+
+
+def test_where_all_power_is_bought_there_is_no_surplus(
+    budget: PowerBudget, frontier: Frontier
+) -> None:
+    found = state(budget, frontier, replica("big-1"))
+    assert (found["power"]["firm_w"], found["power"]["surplus_w"]) == (1000.0, 0.0)
+
+
 def test_without_power_a_model_can_serve_nothing(budget: PowerBudget, frontier: Frontier) -> None:
     found = state(budget, frontier, replica("big-1", "asleep", 50.0), budget_w=10.0, draw_w=50.0)
     assert found["models"]["big"]["most_output_tps"] == 0.0

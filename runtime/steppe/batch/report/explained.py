@@ -13,13 +13,14 @@ EXPLAINED = {
         "read is missing."
     ),
     "Renewable": (
-        "Share of the job's joules that the supply covered, if it covers every draw of the site "
-        "alike. The supply is what power.supply of the configuration offers, and what a battery "
-        "gave of it. While a supply is stale, nothing counts as covered."
+        "Share of the job's joules that the renewable supply covered, if it covers every draw "
+        "of the site alike: what power.supply of the configuration offers but for bought "
+        "power (constant, share_of_rated, firm: true), and what a battery gave. While a supply "
+        "is stale, nothing counts as covered."
     ),
     "From surplus": (
-        "The same, if the supply covers everything else first and this job last: what the job "
-        "took of power that nothing else needed."
+        "The same, if the renewable supply covers all other draw of the GPUs first and this "
+        "job last: what the job took of power that nothing else needed."
     ),
     "Waited": "Time from the making of the job to its end in which none of its rows ran.",
     "Run at once": (

@@ -100,10 +100,14 @@ def _power_chart(report: JobReport) -> Chart:
     interactive = np.nan_to_num(series.interactive_w)
     draw = np.where(np.isfinite(series.draw_w), series.draw_w, np.nan)
     above = np.maximum(draw, series.batch_w + interactive)
-    has_supply = bool(np.isfinite(series.offered_w).any())
+    has_supply = bool(np.isfinite(series.renewable_w).any())
     layers: list[Area | Line] = []
     if has_supply:
-        layers.append(Area("supply at the site", "supply", zero, series.offered_w))
+        bought = np.nan_to_num(series.bought_w)
+        top = series.renewable_w + bought
+        layers.append(Area("renewable supply", "supply", zero, series.renewable_w))
+        if bought.any():
+            layers.append(Area("bought power", "bought", series.renewable_w, top))
     layers.append(Area("this job", "batch", zero, series.batch_w))
     if has_supply:
         top = series.batch_w + interactive

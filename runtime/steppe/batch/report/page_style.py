@@ -5,11 +5,11 @@ from __future__ import annotations
 STYLE = """
 :root{color-scheme:light dark;--page:#fff;--ink:#1f2933;--muted:#5f6c78;--rule:#e1e6ea;
 --tile:#f5f7f9;
---supply:#cfe8da;--idle:#d0d7de;--interactive:#5f9fd3;--batch:#e08a1e;--good:#3d9970;
+--supply:#cfe8da;--bought:#efe3d0;--idle:#d0d7de;--interactive:#5f9fd3;--batch:#e08a1e;--good:#3d9970;
 --notice:#ffe9b8;--notice-ink:#7a4b00;--bad:#c22f2a}
 @media (prefers-color-scheme:dark){:root{--page:#14191e;--ink:#e7ecf0;--muted:#9ba8b4;
 --rule:#2a333b;
---tile:#1c2329;--supply:#22463a;--idle:#46525d;--interactive:#4a90cc;--batch:#eda13f;
+--tile:#1c2329;--supply:#22463a;--bought:#4a4030;--idle:#46525d;--interactive:#4a90cc;--batch:#eda13f;
 --good:#4fb487;
 --notice:#4a3710;--notice-ink:#ffd98a;--bad:#f0716b}}
 *{box-sizing:border-box}
@@ -46,6 +46,7 @@ svg{width:100%;height:100%;display:block;overflow:visible}
 .key i.line{height:0;border-top-width:2.5px;border-top-style:solid;vertical-align:3px;
 border-radius:0}
 .supply{fill:var(--supply);background:var(--supply)}
+.bought{fill:var(--bought);background:var(--bought)}
 .idle{fill:var(--idle);background:var(--idle)}
 .interactive{fill:var(--interactive);background:var(--interactive)}
 .batch{fill:var(--batch);background:var(--batch)}

@@ -28,7 +28,11 @@ class PowerSeries:
 
     Attributes:
         edges_s: Begin of the first step, and the end of every step, s since the epoch; (n + 1,).
-        offered_w: Supply and what a battery gave, W at the site; 0 while a supply was stale; (n,).
+        renewable_w: Supply without bought power, and what a battery gave, W at the site; 0 while a
+            supply was stale; (n,).
+        bought_w: Bought power on offer, W at the site; (n,).
+        surplus_w: What of the renewable power overhead and the rest of the nodes leave for the
+            GPUs, what a battery gave included, W; 0 while a supply was stale; (n,).
         site_draw_w: Draw of the site, W; (n,).
         budget_w: Power budget of the GPUs, W; (n,).
         draw_w: Draw of the GPUs, W; (n,).
@@ -40,7 +44,9 @@ class PowerSeries:
     """
 
     edges_s: Floats
-    offered_w: Floats
+    renewable_w: Floats
+    bought_w: Floats
+    surplus_w: Floats
     site_draw_w: Floats
     budget_w: Floats
     draw_w: Floats
@@ -71,7 +77,9 @@ def series_of(
     draw_w, batch_w = mean(lambda point: point.draw_w), _rates(rows.energy_until_j, edges_s)
     return PowerSeries(
         edges_s=edges_s,
-        offered_w=mean(_offered_w),
+        renewable_w=mean(_renewable_w),
+        bought_w=mean(lambda point: point.firm_w),
+        surplus_w=mean(_surplus_w),
         site_draw_w=mean(lambda point: point.site_draw_w),
         budget_w=mean(lambda point: point.budget_w),
         draw_w=draw_w,
@@ -85,11 +93,30 @@ def series_of(
     )
 
 
-def _offered_w(point: TimelinePoint) -> float | None:
-    """Return the supply and what a battery gave; a fallback is no supply."""
+def _renewable_w(point: TimelinePoint) -> float | None:
+    """Return the supply that is not bought, and what a battery gave; a fallback is no supply."""
     if point.supply_w is None:
         return None
-    return 0.0 if point.stale else point.supply_w + max(0.0, point.battery_w or 0.0)
+    if point.stale:
+        return 0.0
+    own_w = max(0.0, point.supply_w - (point.firm_w or 0.0))
+    return own_w + max(0.0, point.battery_w or 0.0)
+
+
+def _surplus_w(point: TimelinePoint) -> float | None:
+    if point.surplus_w is None:
+        return None
+    if point.stale:
+        return 0.0
+    given_w = max(0.0, point.battery_w or 0.0)
+    return point.surplus_w + given_w * _gpu_share(point)
+
+
+def _gpu_share(point: TimelinePoint) -> float:
+    """Return the watts at the GPUs for each watt at the site."""
+    if not point.site_draw_w or point.draw_w is None:
+        return 0.0
+    return min(1.0, point.draw_w / point.site_draw_w)
 
 
 def _rates(until: Callable[[Floats], Floats], edges_s: Floats) -> Floats:

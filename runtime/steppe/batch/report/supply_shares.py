@@ -18,8 +18,9 @@ class SupplyShares:
     """Where a job's energy came from.
 
     Attributes:
-        renewable: Share that the supply covered when it covers every draw of the site alike.
-        surplus: Share that the supply covered when it covers everything but this job first.
+        renewable: Share that supply other than bought power covered, if it covers every draw of
+            the site alike.
+        surplus: Share that it covered, if it covers everything but this job first.
         known: Share of the energy for which supply and draw are known.
     """
 
@@ -36,7 +37,8 @@ class AtOnce:
         draw_w: Its draw, W: the pace that it reached when it ran fastest.
         runs_s: How long it would have run, s: the same joules at that draw.
         ends_epoch_s: When it would have ended, s since the Unix epoch.
-        surplus: Share of its energy that the supply would have covered after everything else.
+        surplus: Share of its energy that supply other than bought power would have covered after
+            everything else.
         known: Share of that time for which supply and draw are known.
         energy_j: Its energy, J: that of the job as it ran, wasted energy included.
     """
@@ -61,15 +63,15 @@ def supply_shares(series: PowerSeries, boundary: str) -> SupplyShares | None:
         series: What the job and its fleet drew.
         boundary: What the joules of the rows enclose: `gpu`, `node` or `site`.
     """
-    batch_w = _at_site_w(series, boundary)
+    batch_w = series.batch_w * _gpu_ratio(series, boundary)
     left_w = _left_w(series, batch_w)
-    known = np.isfinite(left_w) & (series.batch_w > 0)
+    known = np.isfinite(left_w) & np.isfinite(series.renewable_w) & (batch_w > 0)
     if not known.any():
         return None
-    batch_w, left_w, energy = batch_w[known], left_w[known], series.batch_w[known]
-    site_w = np.maximum(series.site_draw_w[known], batch_w)
-    renewable = np.minimum(1.0, series.offered_w[known] / site_w)
-    surplus = np.minimum(1.0, left_w / batch_w)
+    energy = series.batch_w[known]
+    site_w = np.maximum(series.site_draw_w[known], batch_w[known])
+    renewable = np.minimum(1.0, series.renewable_w[known] / site_w)
+    surplus = np.minimum(1.0, left_w[known] / batch_w[known])
     return SupplyShares(
         renewable=float(np.average(renewable, weights=energy)),
         surplus=float(np.average(surplus, weights=energy)),
@@ -91,8 +93,8 @@ def at_once(series: PowerSeries, boundary: str) -> AtOnce | None:
         return None
     draw_w = float(np.quantile(series.batch_w[ran] / series.busy[ran], FASTEST))
     runs_s = energy_j / draw_w
-    ratio = _site_ratio(series, boundary)
-    left_w = _left_w(series, _at_site_w(series, boundary))
+    ratio = _gpu_ratio(series, boundary)
+    left_w = _left_w(series, series.batch_w * ratio)
     begun_s = series.edges_s[0]
     inside_s = np.clip(begun_s + runs_s - series.edges_s[:-1], 0.0, series.step_s)
     known = np.isfinite(left_w) & (inside_s > 0)
@@ -104,23 +106,18 @@ def at_once(series: PowerSeries, boundary: str) -> AtOnce | None:
     return AtOnce(draw_w, runs_s, float(begun_s + runs_s), surplus, known_share, energy_j)
 
 
-def _site_ratio(series: PowerSeries, boundary: str) -> Floats:
-    """Return the watts at the site for each watt of a row; what the nodes share out is in both."""
-    if boundary != "gpu":
+def _gpu_ratio(series: PowerSeries, boundary: str) -> Floats:
+    """Return the watts of the GPUs for each watt of a row, nan where they are not known."""
+    if boundary == "gpu":
         return np.ones(len(series.draw_w))
     known = np.isfinite(series.draw_w) & np.isfinite(series.site_draw_w) & (series.draw_w > 0)
     ratio = np.full(len(series.draw_w), np.nan)
-    ratio[known] = series.site_draw_w[known] / series.draw_w[known]
+    ratio[known] = np.minimum(1.0, series.draw_w[known] / series.site_draw_w[known])
     return ratio
 
 
-def _at_site_w(series: PowerSeries, boundary: str) -> Floats:
-    at_site_w: Floats = series.batch_w * _site_ratio(series, boundary)
-    return at_site_w
-
-
 def _left_w(series: PowerSeries, batch_w: Floats) -> Floats:
-    """Return what everything but the job left of the supply, W at the site."""
-    others_w = np.maximum(0.0, series.site_draw_w - batch_w)
-    left_w: Floats = np.maximum(0.0, series.offered_w - others_w)
+    """Return what all other draw of the GPUs left of the surplus, W."""
+    others_w = np.maximum(0.0, series.draw_w - batch_w)
+    left_w: Floats = np.maximum(0.0, series.surplus_w - others_w)
     return left_w

@@ -51,6 +51,8 @@ class TimelinePoint:
         progress: What the job has done so far.
         supply_w: Power offered at the site, W; this and the watts below are None if the gateway
             did not say.
+        firm_w: Bought power in it, W at the site.
+        surplus_w: What the other supplies leave for the GPUs, before any draw of them, W.
         battery_w: Power that the battery gave at the site, W; negative while it charged.
         site_draw_w: Draw of the site, W.
         curtailed_w: Supply that was neither drawn nor stored nor kept in reserve, W at the site.
@@ -68,6 +70,8 @@ class TimelinePoint:
     runner: str
     progress: JobProgress
     supply_w: float | None = None
+    firm_w: float | None = None
+    surplus_w: float | None = None
     battery_w: float | None = None
     site_draw_w: float | None = None
     curtailed_w: float | None = None
@@ -81,6 +85,20 @@ class TimelinePoint:
     request_energy_j: Mapping[str, float] = field(default_factory=dict)
 
 
+_OF_POWER = (
+    "supply_w",
+    "firm_w",
+    "surplus_w",
+    "site_draw_w",
+    "curtailed_w",
+    "budget_w",
+    "draw_w",
+    "budget_source",
+    "stale",
+    "energy_source",
+    "boundary",
+)
+"""Fields that have the names that they have in the status."""
 _PROGRESS = tuple(item.name for item in fields(JobProgress))
 _OF_POINT = tuple(item.name for item in fields(TimelinePoint) if item.name != "progress")
 
@@ -109,10 +127,8 @@ def timeline_line(
 def _of_status(status: Mapping[str, Any], model: str) -> dict[str, Any]:
     power = status.get("power", {})
     battery = power.get("battery") or {}
-    same = ("supply_w", "site_draw_w", "curtailed_w", "budget_w", "draw_w", "budget_source")
-    labels = ("stale", "energy_source", "boundary")
     return {
-        **{name: power[name] for name in same + labels if name in power},
+        **{name: power[name] for name in _OF_POWER if name in power},
         "battery_w": battery.get("power_w"),
         "model_draw_w": status.get("models", {}).get(model, {}).get("draw_w"),
         "request_energy_j": status.get("request_energy_j", {}),

@@ -74,6 +74,8 @@ def fleet_state(
                 "draw_w": record.draw_w,
                 "headroom_w": record.budget_w - record.draw_w,
                 "supply_w": record.supply_w,
+                "firm_w": budget.firm_w(record.t_s),
+                "surplus_w": _surplus_w(budget, record.t_s),
                 "site_draw_w": budget.site_draw_w(record.draw_w),
                 "curtailed_w": record.curtailed_w,
                 "stale": record.stale,
@@ -91,6 +93,11 @@ def fleet_state(
             "sources": [asdict(source) for source in budget.sources(record.t_s)],
         }
     )
+
+
+def _surplus_w(budget: PowerBudget, now_s: float) -> float:
+    """Return what supplies that are not bought leave for the GPUs, before any draw of them, W."""
+    return budget.surplus(now_s, 1.0, 1.0)[0][1] if budget.has_surplus else 0.0
 
 
 def _model(record: TickRecord, facts: ModelFacts) -> dict[str, Any]:
