@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
@@ -12,14 +13,25 @@ from steppe.batch.service.application import build_application
 from steppe.batch.service.batches_api import BatchesApi
 from steppe.batch.service.files_api import FilesApi
 from steppe.batch.service.folder_lock import FolderLock
+from steppe.batch.service.job_run import JobRun
 from steppe.batch.service.metrics import BatchMetrics
+from steppe.batch.service.report_api import ReportApi
+from steppe.batch.service.retention import delete_leftovers, delete_old
+from steppe.batch.service.scheduler import RETRY_S, JobScheduler
 from steppe.batch.service.settings import BatchSettings
 from steppe.batch.store.job_store import JobStore
 from steppe.engine.run_secret import HEADER
+from steppe.errors import SteppeError
 
+FILES = "files"
+"""Folder of the contents of files, in that of the service."""
 LOCK_WAIT_S = 15.0
 """Longest wait for the folder, s: the process of an earlier service may be ending."""
+CLEAN_S = 600.0
+"""Time between two looks for what is old enough to be deleted, s."""
 _SHUTDOWN_S = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 class BatchService:
@@ -28,16 +40,25 @@ class BatchService:
     Start and stop it on one event loop.
     """
 
-    def __init__(self, settings: BatchSettings, epoch_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: BatchSettings,
+        epoch_s: Callable[[], float] = time.time,
+        *,
+        retry_s: float = RETRY_S,
+    ) -> None:
         """Prepare; nothing happens before `start`.
 
         Args:
             settings: How it is set up.
             epoch_s: Reads the time, s since the Unix epoch.
+            retry_s: A job that could not go on is tried again after this time, s.
         """
-        self._settings, self._epoch_s = settings, epoch_s
+        self._settings, self._epoch_s, self._retry_s = settings, epoch_s, retry_s
         self._lock: FolderLock | None = None
         self._store: JobStore | None = None
+        self._scheduler: JobScheduler | None = None
+        self._cleaning: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> str:
@@ -46,17 +67,56 @@ class BatchService:
         Raises:
             UsageError: Another run uses the folder, or it or the store cannot be used.
         """
-        settings = self._settings
-        folder = settings.batch.folder
+        is_started = False
+        try:
+            url = await self._start()
+            is_started = True
+        finally:
+            if not is_started:
+                await self.stop()
+        return url
+
+    async def _start(self) -> str:
+        settings, folder = self._settings, self._settings.batch.folder
         self._lock = await asyncio.to_thread(FolderLock, folder, LOCK_WAIT_S)
-        self._store = await asyncio.to_thread(JobStore, settings.store, folder / "files")
+        store = await asyncio.to_thread(JobStore, settings.store, folder / FILES)
+        self._store = store
+        await asyncio.to_thread(delete_leftovers, folder / FILES)
         metrics = BatchMetrics()
+        self._scheduler = scheduler = JobScheduler(
+            store,
+            lambda id_: JobRun(store, id_, settings, metrics, self._epoch_s),
+            settings.batch.running_jobs,
+            self._epoch_s,
+            retry_s=self._retry_s,
+        )
         parts = (
-            FilesApi(self._store, settings.batch, self._epoch_s),
-            BatchesApi(self._store, settings.batch, self._epoch_s, lambda: None),
+            FilesApi(store, settings.batch, self._epoch_s),
+            BatchesApi(store, settings.batch, self._epoch_s, scheduler.wake),
+            ReportApi(store, folder, self._epoch_s),
         )
         secret = dict(settings.secret_headers).get(HEADER, "")
-        application = build_application(self._store, metrics, parts, secret)
+        url = await self._listen(build_application(store, metrics, parts, secret))
+        await scheduler.start()
+        self._cleaning = asyncio.create_task(self._clean(store))
+        return url
+
+    async def stop(self) -> None:
+        """Stop listening and running; what is not done goes on after the next start."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.wait([self._cleaning])
+        if self._scheduler is not None:
+            await self._scheduler.stop()
+        if self._store is not None:
+            await asyncio.to_thread(self._store.close)
+        if self._lock is not None:
+            self._lock.release()
+        self._runner = self._cleaning = self._scheduler = self._store = self._lock = None
+
+    async def _listen(self, application: web.Application) -> str:
         self._runner = web.AppRunner(
             application,
             handler_cancellation=True,  # an upload that breaks off is removed at once
@@ -64,15 +124,14 @@ class BatchService:
             shutdown_timeout=_SHUTDOWN_S,
         )
         await self._runner.setup()
-        await web.TCPSite(self._runner, settings.host, 0).start()
+        await web.TCPSite(self._runner, self._settings.host, 0).start()
         host, port = self._runner.addresses[0][:2]
         return f"http://{host}:{port}"
 
-    async def stop(self) -> None:
-        """Stop listening and running; what is not done goes on after the next start."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-        if self._store is not None:
-            await asyncio.to_thread(self._store.close)
-        if self._lock is not None:
-            self._lock.release()
+    async def _clean(self, store: JobStore) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(delete_old, store, self._settings.batch, self._epoch_s())
+            except (SteppeError, OSError) as error:
+                _log.warning("old batch files: %s", error)
+            await asyncio.sleep(CLEAN_S)
