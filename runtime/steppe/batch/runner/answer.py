@@ -17,6 +17,8 @@ ENERGY_WAIT = "X-Steppe-Energy-Wait"
 
 _NEVER_FITS = "request_too_large"
 """The code of a 429 for a request that no waiting helps."""
+_OF_THE_ROW = "model_not_allowed"
+"""The code of a 403 that other rows, of other models, need not get."""
 _NOT_THE_ROW = frozenset({408, 425, 429, 503})
 """Statuses of a gateway that is busy, or whose client was slow."""
 _LONGEST_REASON = 500
@@ -115,7 +117,7 @@ def outcome_of(claim: Claim, answer: RawAnswer) -> Outcome:
         GatewayRefusedError: It would be the same for every row.
     """
     found, status = _object(answer.body), answer.status
-    if status in (401, 403):
+    if status in (401, 403) and _code(found) != _OF_THE_ROW:
         raise GatewayRefusedError(f"the gateway answers {status}: {_reason(found, answer)}")
     replica = answer.headers.get(REPLICA, "")
     retry_s = _seconds(answer.headers.get("Retry-After"))
