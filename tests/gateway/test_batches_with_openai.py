@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 import pytest
+from aiohttp import web
 from openai.types import Batch
 from tests.gateway.site import CHAT_BODY, Clock, FakeReplica, Site, SiteFactory
 
@@ -37,11 +38,14 @@ class BatchSite:
     replica: FakeReplica
     section: BatchSection
     offset_s: float = 0.0
+    grace_s: float = 0.1
     service: BatchService | None = None
     clients: list[openai.AsyncOpenAI] = field(default_factory=list)
 
     async def start(self) -> None:
-        settings = BatchSettings(self.section, self.site.url, secret_headers(SECRET))
+        settings = BatchSettings(
+            self.section, self.site.url, secret_headers(SECRET), grace_s=self.grace_s
+        )
         self.service = BatchService(settings, self.epoch_s, retry_s=0.1)
         self.site.gateway.tell(DriverNews(services={"batch": await self.service.start()}))
 
@@ -69,7 +73,10 @@ class BatchSite:
 
 @pytest.fixture
 async def batches(open_site: SiteFactory, tmp_path: Path) -> AsyncIterator[BatchSite]:
-    known = KnownTenants(tuple(map(Tenant, KEYS)), tuple(key.stored for key in KEYS.values()))
+    known = KnownTenants(
+        tuple(Tenant(name, models=("m",)) for name in KEYS),
+        tuple(key.stored for key in KEYS.values()),
+    )
     site = await open_site(
         access=AccessSettings(known, run_secret=SECRET),
         now_s=Clock(),  # so that no table of routes is ever too old
@@ -110,6 +117,10 @@ async def until(
         while not condition(found := await client.batches.retrieve(batch.id)):
             await asyncio.sleep(0.02)
     return found
+
+
+def completed(batch: Batch) -> int:
+    return 0 if batch.request_counts is None else batch.request_counts.completed
 
 
 def has_ended(batch: Batch) -> bool:
@@ -181,7 +192,7 @@ async def test_bad_lines_go_to_the_error_file_and_the_rest_goes_on(batches: Batc
         + b'{"custom_id": "torn", "method": "POST", "url"\n\n'
         + line("other-url", "/v1/embeddings")
         + line("good")
-        + line("unknown-model", model="other")
+        + line("other-model", model="other")
     )
     ended = await until(client, await created(client, content), has_ended)
     counts = ended.request_counts
@@ -193,8 +204,8 @@ async def test_bad_lines_go_to_the_error_file_and_the_rest_goes_on(batches: Batc
     assert "line 2" in failed["row-1"]["error"]["message"]
     assert CHAT in failed["other-url"]["error"]["message"]
     assert failed["good"]["error"]["code"] == "duplicate_custom_id"
-    answer = failed["unknown-model"]["response"]
-    assert (answer["status_code"], answer["body"]["error"]["code"]) == (404, "model_not_found")
+    answer = failed["other-model"]["response"]
+    assert (answer["status_code"], answer["body"]["error"]["code"]) == (403, "model_not_allowed")
 
 
 @pytest.mark.parametrize(
@@ -228,24 +239,32 @@ async def test_an_input_that_cannot_begin_fails_and_says_why(
     assert not [each for each in batches.replica.received if each.target == CHAT]
 
 
+@dataclass
+class TiredReplica(FakeReplica):
+    """Answers its first requests only."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.may_answer.clear() if len(self.received) >= 5 else self.may_answer.set()
+        return await super().answer(request)
+
+
 async def test_a_cancelled_batch_keeps_what_was_done(batches: BatchSite) -> None:
-    client = batches.client()
-    batches.replica.may_answer.clear()
+    client, tired = batches.client(), TiredReplica("r1")
+    await tired.start()
+    batches.site.stack.push_async_callback(tired.stop)
+    batches.site.route(tired)
     batch = await created(client, lines(30))
-    await until(client, batch, lambda found: found.status == "in_progress")
-    await batches.site.until(lambda: len(batches.replica.received) > 0)
-    batches.replica.may_answer.set()
-    await until(client, batch, lambda found: bool(found.request_counts.completed))  # type: ignore[union-attr]
-    assert (await client.batches.cancel(batch.id)).status in ("cancelling", "completed")
+    await until(client, batch, lambda found: completed(found) == 5)
+    assert (await client.batches.cancel(batch.id)).status == "cancelling"
     ended = await until(client, batch, has_ended)
     counts = ended.request_counts
     assert counts is not None
-    assert counts.completed + counts.failed == counts.total == 30
-    done = await batches.lines(ended.output_file_id)
-    assert len(done) == counts.completed
-    if ended.status == "cancelled":
-        assert ended.cancelled_at is not None
-    with pytest.raises(openai.ConflictError, match=f"found it {ended.status}"):
+    assert (ended.status, counts.completed, counts.failed) == ("cancelled", 5, 25)
+    assert ended.cancelled_at is not None
+    assert len(await batches.lines(ended.output_file_id)) == 5
+    codes = [each["error"]["code"] for each in await batches.lines(ended.error_file_id)]
+    assert codes == ["batch_cancelled"] * 25
+    with pytest.raises(openai.ConflictError, match="found it cancelled"):
         await client.batches.cancel(batch.id)
 
 

@@ -113,6 +113,7 @@ class JobRun:
         return RunnerSettings(
             settings.gateway_url,
             headers=(*settings.secret_headers, (TENANT, job.tenant)),
+            stop_grace_s=settings.grace_s,
             expires_epoch_s=job.deadline_epoch_s,
             timeline=timeline,
         )

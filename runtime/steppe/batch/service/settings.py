@@ -23,6 +23,8 @@ class BatchSettings:
         gateway_certificate: The gateway's certificate, PEM; None if it serves plain HTTP.
         models: Names of the served models.
         host: Address to listen on.
+        grace_s: How long rows at the gateway may go on when their job is late or cancelled, or the
+            service stops, s.
     """
 
     batch: BatchSection
@@ -31,6 +33,7 @@ class BatchSettings:
     gateway_certificate: Path | None = None
     models: tuple[str, ...] = ()
     host: str = "127.0.0.1"
+    grace_s: float = 5.0
 
     @property
     def store(self) -> str:
