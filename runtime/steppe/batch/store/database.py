@@ -18,6 +18,8 @@ WAIT_S = 60
 """Longest wait for another process that writes the same SQLite file, s."""
 CACHE_KIB = 16_384
 """Pages of SQLite that a connection keeps in memory, KiB."""
+_KEPT = 2
+"""Connections that are kept while they are idle; SQLite's have `CACHE_KIB` each."""
 _LOCK = 0x7374_6570
 """Number of PostgreSQL's lock under which tables are made."""
 _WRITES = "steppe_writes"
@@ -37,7 +39,7 @@ class Database:
             InstallError: The driver of this database is not installed.
         """
         try:
-            self._readers = sql.create_engine(_url(place))
+            self._readers = sql.create_engine(_url(place), pool_size=_KEPT, pool_pre_ping=True)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise InstallError(f"batch store: found no driver for it: {error}") from error
         except SQLAlchemyError as error:
