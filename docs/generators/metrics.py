@@ -18,6 +18,7 @@ from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.request import FinishedRequest
+from steppe.gateway.sharing.exposition import of_all
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.power.battery import Charge
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
@@ -65,6 +66,7 @@ def metrics_page() -> str:
         _rows(fleet_exposition()),
         "## Gateway",
         _rows(gateway_exposition()),
+        "Of [several gateways](../gateways.md) each of them has a label `gateway`, too.",
         "## Batch",
         "With a section `batch` in the configuration; behind the gateway's own at `/metrics`.",
         _rows(batch_exposition()),
@@ -167,7 +169,8 @@ def gateway_exposition() -> str:
     )
     metrics.reject("queue_full")
     status = GatewayStatus.of({"llama": ModelStatus()}, {"r0": 1})
-    return metrics.exposition(ready=True, status=status, placements={"model": Decisions()}).decode()
+    own = metrics.exposition(ready=True, status=status, placements={"model": Decisions()})
+    return (own + of_all({"0": ()})).decode()
 
 
 def _rows(exposition: str) -> str:

@@ -20,6 +20,7 @@ from steppe.config.device import (
     ZeusdSection,
 )
 from steppe.config.error_message import first_error
+from steppe.config.gateway import GatewaySection
 from steppe.config.load import (
     FailureSection,
     LoadSection,
@@ -47,7 +48,6 @@ from steppe.config.serving import (
     EngineSection,
     FleetSection,
     FrontierSection,
-    GatewaySection,
     ModelSection,
     PoolSection,
     RaySection,

@@ -50,12 +50,13 @@ class ReplicaSlots:
 
     Attributes:
         outstanding: Requests that each replica has, each counted with its places.
-        limits: Most places that each has; 0 where no request may go.
+        limits: Most places that may be taken of each; 0 where no request may go.
         next: Index of the replica that gets the next request of a tie.
     """
 
     __slots__ = (
         "_loads",
+        "_most",
         "_paces",
         "_prefilling",
         "_prompt_wait_s",
@@ -75,7 +76,7 @@ class ReplicaSlots:
         """
         self._prompt_wait_s = prompt_wait_s
         self._paces = [PromptPace() for _ in limits]
-        self.limits = list(limits)
+        self.limits, self._most = list(limits), list(limits)
         self.outstanding = [0] * len(limits)
         self._speeds: list[float] = list(limits)
         self._prefilling = [0] * len(limits)
@@ -95,8 +96,16 @@ class ReplicaSlots:
 
     def limit(self, replica: int, limit: int) -> None:
         """Set the limit of a replica, which stands for its speed until `set_speeds`."""
-        self.limits[replica] = limit
+        self.limits[replica] = self._most[replica] = limit
         self._speeds[replica] = limit
+        self._weigh(replica)
+
+    def narrow(self, replica: int, limit: int) -> None:
+        """Let requests take no more of the places of a replica than this: others take the rest.
+
+        A request of several sequences takes as many places as before, or waits for them.
+        """
+        self.limits[replica] = min(limit, self._most[replica])
         self._weigh(replica)
 
     def set_speeds(self, speeds: Sequence[float]) -> None:
@@ -105,8 +114,8 @@ class ReplicaSlots:
         Args:
             speeds: The speed of each; if one with a limit has none (0), the limits count.
         """
-        known = all(speed > 0 for speed, most in zip(speeds, self.limits, strict=True) if most)
-        self._speeds = list(speeds) if known else list(self.limits)
+        known = all(speed > 0 for speed, most in zip(speeds, self._most, strict=True) if most)
+        self._speeds = list(speeds) if known else list(self._most)
         for replica in range(len(self.limits)):
             self._weigh(replica)
 
@@ -152,16 +161,17 @@ class ReplicaSlots:
     def take(self, replica: int, places: int = 1) -> None:
         """Take a slot of a replica that has room."""
         self.next = replica + 1
-        taken = min(places, self.limits[replica])
+        taken = min(places, self._most[replica])
         self.outstanding[replica] += taken
         self._prefilling[replica] += taken
         self._weigh(replica)
 
     def _loads_with(self, places: int) -> list[float]:
         """Return the loads, without the replicas that have too few places left."""
+        states = zip(self._loads, self.outstanding, self.limits, self._most, strict=True)
         return [
-            inf if taken and taken + places > limit else load
-            for load, taken, limit in zip(self._loads, self.outstanding, self.limits, strict=True)
+            inf if taken + min(places, most) > limit else load
+            for load, taken, limit, most in states
         ]
 
     def expect_first_token(self, replica: int, now_s: float, places: int = 1) -> None:
@@ -204,7 +214,8 @@ class ReplicaSlots:
 
     def clear(self, replica: int) -> None:
         """Return all slots of a replica that is lost; nothing more goes there."""
-        self.limits[replica] = self.outstanding[replica] = self._prefilling[replica] = 0
+        self.limits[replica] = self._most[replica] = 0
+        self.outstanding[replica] = self._prefilling[replica] = 0
         self._paces[replica] = PromptPace()
         self._weigh(replica)
 

@@ -195,6 +195,17 @@ def _address(node: Mapping[str, Any], local: bool) -> str:
     return LOOPBACK if local else str(node["NodeManagerAddress"])
 
 
+def gateway_machines(labels: Mapping[str, str]) -> list[Machine]:
+    """Return the nodes of a run that may have a gateway: this one, and those with GPUs."""
+    own = local_node_id()
+    here = [
+        Machine(node["NodeID"], str(node["NodeManagerAddress"]), 0)
+        for node in ray.nodes()
+        if node["NodeID"] == own
+    ]
+    return here + [m for m in gpu_machines(local=False, labels=labels) if m.id != own]
+
+
 def refuse_unmatched_labels(labels: Mapping[str, str]) -> None:
     """Refuse a cluster none of whose GPU nodes has all these labels.
 

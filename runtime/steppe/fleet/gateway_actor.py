@@ -6,7 +6,11 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 
+from prometheus_client import Metric
+
+from steppe.fleet.gateway_peers import GatewayPeers
 from steppe.fleet.messages import Drained, EndedRequests
+from steppe.gateway.ended_requests import EndedRequest
 from steppe.gateway.server import (
     DriverNews,
     FinishedRequest,
@@ -22,9 +26,17 @@ from steppe.gateway.server import (
 class GatewayActor:
     """Hosts the gateway in a process of its own, so that control never slows a stream."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        """Make the gateway; `open` lets it listen."""
+    def __init__(self, settings: GatewaySettings, run_id: str = "") -> None:
+        """Make the gateway; `open` lets it listen.
+
+        Args:
+            settings: How it listens.
+            run_id: Name of the run if it has several gateways.
+        """
         self._gateway = Gateway(settings)
+        if run_id:
+            peers = GatewayPeers(run_id)
+            self._gateway.share(peers, peers)
         self._opening = asyncio.Lock()
         self._url = ""
         self._ended: list[FinishedRequest] = []
@@ -107,6 +119,19 @@ class GatewayActor:
     async def set_fleet_state(self, state: bytes) -> None:
         """Show this state of the fleet, a JSON object, in the status."""
         self._gateway.set_fleet_state(state)
+
+    async def metrics(self) -> list[Metric]:
+        """Return the metrics of this gateway alone, for another one."""
+        await self.open()
+        return self._gateway.own_metrics()
+
+    async def find(self, request: str) -> EndedRequest | None:
+        """Return a request that ended lately here, for another gateway."""
+        return self._gateway.find(request)
+
+    async def withdraw(self, work: str) -> bool:
+        """Forget a job that was declared here, for another gateway."""
+        return self._gateway.withdraw(work)
 
     async def close(self) -> None:
         """Refuse the waiting requests and stop listening."""

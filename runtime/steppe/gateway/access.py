@@ -24,6 +24,7 @@ from steppe.engine.run_secret import knows
 from steppe.errors import SteppeError, UsageError
 from steppe.gateway.openai_error import error_body
 from steppe.gateway.request import FinishedRequest
+from steppe.gateway.sharing.shared_limits import SharedLimits
 from steppe.tenants.directory import Directory
 from steppe.tenants.key import KeyRefusedError
 from steppe.tenants.limiter import RequestSize, Taken, TenantLimiter
@@ -141,6 +142,11 @@ class AccessControl:
         self._read_store: Callable[[], KnownTenants] | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._limiter = TenantLimiter()
+        self._shared: SharedLimits | None = None
+
+    def share(self, limits: SharedLimits) -> None:
+        """Keep the limits together with other gateways."""
+        self._shared = limits
 
     async def start(self) -> None:
         """Read the store, and again from time to time.
@@ -203,7 +209,7 @@ class AccessControl:
             message = f"model: {tenant.name} may ask for {allowed}, found {model!r:.100}"
             raise DeniedError(403, "model_not_allowed", message, param="model")
 
-    def admit(self, request: web.Request, size: RequestSize) -> RequestCharge | None:
+    async def admit(self, request: web.Request, size: RequestSize) -> RequestCharge | None:
         """Charge a request to its caller; give the charge to `finish`.
 
         Raises:
@@ -213,6 +219,8 @@ class AccessControl:
         if not caller.is_known:
             return None
         try:
+            if self._shared is not None:
+                return await self._shared.admit(caller.tenant, size)
             return self._limiter.admit(caller.tenant, self._now_s(), size)
         except LimitReachedError as error:
             never = math.isinf(error.retry_after_s)
@@ -229,11 +237,17 @@ class AccessControl:
             taken, id_ = Taken(0, 0, 0.0), ""
         else:
             taken, id_ = Taken(finished.prompt_tokens, finished.output_tokens), finished.id
-        self._limiter.end(id_, charge, self._now_s(), taken)
+        if self._shared is not None:
+            self._shared.end(id_, charge, taken)
+        else:
+            self._limiter.end(id_, charge, self._now_s(), taken)
 
-    def settle(self, request_id: str, taken: Taken) -> None:
-        """Charge a request that has ended what the books say that it took."""
-        self._limiter.settle(request_id, self._now_s(), taken)
+    def settle(self, request_id: str, tenant: str, taken: Taken) -> None:
+        """Charge a request of a tenant that has ended what the books say that it took."""
+        if self._shared is not None:
+            self._shared.settle(request_id, self._directory.tenant(tenant), taken)
+        else:
+            self._limiter.settle(request_id, self._now_s(), taken)
 
     def _middleware(self) -> Middleware:
         @web.middleware
@@ -313,7 +327,13 @@ class AccessControl:
         caller = request.get(CALLER, NOBODY)
         if not caller.is_known:
             return
-        for name, state in self._limiter.states(caller.tenant, self._now_s()).items():
+        shared = self._shared
+        states = (
+            self._limiter.states(caller.tenant, self._now_s())
+            if shared is None
+            else shared.states(caller.tenant)
+        )
+        for name, state in states.items():
             response.headers[f"x-ratelimit-limit-{name}"] = str(state.limit)
             response.headers[f"x-ratelimit-remaining-{name}"] = str(state.remaining)
             response.headers[f"x-ratelimit-reset-{name}"] = _duration(state.reset_s)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
 from aiohttp import web
+from prometheus_client import Metric
 
 from steppe.control.admission import PRIORITIES, Ticket
 from steppe.gateway.access import CALLER, NOBODY, AccessControl, DeniedError, drop_keys
@@ -41,6 +42,8 @@ from steppe.gateway.request import ClientHeaders, RequestContext, request_id
 from steppe.gateway.request_body import read_body, with_model
 from steppe.gateway.request_energy import EnergyBook
 from steppe.gateway.request_tracker import RequestTracker
+from steppe.gateway.sharing.exposition import exposition
+from steppe.gateway.sharing.sharing import Sharing
 from steppe.gateway.status import GatewayStatus
 from steppe.tenants.limiter import NO_TOKENS, RequestSize
 
@@ -120,6 +123,7 @@ class Handlers:
         now_s: Reads the monotonic clock, s.
         controller_metrics: The controller's Prometheus exposition, shown after the gateway's.
         service_metrics: Returns that of the services of the run, shown after it.
+        sharing: What it shares with other gateways; None if it is the only one.
     """
 
     pools: Pools
@@ -136,6 +140,7 @@ class Handlers:
     now_s: Callable[[], float] = time.monotonic
     controller_metrics: bytes = b""
     service_metrics: Callable[[], Awaitable[bytes]] | None = None
+    sharing: Sharing | None = None
 
     async def about(self, _request: web.Request) -> web.Response:
         """Return the name of the service, its models and its API."""
@@ -161,15 +166,20 @@ class Handlers:
 
     async def show_metrics(self, _request: web.Request) -> web.Response:
         """Return the metrics of the gateway and the controller for Prometheus."""
-        own = self.metrics.exposition(
+        own = self.own_metrics()
+        text = exposition(own) if self.sharing is None else await self.sharing.exposition(own)
+        services = b"" if self.service_metrics is None else await self.service_metrics()
+        return web.Response(body=text + self.controller_metrics + services, headers=_PROMETHEUS)
+
+    def own_metrics(self) -> list[Metric]:
+        """Return the metrics of this gateway alone."""
+        return self.metrics.families(
             ready=self._unready() is None,
             status=self.status(),
             controller_age_s=self.pools.routes_age_s,
             stale=self.pools.is_stale,
             placements=self.pools.placements(),
         )
-        services = b"" if self.service_metrics is None else await self.service_metrics()
-        return web.Response(body=own + self.controller_metrics + services, headers=_PROMETHEUS)
 
     def status(self) -> GatewayStatus:
         """Return the counts of now."""
@@ -213,7 +223,7 @@ class Handlers:
     async def _forward_light(self, request: web.Request) -> web.StreamResponse:
         charge = None
         if request.method == "POST":
-            charge = self.access.admit(request, NO_TOKENS)
+            charge = await self.access.admit(request, NO_TOKENS)
         pools: tuple[Pool, ...] = tuple(self.pools)
         try:
             proxied = await self._proxied(request)
@@ -262,7 +272,7 @@ class Handlers:
         self.access.check_model(request, body.model or pool.model.name)
         prompt_tokens = self.tracker.counts[pool.model.name].prompt_tokens(body.prompt)
         size = RequestSize(prompt_tokens, body.max_output_tokens)
-        charge = self.access.admit(request, size)
+        charge = await self.access.admit(request, size)
         ttft_s = self.tracker.counts[pool.model.name].model.ttft_s
         if alias is not None:
             pool = self.pools.choose(alias, pin)

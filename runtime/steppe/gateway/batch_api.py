@@ -116,7 +116,7 @@ class BatchApi:
             return _unavailable("the batch service is starting")
         if request.method != "POST":
             return await self._send(request, tenant, b"")
-        charge = self._access.admit(request, NO_TOKENS)
+        charge = await self._access.admit(request, NO_TOKENS)
         try:
             if request.path.rstrip("/") == PATHS[0]:
                 return await self._upload(request, tenant, self._limits)

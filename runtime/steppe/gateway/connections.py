@@ -232,10 +232,20 @@ class GuardedSite(web.BaseSite):
         guard: ConnectionGuard,
         *,
         ssl_context: object = None,
+        shares_port: bool = False,
     ) -> None:
-        """Create a site that does not listen yet; `place` is host and port."""
+        """Create a site that does not listen yet.
+
+        Args:
+            runner: The server.
+            place: Host and port.
+            guard: The guard.
+            ssl_context: For TLS; None without it.
+            shares_port: Whether other processes of this user may listen there, too: the kernel
+                spreads the connections over them.
+        """
         super().__init__(runner, ssl_context=ssl_context, backlog=1024)  # type: ignore[arg-type]
-        self._place, self._guard = place, guard
+        self._place, self._guard, self._shares_port = place, guard, shares_port
 
     @property
     def name(self) -> str:
@@ -254,4 +264,5 @@ class GuardedSite(web.BaseSite):
             port,
             ssl=self._ssl_context,
             backlog=self._backlog,
+            reuse_port=self._shares_port or None,
         )

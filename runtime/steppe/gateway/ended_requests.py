@@ -23,6 +23,7 @@ class RequestEnergy:
         source: How the joules were found: `counter`, `integrated`, `estimated` or `emulated`.
         boundary: What they enclose: `gpu`, `node` or `site`.
         is_final: Whether nothing is missing. Before, a late engine step may still add a little.
+        gateway: Name of the gateway that had it; empty if there is only one.
     """
 
     id: str
@@ -30,6 +31,7 @@ class RequestEnergy:
     source: str
     boundary: str
     is_final: bool
+    gateway: str = ""
 
     def shown(self) -> dict[str, Any]:
         """Return it as clients see it, in `usage.energy`."""

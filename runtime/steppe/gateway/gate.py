@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from steppe.control.admission import NO_SHARES, AdmissionQueue, Ticket
@@ -91,6 +91,9 @@ class AdmissionGate:
     """Assigns slots at replicas in the order of an `AdmissionQueue`.
 
     Use it on one event loop; it is not safe from other threads. Times are `time.monotonic`, s.
+
+    Attributes:
+        on_wait: Called when a request begins to wait.
     """
 
     def __init__(
@@ -128,6 +131,7 @@ class AdmissionGate:
         self._capacity_s: float | None = None
         self._resuming: deque[_Pending] = deque()  # streams that have begun, and lost their replica
         self._is_open, self._has_ended = True, False
+        self.on_wait: Callable[[], None] = lambda: None
 
     @property
     def waiting(self) -> int:
@@ -170,6 +174,11 @@ class AdmissionGate:
                 why = f"{slot.route.replica} is no longer at {slot.route.url}"
                 slot.scope.cancel(ReplicaLostError(why))
         self._capacity_s = capacity_s
+        self._assign_slots()
+
+    def share(self, places: Mapping[str, int]) -> None:
+        """Fill at most so many places of each replica, see `RoutingTable.share`."""
+        self._table.share(places)
         self._assign_slots()
 
     def hand_over(self, replica: str) -> int:
@@ -353,6 +362,7 @@ class AdmissionGate:
         self._waiting_places[ticket] = counted
         self._waiting += counted
         self._assign_slots()
+        self.on_wait()
         try:
             async with asyncio.timeout(deadline_s - self._now_s()):
                 return await pending
@@ -372,6 +382,7 @@ class AdmissionGate:
         pending = _Pending(slot, places, streams=True)
         self._resuming.append(pending)
         self._waiting += places
+        self.on_wait()
         try:
             async with asyncio.timeout(deadline_s - self._now_s()):
                 return await slot

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
 from steppe.control.affinity import Decisions
 from steppe.gateway.request import FAILED, FinishedRequest
+from steppe.gateway.sharing.exposition import exposition
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.gateway.tenant_metrics import TenantMetrics
 
@@ -234,6 +235,25 @@ class GatewayMetrics:
         stale: bool = False,
         placements: Mapping[str, Decisions] | None = None,
     ) -> bytes:
+        """Return all metrics in Prometheus' text format, see `families`."""
+        found = self.families(
+            ready=ready,
+            status=status,
+            controller_age_s=controller_age_s,
+            stale=stale,
+            placements=placements,
+        )
+        return exposition(found)
+
+    def families(
+        self,
+        *,
+        ready: bool,
+        status: GatewayStatus,
+        controller_age_s: float = math.nan,
+        stale: bool = False,
+        placements: Mapping[str, Decisions] | None = None,
+    ) -> list[Metric]:
         """Return all metrics, with the present state of the gateway."""
         self._ready.set(ready)
         self._age.set(controller_age_s)
@@ -247,7 +267,7 @@ class GatewayMetrics:
             for decision in fields(decisions):
                 series = self._placements.labels(decision.name, model)
                 self._raise(series, getattr(decisions, decision.name))
-        return generate_latest(self._registry)
+        return list(self._registry.collect())
 
     def _show_model(self, model: str, counts: ModelStatus) -> None:
         for series in (self._prompt, self._cached, self._ttft, self._e2e):

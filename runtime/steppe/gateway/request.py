@@ -72,6 +72,7 @@ class FinishedRequest:
         wait_s: Arrival until the last replica got it, s; None if none did.
         continued: How often its stream went on at another replica, or at the same one again.
         asked_model: The alias that it asked for; empty if it asked for a model.
+        gateway: Name of the gateway that had it; empty if there is only one.
     """
 
     id: str
@@ -95,6 +96,7 @@ class FinishedRequest:
     wait_s: float | None = None
     continued: int = 0
     asked_model: str = ""
+    gateway: str = ""
 
 
 @dataclass(frozen=True, slots=True)

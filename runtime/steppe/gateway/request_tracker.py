@@ -29,7 +29,11 @@ class RequestTracker:
     """
 
     def __init__(
-        self, started_s: float, started_epoch_s: float, models: Iterable[GatewayModel]
+        self,
+        started_s: float,
+        started_epoch_s: float,
+        models: Iterable[GatewayModel],
+        gateway: str = "",
     ) -> None:
         """Start counting.
 
@@ -37,7 +41,9 @@ class RequestTracker:
             started_s: The present time, s on the monotonic clock.
             started_epoch_s: The present time, s since the Unix epoch.
             models: The served models.
+            gateway: Name of the gateway; empty if there is only one.
         """
+        self._gateway = gateway
         self.counts = {model.name: ModelCounts(model, started_s) for model in models}
         self._started_s, self._started_epoch_s = started_s, started_epoch_s
         self._arrived = 0
@@ -192,4 +198,5 @@ class RequestTracker:
             replica=context.replica,
             streamed=context.wants_stream or context.scanner is not None,
             continued=context.continued,
+            gateway=self._gateway,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -60,6 +60,7 @@ class RoutingTable:
         """
         self.prompt_wait_s, self.caches = prompt_wait_s, caches
         self._routes: tuple[Route, ...] = ()
+        self._held: Mapping[str, int] | None = None
         self._urls: dict[str, str] = {}
         self._indices: dict[Address, int] = {}
         self._slots = ReplicaSlots(())
@@ -69,6 +70,14 @@ class RoutingTable:
     def routes(self) -> tuple[Route, ...]:
         """The awake replicas of the present table."""
         return self._routes
+
+    @property
+    def held(self) -> dict[str, int]:
+        """How many places of each awake replica this gateway may fill."""
+        limits = {route.replica: route.limit for route in self._routes}
+        if self._held is None:
+            return limits
+        return {name: min(limit, self._held.get(name, 0)) for name, limit in limits.items()}
 
     @property
     def has_room(self) -> bool:
@@ -96,10 +105,24 @@ class RoutingTable:
             if address in indices:
                 self._slots.occupy(index, before.occupancy(indices[address]))
         self._routes = routes
+        self._narrow()
         if self.caches is not None:
             self.caches.note([(r.replica, (r.url, r.cache_losses)) for r in routes])
         self._indices = {address: index for index, address in enumerate(addresses)}
         self._suspects.clear()
+
+    def share(self, places: Mapping[str, int]) -> None:
+        """Fill at most so many places of each replica from now on; none of one that is left out.
+
+        Other gateways fill the others.
+        """
+        self._held = places
+        self._narrow()
+
+    def _narrow(self) -> None:
+        if self._held is not None:
+            for index, limit in enumerate(self.held.values()):
+                self._slots.narrow(index, limit)
 
     def acquire(self, places: int = 1, blocks: Sequence[int] = ()) -> Route | None:
         """Take a slot at the replica with the longest part of a prompt, or the least loaded one.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from prometheus_client import Metric
 
 from steppe.control.placing import PROMPT_WAIT_SHARE
 from steppe.errors import UsageError
@@ -31,7 +30,7 @@ from steppe.gateway.connections import (
     HttpLimits,
 )
 from steppe.gateway.driver_news import DriverNews, GatewayNews
-from steppe.gateway.ended_requests import RequestEnergy
+from steppe.gateway.ended_requests import EndedRequest, RequestEnergy
 from steppe.gateway.energy_answer import EnergyAnswers
 from steppe.gateway.fleet_state import FleetState
 from steppe.gateway.forwarder import RequestForwarder
@@ -40,6 +39,7 @@ from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.model_list import ModelList
 from steppe.gateway.openapi import OpenApi
 from steppe.gateway.pools import Pool, Pools
+from steppe.gateway.ports import authority, cannot_listen, hold_port, refuse_port_in_use
 from steppe.gateway.replica_client import open_session
 from steppe.gateway.request import FinishedRequest, RequestContext, SettledRequest
 from steppe.gateway.request_energy import EnergyBook
@@ -47,6 +47,8 @@ from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.routing import Route
 from steppe.gateway.served_model import GatewayAlias, GatewayModel
 from steppe.gateway.settings import GatewaySettings
+from steppe.gateway.sharing.messages import Coordination
+from steppe.gateway.sharing.sharing import OtherGateways, Sharing
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.gateway.steppe_api import SteppeApi
 from steppe.gateway.tls import tls_context
@@ -75,6 +77,7 @@ __all__ = [
     "Route",
     "SettledRequest",
     "UploadLimits",
+    "hold_port",
     "refuse_port_in_use",
 ]
 
@@ -133,9 +136,10 @@ class Gateway:
         )
         self._metrics.watch(lambda: len(self._guard), lambda: self._bodies.reserved)
         self._usage, self._fleet_state = UsageTable(), FleetState()
-        steppe_api = SteppeApi(
+        self._steppe_api = SteppeApi(
             self._energy, self._usage, self._fleet_state, self._pools, self._access
         )
+        self._sharing: Sharing | None = None
         self._changes = ConfigChanges(settings.config)
         door = AdminDoor(settings.admin_key, is_open=settings.access.is_open)
         self._work = WorkApi(
@@ -145,9 +149,25 @@ class Gateway:
             settings.uploads, self._access, self._bodies, settings.replica_headers
         )
         admin = AdminApi(door, self._changes)
-        self._parts = (steppe_api, admin, OpenApi(), self._work, self._batch_api)
+        self._parts = (self._steppe_api, admin, OpenApi(), self._work, self._batch_api)
         self._handlers: Handlers | None = None
         self._runner: web.AppRunner | None = None
+
+    def share(self, coordination: Coordination, others: OtherGateways) -> None:
+        """Share places, limits and answers with other gateways; call it before `start`."""
+        sharing = Sharing(
+            self._settings.name,
+            self._settings.gateways,
+            coordination,
+            others,
+            pools=self._pools,
+            limiter=self._access.limiter,
+            firm_open=self._own_firm_open,
+            now_s=self._now_s,
+        )
+        self._sharing = self._steppe_api.sharing = sharing
+        self._access.share(sharing.limits)
+        self._work.on_withdraw = sharing.withdraw
 
     async def start(self) -> str:
         """Listen.
@@ -164,7 +184,7 @@ class Gateway:
         self._traces = self._traces or _traces_of(settings)
         self._access_log = AccessLog(settings.access_log)
         session = open_session(settings.connect_timeout_s, settings.replica_headers)
-        tracker = RequestTracker(self._now_s(), time.time(), settings.models)
+        tracker = RequestTracker(self._now_s(), time.time(), settings.models, settings.name)
         self._handlers = Handlers(
             pools=self._pools,
             tracker=tracker,
@@ -183,7 +203,10 @@ class Gateway:
             traces=self._traces,
             now_s=self._now_s,
             service_metrics=self._batch_api.metrics,
+            sharing=self._sharing,
         )
+        if self._sharing is not None:
+            self._sharing.start()
         application = build_application(self._handlers, settings.max_body_bytes, self._parts)
         self._access_log.install(application)
         self._guard.install(application)
@@ -250,6 +273,8 @@ class Gateway:
             name: None if in_s is None else now_s + in_s for name, in_s in retry_after_s.items()
         }
         self._pools.set_routes(routes, capacity_s)
+        if self._sharing is not None:
+            self._sharing.places.hurry()
 
     def set_shares(self, shares: Mapping[str, Mapping[str, float]]) -> None:
         """Deal the requests for aliases by the shares of a plan.
@@ -283,7 +308,7 @@ class Gateway:
     def settle(self, settled: Iterable[SettledRequest]) -> None:
         """Charge tenants the tokens and the energy that the books give for ended requests."""
         for request in settled:
-            self._access.settle(request.id, request.taken)
+            self._access.settle(request.id, request.tenant, request.taken)
             self._metrics.add_energy(request.tenant, request.taken.joules or 0.0)
 
     def tell(self, news: DriverNews) -> GatewayNews:
@@ -311,7 +336,23 @@ class Gateway:
         """Return the counts and the declared work for the controller."""
         return replace(self._started.status(), work=self._work.alive)
 
+    def own_metrics(self) -> list[Metric]:
+        """Return the metrics of this gateway alone."""
+        return self._started.own_metrics()
+
+    def find(self, request: str) -> EndedRequest | None:
+        """Return a request that ended lately here, by its id."""
+        return self._energy.ended.get(request)
+
+    def withdraw(self, work: str) -> bool:
+        """Forget a job that was declared here, by its key; return whether it was."""
+        return self._work.forget(work)
+
     def _firm_open(self, model: str) -> int:
+        others = 0 if self._sharing is None else self._sharing.of_others(model).firm_open
+        return self._own_firm_open(model) + others
+
+    def _own_firm_open(self, model: str) -> int:
         return self._started.tracker.counts[model].firm_open
 
     def _set_slos(self) -> None:
@@ -361,6 +402,8 @@ class Gateway:
         return self._handlers
 
     async def _clean_up(self) -> None:
+        if self._sharing is not None:
+            await self._sharing.stop()
         await self._access.stop()
         await self._batch_api.stop()
         if self._runner is not None:
@@ -376,28 +419,19 @@ class Gateway:
         host, port = self._settings.host, self._settings.port
         tls = tls_context(self._settings.tls_certificate, self._settings.tls_key)
         try:
-            await GuardedSite(runner, (host, port), self._guard, ssl_context=tls).start()
+            site = GuardedSite(
+                runner,
+                (host, port),
+                self._guard,
+                ssl_context=tls,
+                shares_port=self._settings.shares_port,
+            )
+            await site.start()
         except OSError as error:
-            raise _cannot_listen(host, port, error) from error
+            raise cannot_listen(host, port, error) from error
         port = runner.addresses[0][1]
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        return f"{'http' if tls is None else 'https'}://{_authority(reachable, port)}"
-
-
-def refuse_port_in_use(host: str, port: int) -> None:
-    """Check, before anything is started, that a gateway can listen there.
-
-    Raises:
-        UsageError: It cannot, for instance because the port is in use.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen()
-    except OSError as error:
-        raise _cannot_listen(host, port, error) from error
+        return f"{'http' if tls is None else 'https'}://{authority(reachable, port)}"
 
 
 def _traces_of(settings: GatewaySettings) -> RequestTraces | None:
@@ -414,18 +448,6 @@ def _traces_of(settings: GatewaySettings) -> RequestTraces | None:
         found = f"found no module {error.name}: install the extra otel"
         raise UsageError(f"gateway.traces: asked for OpenTelemetry, {found}") from error
     return otlp_traces(settings.traces, settings.trace_share)
-
-
-def _authority(host: str, port: int) -> str:
-    """Return host and port as written in a URL (RFC 3986, 3.2.2)."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> UsageError:
-    where = _authority(host, port)
-    if error.errno == errno.EADDRINUSE:
-        return UsageError(f"gateway.port: {where} is in use already")
-    return UsageError(f"gateway: cannot listen on {where}: {error.strerror or error}")
 
 
 def _is_bad_request(record: logging.LogRecord) -> bool:

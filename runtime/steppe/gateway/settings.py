@@ -53,6 +53,9 @@ class GatewaySettings:
         trace_share: Share of the requests without a trace of their own that get one.
         affinity: How much the prefix caches of replicas count; the load alone decides if None.
         uploads: What clients may upload for the Batch API; None without one.
+        name: Name of this gateway among several; empty if it is the only one.
+        gateways: How many gateways the run has at first.
+        shares_port: Whether other processes of this user may listen on the same port.
     """
 
     host: str
@@ -83,3 +86,6 @@ class GatewaySettings:
     trace_share: float = 1.0
     affinity: AffinitySettings | None = None
     uploads: UploadLimits | None = None
+    name: str = ""
+    gateways: int = 1
+    shares_port: bool = False

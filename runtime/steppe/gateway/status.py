@@ -148,6 +148,19 @@ def _declared(statuses: Sequence[GatewayStatus]) -> dict[str, BatchWork]:
     return found
 
 
+def without_open(status: GatewayStatus) -> GatewayStatus:
+    """Return the counts of a gateway that has ended: nothing waits or is outstanding any more."""
+    models = {model: _ended(counts) for model, counts in status.models.items()}
+    return replace(GatewayStatus.of(models, {}), aliases=status.aliases)
+
+
+def _ended(counts: ModelStatus) -> ModelStatus:
+    latency = replace(counts.latency, overdue=0)
+    return replace(
+        counts, waiting=0, deferrable_waiting=0, finished=counts.arrived, latency=latency
+    )
+
+
 def _together(counts: Sequence[ModelStatus]) -> ModelStatus:
     return ModelStatus(
         waiting=sum(count.waiting for count in counts),

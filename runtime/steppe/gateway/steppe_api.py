@@ -13,6 +13,8 @@ from steppe.gateway.answers import error_answer, json_answer
 from steppe.gateway.fleet_state import FleetState
 from steppe.gateway.pools import Pools
 from steppe.gateway.request_energy import EnergyBook
+from steppe.gateway.sharing.messages import NONE
+from steppe.gateway.sharing.sharing import Sharing
 from steppe.gateway.usage import UsageTable
 
 
@@ -27,7 +29,11 @@ class SteppeApi:
         pools: Pools,
         access: AccessControl,
     ) -> None:
-        """Create it from the objects that it shows."""
+        """Create it from the objects that it shows.
+
+        It asks other gateways once `sharing` is set.
+        """
+        self.sharing: Sharing | None = None
         self._energy, self._usage, self._fleet = energy, usage, fleet
         self._pools, self._access = pools, access
 
@@ -42,11 +48,13 @@ class SteppeApi:
         models = {}
         for pool in self._pools:
             name, gate = pool.model.name, pool.gate
+            others = NONE if self.sharing is None else self.sharing.of_others(name)
+            outstanding = sum(gate.table.all_outstanding().values())
             models[name] = {
                 "awake": 0 if gate.is_stale else len(gate.table.candidates()),
-                "waiting": gate.waiting,
-                "deferrable_waiting": gate.deferrable,
-                "outstanding": sum(gate.table.all_outstanding().values()),
+                "waiting": gate.waiting + others.waiting,
+                "deferrable_waiting": gate.deferrable + others.deferrable,
+                "outstanding": outstanding + others.outstanding,
                 "serves_in_s": gate.capacity_in_s(),
                 "joules_per_token": self._energy.joules_per_token(name),
                 **self._fleet.of_model(name),
@@ -69,6 +77,8 @@ class SteppeApi:
         """Return a request that has ended, with its energy."""
         id_, tenant = request.match_info["id"], _tenant_of(request)
         ended = self._energy.ended.get(id_)
+        if ended is None and self.sharing is not None:
+            ended = await self.sharing.find(id_)
         if ended is None or tenant not in (None, ended.request.tenant):
             message = f"asked for request {id_[:128]}, found none that ended lately"
             return _invalid(404, message, code="request_not_found", param="id")

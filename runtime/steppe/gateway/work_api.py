@@ -8,7 +8,7 @@ quantities with deadlines, and sends the pace of each job back with the state of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -73,7 +73,11 @@ class Declaration:
 
 
 class WorkApi:
-    """Keeps what runners declare, and answers with their pace."""
+    """Keeps what runners declare, and answers with their pace.
+
+    Attributes:
+        on_withdraw: Forgets a job at other gateways, too, by its key; None if there are none.
+    """
 
     def __init__(
         self,
@@ -98,6 +102,7 @@ class WorkApi:
         self._fleet, self._pools, self._access = fleet, pools, access
         self._now_s, self._epoch_s = now_s, epoch_s
         self._firm_open, self._table = firm_open, WorkTable()
+        self.on_withdraw: Callable[[str], Awaitable[bool]] | None = None
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
@@ -108,6 +113,10 @@ class WorkApi:
     def alive(self) -> tuple[BatchWork, ...]:
         """The declared work, for the controller."""
         return self._table.alive(self._now_s())
+
+    def forget(self, key: str) -> bool:
+        """Forget a job, by its key; return whether it was known."""
+        return self._table.withdraw(key, self._now_s())
 
     async def declare(self, request: web.Request) -> web.Response:
         """Take a declaration; return how many rows may be open."""
@@ -132,7 +141,10 @@ class WorkApi:
         """Forget a job that has ended."""
         id_ = request.match_info["id"]
         key = BatchWork(id_, _tenant(request), "", 0, 0, 0).key
-        if not self._table.withdraw(key, self._now_s()):
+        is_known = self.forget(key)
+        if self.on_withdraw is not None:
+            is_known |= await self.on_withdraw(key)
+        if not is_known:
             message = f"asked for work {id_}, found none that is declared"
             return _invalid(404, message, "work_not_found", "id")
         return json_answer({"object": "steppe.work", "id": id_, "deleted": True})

@@ -212,6 +212,7 @@ class RequestRecord:
         adapter: The LoRA adapter of that model that it asked for; empty without one.
         continued: How often its stream went on after its replica was lost.
         asked_model: The alias that it asked for; empty if it asked for the model that served it.
+        gateway: Name of the gateway that had it; empty if the run has only one.
     """
 
     id: str
@@ -234,6 +235,7 @@ class RequestRecord:
     adapter: str = ""
     continued: int = 0
     asked_model: str = ""
+    gateway: str = ""
 
     @property
     def outcome(self) -> Outcome:

@@ -70,6 +70,11 @@ class TenantLimiter:
         """Return what a tenant has used."""
         return self._usage.setdefault(tenant, TenantUsage())
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tenants that have used anything."""
+        return tuple(self._usage)
+
     def admit(self, tenant: Tenant, now_s: float, size: RequestSize) -> RequestCharge:
         """Charge a new request what it may take; give the charge to `end` later.
 

@@ -61,6 +61,27 @@ class LimitState:
     reset_s: float
 
 
+Parts = tuple[tuple[float, float], ...]
+"""Ages, s, and amounts, see `SlidingWindow.parts`."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsedSoFar:
+    """What a tenant has used within the windows of its limits.
+
+    Attributes:
+        requests: Requests.
+        tokens: Prompt and output tokens.
+        hour_j: Energy of the last hour, J.
+        day_j: Energy of the last 24 hours, J.
+    """
+
+    requests: Parts = ()
+    tokens: Parts = ()
+    hour_j: Parts = ()
+    day_j: Parts = ()
+
+
 class TenantUsage:
     """What a tenant has used within the windows of its limits; times are s, monotonic."""
 
@@ -104,6 +125,22 @@ class TenantUsage:
         self._hour_j.add(now_s, joules)
         self._day_j.add(now_s, joules)
         return RequestCharge(tenant, now_s, tokens, joules)
+
+    def so_far(self, now_s: float) -> UsedSoFar:
+        """Return what was used, for `add`."""
+        windows = (self._requests, self._tokens, self._hour_j, self._day_j)
+        return UsedSoFar(*(window.parts(now_s) for window in windows))
+
+    def add(self, used: UsedSoFar, now_s: float) -> None:
+        """Add what was used elsewhere."""
+        self._requests.merge(now_s, used.requests)
+        self._tokens.merge(now_s, used.tokens)
+        self._hour_j.merge(now_s, used.hour_j)
+        self._day_j.merge(now_s, used.day_j)
+
+    def reopen(self) -> None:
+        """Count one more open request, whose amounts are counted already."""
+        self._open += 1
 
     def end(self, charge: RequestCharge, now_s: float) -> None:
         """Note that a request has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 
 SLOTS = 60
 """Slots of a window. A slot counts until all of it is older than the window, so the sum covers up
@@ -49,6 +50,21 @@ class SlidingWindow:
                 self._slots[index] = (slot, before - taken)
                 self._total -= taken
                 return
+
+    def parts(self, now_s: float) -> tuple[tuple[float, float], ...]:
+        """Return what was added, as ages of slots, s, and amounts, the oldest first."""
+        self.total(now_s)
+        return tuple((now_s - number * self._slot_s, amount) for number, amount in self._slots)
+
+    def merge(self, now_s: float, parts: Iterable[tuple[float, float]]) -> None:
+        """Add what `parts` of another window returned."""
+        amounts = dict(self._slots)
+        for age_s, amount in parts:
+            # A slot that begins between two of ours counts as the later one.
+            number = min(math.ceil((now_s - age_s) / self._slot_s - 1e-9), self._number(now_s))
+            amounts[number] = amounts.get(number, 0.0) + amount
+        self._slots = deque(sorted(amounts.items()))
+        self._total = sum(amounts.values())
 
     def room_in_s(self, now_s: float, limit: float, amount: float) -> float:
         """Return the time until the sum and `amount` are within `limit`, s; infinite if never."""

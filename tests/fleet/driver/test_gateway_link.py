@@ -92,7 +92,8 @@ def test_news_wait_while_the_gateway_does_not_answer(gateway: FakeActor) -> None
     link.tell([record("a")], [])
     gateway.ready = True
     link.tell([record("b")], [])
-    gateway.calls[0].ready = True
+    for call in gateway.calls:
+        call.ready = True
     link.tell([record("c")], [])
     ids = [[energy.id for energy in news.energies] for news in told(gateway)]
     assert ids == [["a"], ["b", "c"]]

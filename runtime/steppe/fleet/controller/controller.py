@@ -70,7 +70,8 @@ class Controller:
         """
         self._config = config
         self._clock = clock
-        self._gateways = GatewayCalls({name: ray.get_actor(name) for name in gateways})
+        self._gateways = GatewayCalls()
+        self._gateways.use(gateways)
         self._budget = budget_from_config(config.power, config.site)
         self._pools = LivePools(config, self._budget)
         timeout_s = TIMEOUT_SHARE * config.control.period_s
@@ -135,6 +136,10 @@ class Controller:
                 statuses[status].adopt(ray.get(status), 0.0)
             except ray.exceptions.RayError as error:
                 _log.warning("%s does not answer yet: %s", statuses[status].name, error)
+
+    def use_gateways(self, gateways: tuple[str, ...]) -> None:
+        """Send routes to these gateways from the next tick on, by Ray's names of the actors."""
+        self._gateways.use(gateways)
 
     def remove_node(self, node_id: str) -> None:
         """Remove a node that the cluster lost, and its replicas until they are placed again."""

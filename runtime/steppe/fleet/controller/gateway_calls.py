@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray
@@ -11,7 +11,7 @@ import ray
 from steppe.control.variants import Shares
 from steppe.fleet.cluster import error_line
 from steppe.gateway.server import GatewayStatus, Route
-from steppe.gateway.status import all_counts
+from steppe.gateway.status import all_counts, without_open
 
 _log = logging.getLogger(__name__)
 
@@ -20,21 +20,37 @@ class GatewayCalls:
     """All gateways of a run as the controller sees them: as one.
 
     A gateway that does not answer keeps its last status, for its requests go on at the replicas.
+    What it has counted stays counted when it restarts, or leaves.
     """
 
-    def __init__(self, actors: Mapping[str, Any]) -> None:
+    def __init__(self, actors: Mapping[str, Any] | None = None) -> None:
         """Begin without a status.
 
         Args:
             actors: Ray handles of the gateways, by Ray's name of the actor.
         """
-        self._actors = dict(actors)
+        self._actors = dict(actors or {})
         self._statuses: dict[str, GatewayStatus] = {}
+        self._ended: list[GatewayStatus] = []  # one at most
+
+    def use(self, names: Iterable[str]) -> None:
+        """Call these gateways from now on, by Ray's names of the actors."""
+        actors = dict(self._actors)
+        for name in set(names) - actors.keys():
+            try:
+                actors[name] = ray.get_actor(name)
+            except ValueError as error:  # its node was lost
+                _log.warning("%s: %s", name, error)
+        self._actors = {name: actor for name, actor in actors.items() if name in names}
+        for name in self._statuses.keys() - self._actors.keys():
+            self._end(self._statuses.pop(name))
 
     @property
     def status(self) -> GatewayStatus | None:
         """The counts of all gateways together; None before the first answer."""
-        return all_counts(tuple(self._statuses.values())) if self._statuses else None
+        if not self._statuses:
+            return None
+        return all_counts((*self._statuses.values(), *self._ended))
 
     @property
     def outstanding(self) -> Mapping[str, int]:
@@ -49,9 +65,19 @@ class GatewayCalls:
     def read(self, call: Any, name: str) -> None:
         """Read the answer of a gateway."""
         try:
-            self._statuses[name] = ray.get(call)
+            status: GatewayStatus = ray.get(call)
         except ray.exceptions.RayError as error:
             _log.warning("%s does not answer: %s", name, error_line(error))
+            return
+        before = self._statuses.get(name)
+        if before is not None and status.arrived < before.arrived:
+            self._end(before)
+        self._statuses[name] = status
+
+    def _end(self, status: GatewayStatus) -> None:
+        """Keep what a gateway has counted that is gone; what it had open is gone, too."""
+        if status.models:
+            self._ended = [all_counts((*self._ended, without_open(status)))]
 
     def await_status(self, timeout_s: float) -> None:
         """Wait for the first status: without it, there seem to be no requests."""

@@ -169,6 +169,7 @@ class Accounts:
                 source=self._qualities.get(settling.key, self._best),
                 boundary=self.boundary,
                 is_final=False,
+                gateway=settling.request.gateway,
             )
             for settling in told
         ]
@@ -276,4 +277,5 @@ class Accounts:
             adapter=request.adapter,
             asked_model=request.asked_model,
             continued=request.continued,
+            gateway=request.gateway,
         )

@@ -212,8 +212,7 @@ class FleetDriver:
             url=self.url,
             began_s=self._began_s,
             actors=self.actors.state(),
-            gateways=self._gateways.actors,
-            usage=self._gateways.usage,
+            gateways=self._gateways.state(),
             control=self._control.state(),
             books=self._books.books(),
             idle_w=self._idle_w,
@@ -232,7 +231,7 @@ class FleetDriver:
         self.url, self._began_s = state.url, state.began_s
         self._changer.go_on(*state.changed, state.changes_done)
         self.actors.go_on(state.actors)
-        self._gateways.go_on(state.gateways, state.usage, self._changer)
+        self._gateways.go_on(state.gateways, self._changer)
         self._control.go_on(state.control)
         self._books = Bookkeeper(self._gateways.actors, self.actors.energy_source, 0.0)
         self._books.go_on(state.books)
@@ -240,7 +239,7 @@ class FleetDriver:
         self._node_commands.go_on(state.nodes_off)
         self._logs.ends = dict(state.log_ends)
         self._ticked_s = self._clock()
-        known = [*self.actors.every(), *self._gateways.actors.values(), self._control.actor]
+        known = [*self.actors.every(), *self._gateways.every(), self._control.actor]
         self._lifetime.end_others(known)
         for replica in state.books.accounts.lent.copy():
             self.take_back(replica)
@@ -338,7 +337,7 @@ class FleetDriver:
     def _watch_actors(self) -> None:
         """Restart a gateway or the actor of a node if it hangs."""
         nodes = {f"node {node[:8]}": actor for node, actor in self.actors.node_actors.items()}
-        self._hung.look(self._gateways.actors | self._services.actors | nodes)
+        self._hung.look(self._gateways.watched | self._services.actors | nodes)
 
     def _check_control(self) -> None:
         """Raise ClusterLostError if nothing can control the fleet any more."""
@@ -412,6 +411,7 @@ class FleetDriver:
         """Begin a new or restarted controller with the configuration and fleet of now."""
         if self.config is not self._config:  # Ray restarts it with the first one
             ray.get(self._reconfigure(self.config), timeout=START_TIMEOUT_S)
+        self._control.actor.use_gateways.remote(self._gateways.names)
         self._control.begin(
             tuple(self.actors.placements.values()),
             self.actors.starts.running(),
@@ -451,6 +451,8 @@ class FleetDriver:
         placed = self.actors.place_unplaced(alive)
         if placed:
             self._control.actor.add_replicas.remote(placed)
+        if self._gateways.follow():
+            self._control.actor.use_gateways.remote(self._gateways.names)
 
 
 @contextmanager

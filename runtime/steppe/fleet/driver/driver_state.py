@@ -12,8 +12,8 @@ from typing import Any
 
 from steppe.config import RunConfig
 from steppe.fleet.driver.bookkeeper import Books
+from steppe.fleet.driver.gateways import GatewaysState
 from steppe.fleet.driver.pending_actors import RunningNode
-from steppe.fleet.driver.usage_totals import UsageTotals
 from steppe.fleet.messages import ControllerStatus, Placement
 from steppe.frontier.pareto import Frontier
 
@@ -71,8 +71,7 @@ class DriverState:
         url: Where the gateways listen.
         began_s: When the run began, s on the monotonic clock of this host.
         actors: The node actors and replica actors.
-        gateways: Ray handles of the gateways, by name.
-        usage: The usage that gateways were told.
+        gateways: The gateways.
         control: The controller.
         books: The books.
         idle_w: What idle replicas draw without a clock limit, by pool, W.
@@ -89,8 +88,7 @@ class DriverState:
     url: str
     began_s: float
     actors: ActorsState
-    gateways: Mapping[str, Any]
-    usage: UsageTotals | None
+    gateways: GatewaysState
     control: ControlState
     books: Books
     idle_w: Mapping[str, float]

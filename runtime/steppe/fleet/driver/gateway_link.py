@@ -10,6 +10,7 @@ import ray
 
 from steppe.config import RunConfig
 from steppe.fleet.cluster import error_line
+from steppe.fleet.driver.access import settled
 from steppe.fleet.driver.config_changer import ConfigChanger
 from steppe.fleet.driver.usage_totals import UsageTotals
 from steppe.gateway.server import ChangeResult, DriverNews, GatewayNews, RequestEnergy
@@ -25,14 +26,18 @@ class GatewayLink:
         usage: The usage so far.
     """
 
-    def __init__(self, gateway: Any, usage: UsageTotals, changer: ConfigChanger) -> None:
+    def __init__(
+        self, gateway: Any, usage: UsageTotals, changer: ConfigChanger, name: str = ""
+    ) -> None:
         """Begin without news.
 
         Args:
             gateway: Ray handle of the gateway's actor.
             usage: The usage so far.
             changer: Gets the changes of the configuration that the gateway asks for.
+            name: Name of the gateway; empty if there is only one.
         """
+        self._name = name
         self._changer, self._results = changer, list[ChangeResult]()
         self._version = 0
         self._gateway = gateway
@@ -48,7 +53,7 @@ class GatewayLink:
         results: Iterable[ChangeResult] = (),
         services: Mapping[str, str] | None = None,
     ) -> None:
-        """Send what is new.
+        """Send what is new: usage of all requests, and the energy of those that it had.
 
         Args:
             closed: Requests whose energy is complete.
@@ -58,7 +63,10 @@ class GatewayLink:
         """
         self._results += results
         self.usage.add(closed)
-        self._unsent += [*map(_final, closed), *so_far]
+        own = [request for request in closed if request.gateway == self._name]
+        if own:
+            self._gateway.settle.remote([settled(request) for request in own])
+        self._unsent += [*map(_final, own), *(e for e in so_far if e.gateway == self._name)]
         if self._call is not None and not self._read():
             return  # it has not answered: the next call brings all
         news = DriverNews(

@@ -11,11 +11,15 @@ from steppe.report.records import RequestRecord
 
 
 class UsageTotals:
-    """Running totals by tenant, model and hour; it remembers which have changed."""
+    """Running totals by tenant, model and hour; it remembers which have changed.
+
+    Attributes:
+        began_epoch_s: When the run began, s since the Unix epoch.
+    """
 
     def __init__(self, began_epoch_s: float) -> None:
         """Begin without requests at the begin of a run, s since the Unix epoch."""
-        self._began_epoch_s = began_epoch_s
+        self.began_epoch_s = began_epoch_s
         self._rows: dict[UsageKey, UsageRow] = {}
         self._changed: set[UsageKey] = set()
 
@@ -26,12 +30,19 @@ class UsageTotals:
     def add(self, requests: Iterable[RequestRecord]) -> None:
         """Add requests whose energy is complete."""
         for request in requests:
-            hour = int((self._began_epoch_s + request.arrival_s) // HOUR_S)
+            hour = int((self.began_epoch_s + request.arrival_s) // HOUR_S)
             key = request.tenant, request.adapter or request.model, hour
             if key not in self._rows:
                 self._forget(hour - MOST_HOURS)
             self._rows[key] = _added(self._rows.get(key) or UsageRow(*key), request)
             self._changed.add(key)
+
+    def copy(self) -> UsageTotals:
+        """Return the same totals, all of them changed, for a gateway that has none."""
+        made = UsageTotals(self.began_epoch_s)
+        made._rows = dict(self._rows)
+        made.change_all()
+        return made
 
     def take_changed(self) -> tuple[UsageRow, ...]:
         """Return the rows that have changed since the last call."""

@@ -1,0 +1,1 @@
+"""What do several gateways of one run share?"""
