@@ -20,7 +20,7 @@ SteppeError
 ├── AgentError          the agent refused or did not answer
 ├── EngineError         an engine could not start, or died
 ├── ReplicaError        a replica could not start, or died
-├── DiskFullError       no space is left for a job; it can be resumed
+├── DiskFullError       no space is left; what was written before is kept
 └── ClusterLostError    the Ray cluster of a run was lost, and its run has ended
 """
 
@@ -121,7 +121,7 @@ class LoadError(SteppeError):
 
 
 class DiskFullError(SteppeError):
-    """No space is left for the store or the output of a job; it can be resumed."""
+    """No space is left on a disk; what was written before is kept, and a job can be resumed."""
 
 
 class ClusterLostError(SteppeError):

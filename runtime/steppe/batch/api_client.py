@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import aiohttp
 import orjson
 
-from steppe.batch.disk import disk_errors
+from steppe.disk import disk_errors
 from steppe.errors import UsageError
 
 _CONNECT_S = 10.0

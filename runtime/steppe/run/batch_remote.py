@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from steppe.batch.api_client import ApiClient
-from steppe.batch.disk import disk_errors
 from steppe.batch.row import BadRow
 from steppe.batch.rows.options import RowOptions
 from steppe.batch.rows.read import open_rows
+from steppe.disk import disk_errors
 from steppe.errors import UsageError
 
 Json = dict[str, Any]

@@ -182,7 +182,7 @@ def test_on_a_full_disk_the_files_end_with_the_last_whole_part(
     files = opened(source, tmp_path, in_order=in_order)
     files.advance()
     source.finished += [answer(1, status=400), answer(2, size=50_000)]
-    message = r"out.jsonl: asked to write, found File too large; the job can be resumed"
+    message = r"out.jsonl: asked to write, found File too large"
     with largest_file(10_000), pytest.raises(DiskFullError, match=message):
         files.advance()
     assert ids(tmp_path / "out.jsonl") == ["id-0"]

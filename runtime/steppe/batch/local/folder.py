@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from steppe.batch.disk import disk_errors
 from steppe.batch.job import Job, JobState, When, new_job_id
 from steppe.batch.rows.options import RowOptions
 from steppe.batch.store.job_store import JobStore
+from steppe.disk import disk_errors
 from steppe.errors import JobBusyError, UsageError
 
 STORE, LOCK, TIMELINE = "jobs.sqlite", "lock", "timeline.jsonl"

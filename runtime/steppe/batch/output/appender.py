@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow
 
-from steppe.batch.disk import disk_errors
+from steppe.disk import disk_errors
 from steppe.errors import UsageError
 
 _GZIP_LEVEL = 6

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from steppe.batch.disk import disk_errors, sync_folder
 from steppe.batch.job import ExportMark
 from steppe.batch.output.appender import Appender
 from steppe.batch.output.lines import output_line
 from steppe.batch.row import StoredResult
+from steppe.disk import disk_errors, sync_folder
 from steppe.errors import UsageError
 
 _PART = 1_000

@@ -11,11 +11,11 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from steppe.batch.disk import disk_errors, sync_folder
 from steppe.batch.job import StoredFile
-from steppe.batch.store.database import Database
 from steppe.batch.store.part import StorePart
 from steppe.batch.store.tables import FILES
+from steppe.database import Database
+from steppe.disk import disk_errors, sync_folder
 from steppe.errors import UsageError
 
 _ID = re.compile(r"file-[A-Za-z0-9_]{1,58}")

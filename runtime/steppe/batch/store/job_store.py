@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steppe.batch.store.database import Database
 from steppe.batch.store.files import FilePart
 from steppe.batch.store.jobs import JobPart
 from steppe.batch.store.results import ResultPart
 from steppe.batch.store.rows import RowPart
+from steppe.batch.store.tables import SCHEMA
+from steppe.database import Database
 
 
 class JobStore(JobPart, RowPart, ResultPart, FilePart):
@@ -29,7 +30,7 @@ class JobStore(JobPart, RowPart, ResultPart, FilePart):
             UsageError: It cannot be opened.
             InstallError: The driver of this database is not installed.
         """
-        database = Database(place)
+        database = Database(place, SCHEMA)
         if folder is None and "://" not in place:
             folder = Path(f"{place}.files")
         FilePart.__init__(self, database, folder)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-from steppe.batch.store.database import Database
 from steppe.batch.store.tables import JOBS
+from steppe.database import Database
 from steppe.errors import UsageError
 
 

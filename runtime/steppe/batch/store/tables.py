@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
+from steppe.database import Schema
+
 VERSION = 1
 WAITING, RUNNING, COMPLETED, FAILED = 0, 1, 2, 3
 _NUMBER = sql.BigInteger().with_variant(sql.Integer, "sqlite")
@@ -151,3 +153,4 @@ SQLITE_STATISTICS = (
 """What SQLite plans with, as `ANALYZE` would find it in a large job: how many rows an index has,
 and how many of them share its first column, its first two, ...; without it a job's rows count as
 few, and finding one of them reads them all. https://www.sqlite.org/fileformat2.html#stat1tab"""
+SCHEMA = Schema("batch store", TABLES, ABOUT, VERSION, SQLITE_STATISTICS)

@@ -1,9 +1,10 @@
-"""The database of a store: SQLite, or PostgreSQL by URL; its transactions and its errors."""
+"""A database of Steppe: SQLite, or PostgreSQL by URL; its transactions and its errors."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import sqlalchemy as sql
 from sqlalchemy import event
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
-from steppe.batch.store.tables import ABOUT, SQLITE_STATISTICS, TABLES, VERSION
 from steppe.errors import DiskFullError, InstallError, UsageError
 
 WAIT_S = 60
@@ -25,14 +25,34 @@ _LOCK = 0x7374_6570
 _WRITES = "steppe_writes"
 
 
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tables of one kind of database.
+
+    Attributes:
+        name: What messages call it, such as `batch store`.
+        tables: Its tables, `about` among them.
+        about: The table with one row and the column `version`.
+        version: The version that this Steppe reads and writes.
+        statistics: Rows of `sqlite_stat1`: table, index, and the rows that SQLite plans for.
+    """
+
+    name: str
+    tables: sql.MetaData
+    about: sql.Table
+    version: int
+    statistics: tuple[tuple[str, str | None, str], ...] = ()
+
+
 class Database:
     """Opens transactions; the tables are made if they are missing."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, schema: Schema) -> None:
         """Open the database.
 
         Args:
             place: Path of an SQLite file, or a URL of SQLAlchemy.
+            schema: Its tables.
 
         Raises:
             UsageError: It cannot be opened, or a newer Steppe has made it.
@@ -41,10 +61,11 @@ class Database:
         try:
             self._readers = sql.create_engine(_url(place), pool_size=_KEPT, pool_pre_ping=True)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
-            raise InstallError(f"batch store: found no driver for it: {error}") from error
+            raise InstallError(f"{schema.name}: found no driver for it: {error}") from error
         except SQLAlchemyError as error:
             # The URL may contain a password, so it is not shown.
-            raise UsageError("batch store: asked for a path or a URL of SQLAlchemy") from error
+            raise UsageError(f"{schema.name}: asked for a path or a URL of SQLAlchemy") from error
+        self._schema = schema
         self._writers = self._readers.execution_options(**{_WRITES: True})
         self.is_sqlite = self._readers.dialect.name == "sqlite"
         if self.is_sqlite:
@@ -79,24 +100,27 @@ class Database:
             yield connection
 
     def _make_tables(self) -> None:
+        schema = self._schema
         with self.write() as connection:
             if not self.is_sqlite:
                 connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_LOCK)))
-            TABLES.create_all(connection)
-            found = connection.scalar(sql.select(ABOUT.c.version))
+            schema.tables.create_all(connection)
+            found = connection.scalar(sql.select(schema.about.c.version))
             if found is None:
-                connection.execute(sql.insert(ABOUT), {"version": VERSION})
+                connection.execute(sql.insert(schema.about), {"version": schema.version})
                 self._add_statistics(connection)
-        if found not in (None, VERSION):
-            message = f"asked for version {VERSION}, found {found}: another Steppe has made it"
-            raise UsageError(f"batch store: {self.name}: {message}")
+        if found not in (None, schema.version):
+            message = (
+                f"asked for version {schema.version}, found {found}: another Steppe has made it"
+            )
+            raise UsageError(f"{schema.name}: {self.name}: {message}")
 
     def _add_statistics(self, connection: sql.Connection) -> None:
         """Let SQLite plan for many rows from the first one on; PostgreSQL keeps statistics."""
-        if self.is_sqlite:
+        if self.is_sqlite and self._schema.statistics:
             connection.exec_driver_sql("ANALYZE")  # makes the table
             insert = "INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES (?, ?, ?)"
-            connection.exec_driver_sql(insert, list(SQLITE_STATISTICS))
+            connection.exec_driver_sql(insert, list(self._schema.statistics))
             connection.exec_driver_sql("ANALYZE sqlite_schema")  # reads it
 
     @contextmanager
@@ -105,9 +129,9 @@ class Database:
             yield
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or type(error).__name__
-            message = f"batch store: {self.name}: {str(cause).splitlines()[0]}"
+            message = f"{self._schema.name}: {self.name}: {str(cause).splitlines()[0]}"
             if _is_full(cause):
-                raise DiskFullError(f"{message}; the job can be resumed") from error
+                raise DiskFullError(message) from error
             raise UsageError(message) from error
 
 

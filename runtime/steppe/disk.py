@@ -25,8 +25,7 @@ def disk_errors(path: Path) -> Generator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            message = f"{path}: asked to write, found {error.strerror}; the job can be resumed"
-            raise DiskFullError(message) from error
+            raise DiskFullError(f"{path}: asked to write, found {error.strerror}") from error
         raise UsageError(f"{path}: {error.strerror or error}") from error
 
 
