@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 from steppe.batch.job import Job, JobState, When, new_job_id
 from steppe.batch.rows.options import RowOptions
 from steppe.batch.store.job_store import JobStore
-from steppe.disk import disk_errors
+from steppe.disk import disk_errors, sync_folder
 from steppe.errors import JobBusyError, UsageError
 
 STORE, LOCK, TIMELINE = "jobs.sqlite", "lock", "timeline.jsonl"
@@ -177,10 +178,15 @@ def create_folder(spec: JobSpec) -> Generator[JobFolder]:
     for file in (spec.output, spec.errors):
         if file.exists():
             raise UsageError(f"{file}: asked for a new file, found one that exists")
+    draft = path.with_name(path.name + ".draft")  # a killed process leaves no half a folder
     with disk_errors(path):
-        path.mkdir()
-    with open_folder(path, is_new=True) as folder:
-        folder.add_job(spec)
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        with open_folder(draft, is_new=True) as folder:
+            folder.add_job(spec)
+        draft.rename(path)
+        sync_folder(path.parent)
+    with open_folder(path) as folder:
         yield folder
 
 
