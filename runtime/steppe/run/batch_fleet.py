@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from steppe.batch.local.folder import JobFolder, JobSpec, create_folder, open_fo
 from steppe.batch.local.local_run import LocalRun
 from steppe.batch.runner.settings import RunnerSettings
 from steppe.config import RunConfig
-from steppe.errors import SteppeError, UsageError
+from steppe.errors import UsageError
 from steppe.frontier.cache import frontier_cache
 from steppe.run.batch import JobSummary, check_spec, summary_of
 from steppe.run.batch_progress import batch_progress
@@ -88,48 +88,15 @@ def _run(
         console.print(f"running on {driver.url}; {explanation(starts)}", soft_wrap=True)
         with batch_progress(console) as show:
             at_fleet = replace(settings, url=driver.url, timeline=folder.timeline)
-            job = JobThread(LocalRun(folder, at_fleet, show))
-            job.start()
+            run, threads = LocalRun(folder, at_fleet, show), ThreadPoolExecutor(1, "batch-job")
+            job = threads.submit(run.run)
             try:
-                fleet.follow(starts, job.has_ended)
+                fleet.follow(starts, job.done)
             finally:
-                job.stop()
+                run.stop()
+                threads.shutdown()
         fleet.close()
     if fleet.lost is not None:
         raise fleet.lost
-    if job.error is not None:
-        raise job.error
+    job.result()
     return summary_of(folder)
-
-
-class JobThread:
-    """A run of a job in a thread of its own.
-
-    Attributes:
-        error: Why it ended too soon; None if it did not.
-    """
-
-    def __init__(self, run: LocalRun) -> None:
-        """Prepare."""
-        self._run_of_job = run
-        self.error: SteppeError | None = None
-        self._thread = threading.Thread(target=self._run, name="batch-job")
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def has_ended(self) -> bool:
-        """Return whether the run is over."""
-        return not self._thread.is_alive()
-
-    def stop(self) -> None:
-        """End it soon if it has not ended, and wait for the end."""
-        self._run_of_job.stop()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self._run_of_job.run()
-        except SteppeError as error:
-            self.error = error

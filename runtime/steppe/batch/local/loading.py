@@ -6,7 +6,8 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from steppe.batch.job import Job, JobState
@@ -14,54 +15,61 @@ from steppe.batch.local.folder import spec_of
 from steppe.batch.row import BadRow, Row
 from steppe.batch.rows.read import open_rows
 from steppe.batch.store.job_store import JobStore
-from steppe.errors import InputChangedError, SteppeError, UsageError
+from steppe.errors import InputChangedError, UsageError
+
+Source = Callable[[], Iterable[Row | BadRow]]
 
 _CHUNK = 1 << 20
+_GROUP, _GROUP_S = 500, 1.0
+"""Rows that are given to the store together, and the longest time to wait for so many, s."""
 
 
 class Loader:
-    """Reads the input of a job in a thread of its own.
+    """Reads the rows of a job in a thread of its own."""
 
-    Attributes:
-        error: Why it ended too soon; None if it did not.
-    """
-
-    def __init__(
-        self, store: JobStore, job: Job, on_end: Callable[[Loader], None] = lambda loader: None
-    ) -> None:
+    def __init__(self, store: JobStore, job: Job, source: Source | None = None) -> None:
         """Prepare.
 
         Args:
             store: The store of the job.
             job: The job, in the state `validating`.
-            on_end: Called when all rows are in the store, or an error has come up.
+            source: Returns the rows; None for those of the job's input.
         """
-        self._store, self._job, self._on_end = store, job, on_end
-        self.error: SteppeError | None = None
+        self._store, self._job, self._source = store, job, source
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="batch-loader")
+        self._threads = ThreadPoolExecutor(1, "batch-loader")
 
-    def start(self) -> None:
-        """Begin to read."""
-        self._thread.start()
+    def start(self, on_end: Callable[[bool], None]) -> None:
+        """Begin to read; `on_end` gets whether all rows are in the store."""
+        self._end: Future[None] = self._threads.submit(
+            load_rows, self._store, self._job, self._source, self._stop.is_set
+        )
+        self._end.add_done_callback(lambda end: on_end(end.exception() is None))
 
     def stop(self) -> None:
-        """End soon, and wait for the end; a later loader begins anew."""
+        """End soon, and wait for the end; a later loader begins anew.
+
+        Raises:
+            SteppeError: As `load_rows`; other errors of a source are raised as they are.
+        """
         self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            load_rows(self._store, self._job, self._stop.is_set)
-        except SteppeError as error:
-            self.error = error
-        except OSError as error:
-            self.error = UsageError(f"{self._job.input}: {error.strerror or error}")
-        self._on_end(self)
+        self._threads.shutdown()
+        self._end.result()
 
 
-def load_rows(store: JobStore, job: Job, is_stopped: Callable[[], bool] = lambda: False) -> None:
+def load_rows(
+    store: JobStore,
+    job: Job,
+    source: Source | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> None:
     """Add the rows of the input to a job, and let it go on; stops early if it is told to.
+
+    Args:
+        store: The store of the job.
+        job: The job, in the state `validating`.
+        source: Returns the rows; None for those of the job's input.
+        is_stopped: Whether to stop.
 
     Raises:
         InputChangedError: Rows that are there already are others now.
@@ -70,16 +78,30 @@ def load_rows(store: JobStore, job: Job, is_stopped: Callable[[], bool] = lambda
     spec = spec_of(job)
 
     def rows() -> Iterator[Row | BadRow]:
-        for row in open_rows(spec.input, spec.options):
+        for row in open_rows(spec.input, spec.options) if source is None else source():
             if is_stopped():
                 return
             yield row
 
-    store.add_rows(job.id, rows(), time.time())
+    for group in _groups(rows()):
+        store.add_rows(job.id, group, time.time())
     if is_stopped():
         return
-    digest, states = digest_of(spec.input), (JobState.VALIDATING,)
+    digest, states = digest_of(spec.input) if source is None else "", (JobState.VALIDATING,)
     store.change_state(job.id, JobState.IN_PROGRESS, time.time(), states, input_digest=digest)
+
+
+def _groups(rows: Iterable[Row | BadRow]) -> Iterator[list[Row | BadRow]]:
+    """Yield rows in groups; those of a slow source are not kept for more than about a second."""
+    group: list[Row | BadRow] = []
+    begun_s = time.monotonic()
+    for row in rows:
+        group.append(row)
+        if len(group) >= _GROUP or time.monotonic() - begun_s >= _GROUP_S:
+            yield group
+            group, begun_s = [], time.monotonic()
+    if group:
+        yield group
 
 
 def check_input(job: Job) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from steppe.batch.job import JobState
 from steppe.batch.local.folder import JobFolder, spec_of
-from steppe.batch.local.loading import Loader, check_input
+from steppe.batch.local.loading import Loader, Source, check_input
 from steppe.batch.output.files import OutputFiles
 from steppe.batch.runner.progress import RunProgress
 from steppe.batch.runner.runner import RunEnd, Runner
@@ -24,6 +24,7 @@ class LocalRun:
         on_progress: Callable[[RunProgress], None] = lambda progress: None,
         *,
         writes: bool = True,
+        source: Source | None = None,
     ) -> None:
         """Prepare.
 
@@ -31,10 +32,11 @@ class LocalRun:
             folder: The folder.
             settings: Where the rows go.
             on_progress: Gets the state about once a second, in the thread of `run`.
+            source: Returns the rows; None for those of the job's input.
             writes: Whether there are output files; else the store alone has the answers.
         """
         self._folder, self._settings, self._on_progress = folder, settings, on_progress
-        self._writes = writes
+        self._writes, self._source = writes, source
         self._runner: Runner | None = None
         self._is_stopped = False
 
@@ -64,26 +66,24 @@ class LocalRun:
             runner = Runner(
                 store, job.id, self._settings, output=output, on_progress=self._on_progress
             )
-            loader = Loader(store, job, self._on_loaded)
+            loader = Loader(store, job, self._source)
             self._runner = runner
             if self._is_stopped:
                 runner.stop()
             if is_loading:
-                loader.start()
+                loader.start(self._on_loaded)
             try:
                 end = asyncio.run(runner.run())
             finally:
-                if is_loading:
-                    loader.stop()
                 if output is not None:
                     output.close()
-        if loader.error is not None:
-            raise loader.error
+                if is_loading:
+                    loader.stop()
         return end
 
-    def _on_loaded(self, loader: Loader) -> None:
+    def _on_loaded(self, is_complete: bool) -> None:
         assert self._runner is not None, "the run has begun"
-        if loader.error is None:
+        if is_complete:
             self._runner.notice()
         else:
             self._runner.stop()

@@ -225,7 +225,8 @@ class Runner:
         match outcome:
             case Answered(result, energy_wait_s):
                 self._pace = self._pace.answered()
-                self._energy_wait_s += 0.05 * (energy_wait_s - self._energy_wait_s)
+                weight = 0.05 if self._energy_wait_s else 1.0
+                self._energy_wait_s += weight * (energy_wait_s - self._energy_wait_s)
                 self._finish(claim, result)
             case Refused(status, retry_after_s):
                 is_limit = status == 429
