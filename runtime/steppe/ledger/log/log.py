@@ -1,0 +1,181 @@
+"""The log: entries that are only ever added, one Merkle tree over them, one signed head.
+
+The entries come from the ledger's store, where they are on disk already. Here they become files
+that others can check. What a crash leaves half done is done again: the files beyond the last
+checkpoint are written anew, with the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from steppe.disk import disk_errors, sync_folder
+from steppe.errors import UsageError
+from steppe.ledger.log.checkpoint import Checkpoint, Proof, open_checkpoint, sign_checkpoint
+from steppe.ledger.log.tiles import MOST_BYTES, Tiles
+from steppe.ledger.signing import Note, PrivateKey, PublicKey
+from steppe.ledger.tree import (
+    Frontier,
+    Head,
+    ProofError,
+    consistency_proof,
+    inclusion_proof,
+    leaf_hash,
+    root_of,
+)
+
+CHECKPOINT = "checkpoint"
+"""Name of the file of the last signed head."""
+
+
+class LogReader:
+    """Reads a log of a folder; other processes may add to it."""
+
+    def __init__(self, folder: Path, origin: str, keys: Sequence[PublicKey]) -> None:
+        """Open a log.
+
+        Args:
+            folder: Its folder.
+            origin: Its name, the first line of its checkpoints.
+            keys: Keys that may have signed it.
+        """
+        self.origin, self._folder, self._keys = origin, folder, tuple(keys)
+        self._tiles = Tiles(folder)
+
+    def note(self) -> str:
+        """Return the last signed checkpoint; empty without any.
+
+        Raises:
+            UsageError: It cannot be read.
+        """
+        path = self._folder / CHECKPOINT
+        with disk_errors(path):
+            return path.read_text() if path.exists() else ""
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the last checkpoint, with its signature checked.
+
+        Raises:
+            ProofError: It is that of another log, or none.
+            SignatureError: No known key has signed it.
+            UsageError: It cannot be read.
+        """
+        note = self.note()
+        if not note:
+            return Checkpoint(self.origin, Frontier().head)
+        return open_checkpoint(note, self.origin, self._keys)
+
+    def entry(self, index: int) -> bytes:
+        """Return an entry.
+
+        Raises:
+            UsageError: There is none at this place, or its file is damaged.
+        """
+        return self._tiles.entry(index)
+
+    def proof(self, index: int) -> Proof:
+        """Return the proof that the last checkpoint contains an entry.
+
+        Raises:
+            ProofError: It does not.
+            UsageError: A file is missing or damaged.
+        """
+        note = self.note()
+        size = Checkpoint.read(Note.read(note).text).head.size if note else 0
+        path = inclusion_proof(index, size, self._tiles.hash_at)
+        return Proof(index, tuple(path), note)
+
+    def consistency(self, old: int, new: int) -> list[bytes]:
+        """Return the proof that the log of `new` entries begins with that of `old` entries.
+
+        Raises:
+            ProofError: There are no such sizes.
+            UsageError: A file is missing or damaged.
+        """
+        return consistency_proof(old, new, self._tiles.hash_at)
+
+    def check_entry(self, index: int) -> bytes:
+        """Return an entry after a check of its hash against the tiles.
+
+        Raises:
+            ProofError: The entry was changed after it was written.
+            UsageError: A file is missing or damaged.
+        """
+        entry = self.entry(index)
+        if leaf_hash(entry) != self._tiles.hash_at(0, index):
+            raise ProofError(f"log: entry {index} is not the one whose hash is in the tree")
+        return entry
+
+
+class Log(LogReader):
+    """The one writer of a log."""
+
+    def __init__(self, folder: Path, origin: str, keys: Sequence[PrivateKey]) -> None:
+        """Open a log; it is made at the first entry.
+
+        Args:
+            folder: Its folder.
+            origin: Its name.
+            keys: Keys that sign each checkpoint: one, and the next one while keys change.
+
+        Raises:
+            ProofError: The tiles are not those of the checkpoint, or it is that of another log.
+            SignatureError: None of the keys has signed the last checkpoint.
+            UsageError: A file is missing or damaged.
+        """
+        super().__init__(folder, origin, [key.public for key in keys])
+        assert keys, "a log is signed"
+        self._private = tuple(keys)
+        self._frontier = self._stored_frontier(self.checkpoint().head)
+
+    @property
+    def head(self) -> Head:
+        """Size and root with all entries so far."""
+        return self._frontier.head
+
+    def add(self, entries: Sequence[bytes]) -> Note:
+        """Bring entries to disk, then sign and publish the new head; return its note.
+
+        Nothing is published before all of it is on disk. If this fails, the log is as before.
+
+        Raises:
+            DiskFullError: No space is left.
+            UsageError: An entry is too long, or a file cannot be written.
+        """
+        too_long = max(map(len, entries), default=0)
+        if too_long > MOST_BYTES:
+            raise UsageError(f"log: asked for entries of {MOST_BYTES} bytes, found {too_long}")
+        leaves = [leaf_hash(entry) for entry in entries]
+        frontier = self._frontier
+        for leaf in leaves:
+            frontier = frontier.append(leaf)
+        self._tiles.write(self._frontier.size, leaves, entries)
+        note = sign_checkpoint(self.origin, frontier.head, self._private)
+        self._publish(note)
+        self._frontier = frontier
+        return note
+
+    def _publish(self, note: Note) -> None:
+        path = self._folder / CHECKPOINT
+        draft = path.with_name(CHECKPOINT + ".draft")
+        with disk_errors(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with draft.open("w") as file:
+                file.write(note.whole)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+            sync_folder(self._folder)
+
+    def _stored_frontier(self, head: Head) -> Frontier:
+        """Return the frontier of a head from the tiles, and compare the roots."""
+        subtrees, first = list[bytes](), 0
+        for level in reversed(range(head.size.bit_length())):
+            if head.size >> level & 1:
+                subtrees.append(self._tiles.hash_at(level, first >> level))
+                first += 1 << level
+        if root_of(head.size, self._tiles.hash_at) != head.root:
+            raise ProofError(f"log: the tiles of {self._folder} are not those of its checkpoint")
+        return Frontier(head.size, tuple(subtrees))
