@@ -39,8 +39,7 @@ def client_of(fleet: Serving) -> openai.OpenAI:
 
 
 def completed(batch: Batch) -> int:
-    assert batch.request_counts is not None
-    return batch.request_counts.completed
+    return 0 if batch.request_counts is None else int(batch.request_counts.completed)
 
 
 def kill(fleet: Serving, title: str) -> None:

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from tests.gateway.site import SiteFactory
 
-from steppe.config import RunConfig, parse_config
+from steppe.batch.service.service import BatchService
+from steppe.batch.service.settings import BatchSettings
+from steppe.config import BatchSection, RunConfig, parse_config
 from steppe.config.change import changed_config
+from steppe.gateway.batch_api import UploadLimits
 from steppe.gateway.openapi import document
 from steppe.gateway.server import ChangeResult, DriverNews, Gateway
 
@@ -35,15 +38,16 @@ def config() -> RunConfig:
     return parse_config(values, "test", Path("/runs"))
 
 
-async def carry_out(gateway: Gateway, config: RunConfig) -> None:
+async def carry_out(gateway: Gateway, config: RunConfig, services: dict[str, str]) -> None:
     """Carry out all changes, as the driver does."""
-    version, news = 0, DriverNews()
+    version, news = 0, DriverNews(services=services)
     while True:
         found = gateway.tell(news).changes
         for change in found:
             config, version = changed_config(config, change.section, change.values), version + 1
         results = tuple(ChangeResult(change.id, t_s=1.0) for change in found)
-        news = DriverNews(results=results, config=(config, version)) if found else DriverNews()
+        changed = (config, version) if found else None
+        news = DriverNews(results=results, config=changed, services=services)
         await asyncio.sleep(0.002)
 
 
@@ -55,6 +59,13 @@ def test_the_document_names_every_route_and_every_section() -> None:
         "/steppe/v1/requests/{id}",
         "/steppe/v1/openapi.json",
         "/steppe/v1/work/{id}",
+        "/steppe/v1/batches/{id}/report",
+        "/v1/files",
+        "/v1/files/{id}",
+        "/v1/files/{id}/content",
+        "/v1/batches",
+        "/v1/batches/{id}",
+        "/v1/batches/{id}/cancel",
         "/steppe/v1/config",
         "/steppe/v1/config/power",
         "/steppe/v1/config/control",
@@ -62,7 +73,7 @@ def test_the_document_names_every_route_and_every_section() -> None:
         "/steppe/v1/config/models",
     }
     names = set(found["components"]["schemas"])
-    assert {"power", "control", "slo", "ConstantSupply", "Error"} <= names
+    assert {"power", "control", "slo", "ConstantSupply", "Error", "Batch"} <= names
     assert set(references(found)) <= {f"#/components/schemas/{name}" for name in names}
 
 
@@ -79,16 +90,19 @@ def references(schema: Any) -> Iterator[str]:
 
 
 async def test_made_up_requests_get_the_answers_of_the_document(
-    open_site: SiteFactory, config: RunConfig
+    open_site: SiteFactory, config: RunConfig, tmp_path: Path
 ) -> None:
-    site = await open_site(config=config)
+    site = await open_site(config=config, uploads=UploadLimits())
     await site.awake_replica()
     await site.post(X_Request_Id="mine")
-    driver = asyncio.create_task(carry_out(site.gateway, config))
+    batches = BatchService(BatchSettings(BatchSection(folder=tmp_path / "batch"), site.url))
+    services = {"batch": await batches.start()}
+    driver = asyncio.create_task(carry_out(site.gateway, config, services))
     try:
         await asyncio.to_thread(_try_all, site.url)
     finally:
         driver.cancel()
+        await batches.stop()
     assert (await site.get("/health/live"))[0] == 200
 
 

@@ -1,8 +1,6 @@
-"""The OpenAPI document of Steppe's own API, `/steppe/v1`."""
+"""The OpenAPI document of Steppe's own API, `/steppe/v1`, and of the Batch API."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from aiohttp import web
 
@@ -10,164 +8,151 @@ from steppe.config.change import CHANGEABLE, MODELS, SECTIONS, PoolLimits
 from steppe.config.section import Section
 from steppe.control.batch_work import PaceReason, When
 from steppe.gateway.answers import json_answer
+from steppe.gateway.openapi_batch import batch_paths, batch_schemas
+from steppe.gateway.openapi_schemas import (
+    COUNT,
+    FLAG,
+    NUMBER,
+    TEXT,
+    Json,
+    answer,
+    list_of,
+    nullable,
+    object_of,
+    operation,
+    parameter,
+    ref,
+)
 from steppe.gateway.work_api import LEAST_TTL_S, MOST_COUNT, MOST_TTL_S
 
-Json = dict[str, Any]
-
-_TEXT: Json = {"type": "string"}
-_NUMBER: Json = {"type": "number"}
-_COUNT: Json = {"type": "integer", "minimum": 0}
 _COUNT_53: Json = {"type": "integer", "minimum": 0, "maximum": MOST_COUNT}
-_FLAG: Json = {"type": "boolean"}
 
-
-def _nullable(schema: Json) -> Json:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def _object(required: Json, optional: Json | None = None) -> Json:
-    """Return the schema of an object; it may have further values."""
-    return {
-        "type": "object",
-        "properties": required | (optional or {}),
-        "required": list(required),
-    }
-
-
-def _list(item: Json) -> Json:
-    return {"type": "array", "items": item}
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-_ENERGY = _object({"joules": _NUMBER, "source": _TEXT, "boundary": _TEXT, "final": _FLAG})
-_REQUEST = _object(
+_ENERGY = object_of({"joules": NUMBER, "source": TEXT, "boundary": TEXT, "final": FLAG})
+_REQUEST = object_of(
     {
-        "id": _TEXT,
+        "id": TEXT,
         "object": {"const": "steppe.request"},
-        "model": _TEXT,
-        "asked_model": _TEXT,
-        "tenant": _TEXT,
-        "priority": _TEXT,
+        "model": TEXT,
+        "asked_model": TEXT,
+        "tenant": TEXT,
+        "priority": TEXT,
         "arrived_at": {"type": "string", "format": "date-time"},
         "status": {"type": "integer"},
-        "finish": _TEXT,
-        "replica": _nullable(_TEXT),
-        "ttft_s": _nullable(_NUMBER),
-        "e2e_s": _NUMBER,
-        "usage": _object(
+        "finish": TEXT,
+        "replica": nullable(TEXT),
+        "ttft_s": nullable(NUMBER),
+        "e2e_s": NUMBER,
+        "usage": object_of(
             {
-                "prompt_tokens": _nullable(_COUNT),
-                "cached_tokens": _nullable(_COUNT),
-                "completion_tokens": _nullable(_COUNT),
-                "energy": _nullable(_ENERGY),
+                "prompt_tokens": nullable(COUNT),
+                "cached_tokens": nullable(COUNT),
+                "completion_tokens": nullable(COUNT),
+                "energy": nullable(_ENERGY),
             }
         ),
     }
 )
-_USAGE_ROW = _object(
+_USAGE_ROW = object_of(
     {
-        "tenant": _TEXT,
-        "model": _TEXT,
+        "tenant": TEXT,
+        "model": TEXT,
         "hour": {"type": "string", "format": "date-time"},
-        "requests": _COUNT,
-        "completed": _COUNT,
-        "prompt_tokens": _COUNT,
-        "cached_tokens": _COUNT,
-        "output_tokens": _COUNT,
-        "energy_j": _NUMBER,
-        "source": _TEXT,
-        "boundary": _TEXT,
+        "requests": COUNT,
+        "completed": COUNT,
+        "prompt_tokens": COUNT,
+        "cached_tokens": COUNT,
+        "output_tokens": COUNT,
+        "energy_j": NUMBER,
+        "source": TEXT,
+        "boundary": TEXT,
     }
 )
-_MODEL_STATE = _object(
+_MODEL_STATE = object_of(
     {
-        "awake": _COUNT,
-        "waiting": _COUNT,
-        "deferrable_waiting": _COUNT,
-        "outstanding": _COUNT,
-        "serves_in_s": _nullable(_NUMBER),
-        "joules_per_token": _nullable(_NUMBER),
+        "awake": COUNT,
+        "waiting": COUNT,
+        "deferrable_waiting": COUNT,
+        "outstanding": COUNT,
+        "serves_in_s": nullable(NUMBER),
+        "joules_per_token": nullable(NUMBER),
     },
     {
-        "state": _TEXT,
-        "replicas": _COUNT,
-        "output_tps": _NUMBER,
-        "most_output_tps": _NUMBER,
-        "headroom_tps": _NUMBER,
-        "draw_w": _NUMBER,
+        "state": TEXT,
+        "replicas": COUNT,
+        "output_tps": NUMBER,
+        "most_output_tps": NUMBER,
+        "headroom_tps": NUMBER,
+        "draw_w": NUMBER,
     },
 )
-_SOURCE = _object(
+_SOURCE = object_of(
     {
         "kind": {"enum": ["supply", "limit"]},
-        "name": _TEXT,
+        "name": TEXT,
         "state": {"enum": ["fresh", "stale", "missing"]},
-        "watts": _nullable(_NUMBER),
-        "age_s": _nullable(_NUMBER),
-        "reason": _TEXT,
+        "watts": nullable(NUMBER),
+        "age_s": nullable(NUMBER),
+        "reason": TEXT,
     }
 )
-_STATUS = _object(
+_STATUS = object_of(
     {
         "object": {"const": "steppe.status"},
-        "controller": _object({"age_s": _nullable(_NUMBER), "stale": _FLAG}),
-        "request_energy_j": {"type": "object", "additionalProperties": _NUMBER},
+        "controller": object_of({"age_s": nullable(NUMBER), "stale": FLAG}),
+        "request_energy_j": {"type": "object", "additionalProperties": NUMBER},
         "models": {"type": "object", "additionalProperties": _MODEL_STATE},
     },
     {
-        "at": _NUMBER,
-        "t_s": _NUMBER,
-        "power": _object(
+        "at": NUMBER,
+        "t_s": NUMBER,
+        "power": object_of(
             {
-                "budget_w": _NUMBER,
-                "budget_source": _TEXT,
-                "draw_w": _NUMBER,
-                "headroom_w": _NUMBER,
-                "supply_w": _NUMBER,
-                "stale": _FLAG,
-                "energy_source": _TEXT,
-                "boundary": _TEXT,
+                "budget_w": NUMBER,
+                "budget_source": TEXT,
+                "draw_w": NUMBER,
+                "headroom_w": NUMBER,
+                "supply_w": NUMBER,
+                "stale": FLAG,
+                "energy_source": TEXT,
+                "boundary": TEXT,
             }
         ),
-        "plan": _list(_object({"replica": _TEXT, "state": _TEXT, "clock_mhz": _COUNT})),
-        "shortages": _list(_object({"of": _TEXT, "short_w": _NUMBER, "begins_in_s": _NUMBER})),
-        "forecast": _list(_object({"in_s": _NUMBER, "budget_w": _NUMBER})),
-        "sources": _list(_SOURCE),
+        "plan": list_of(object_of({"replica": TEXT, "state": TEXT, "clock_mhz": COUNT})),
+        "shortages": list_of(object_of({"of": TEXT, "short_w": NUMBER, "begins_in_s": NUMBER})),
+        "forecast": list_of(object_of({"in_s": NUMBER, "budget_w": NUMBER})),
+        "sources": list_of(_SOURCE),
     },
 )
-_WORK = _object(
+_WORK = object_of(
     {"rows": _COUNT_53, "prompt_tokens": _COUNT_53, "output_tokens": _COUNT_53},
     {
-        "model": _nullable(_TEXT),
-        "deadline": _nullable({"type": "string", "format": "date-time"}),
+        "model": nullable(TEXT),
+        "deadline": nullable({"type": "string", "format": "date-time"}),
         "when": {"enum": [when.value for when in When]},
         "ttl_s": {"type": "number", "minimum": LEAST_TTL_S, "maximum": MOST_TTL_S},
     },
 )
-_PACE = _object(
+_PACE = object_of(
     {
         "object": {"const": "steppe.work"},
-        "id": _TEXT,
-        "outstanding": _COUNT,
-        "tokens_per_s": _nullable(_NUMBER),
+        "id": TEXT,
+        "outstanding": COUNT,
+        "tokens_per_s": nullable(NUMBER),
         "reason": {"enum": [reason.value for reason in PaceReason]},
-        "valid_s": _NUMBER,
-        "expected_finish": _nullable({"type": "string", "format": "date-time"}),
-        "sure": _nullable({"type": "number", "minimum": 0, "maximum": 1}),
+        "valid_s": NUMBER,
+        "expected_finish": nullable({"type": "string", "format": "date-time"}),
+        "sure": nullable({"type": "number", "minimum": 0, "maximum": 1}),
     }
 )
-_ERROR = _object(
-    {"error": _object({"message": _TEXT, "type": _TEXT, "code": _TEXT, "param": _nullable(_TEXT)})}
+_ERROR = object_of(
+    {"error": object_of({"message": TEXT, "type": TEXT, "code": TEXT, "param": nullable(TEXT)})}
 )
-_CHANGE = _object(
+_CHANGE = object_of(
     {
         "object": {"const": "steppe.config_change"},
-        "section": _TEXT,
-        "applied": _FLAG,
-        "t_s": _nullable(_NUMBER),
+        "section": TEXT,
+        "applied": FLAG,
+        "t_s": nullable(NUMBER),
     }
 )
 
@@ -188,11 +173,11 @@ def document() -> Json:
         "info": {
             "title": "Steppe",
             "version": "1",
-            "description": "Energy, usage, state, batch work and configuration of a run.",
+            "description": "Energy, usage, state, batch work, batches and configuration of a run.",
         },
-        "paths": _read_paths() | _work_paths() | _config_paths(),
+        "paths": _read_paths() | _work_paths() | batch_paths() | _config_paths(),
         "components": {
-            "schemas": schemas | _section_schemas(),
+            "schemas": schemas | batch_schemas() | _section_schemas(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "adminKey": {"type": "apiKey", "in": "header", "name": "X-Steppe-Admin-Key"},
@@ -221,73 +206,53 @@ def _section_schemas() -> Json:
         schema = section.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema
-    schemas[MODELS] = {"type": "object", "additionalProperties": _ref("PoolLimits")}
+    schemas[MODELS] = {"type": "object", "additionalProperties": ref("PoolLimits")}
     return schemas
 
 
 def _read_paths() -> Json:
     usage_query = [
-        _parameter("tenant", "query", _TEXT),
-        _parameter("model", "query", _TEXT),
-        _parameter("since", "query", {"type": "string", "format": "date-time"}),
+        parameter("tenant", "query", TEXT),
+        parameter("model", "query", TEXT),
+        parameter("since", "query", {"type": "string", "format": "date-time"}),
     ]
-    usage = _object({"object": {"const": "list"}, "data": _list(_ref("UsageRow"))})
-    id_ = _parameter("id", "path", _TEXT)
+    usage = object_of({"object": {"const": "list"}, "data": list_of(ref("UsageRow"))})
+    id_ = parameter("id", "path", TEXT)
     return {
-        "/steppe/v1/status": {"get": _operation("status", _ref("Status"))},
-        "/steppe/v1/usage": {"get": _operation("usage", usage, usage_query, errors=(400, 403))},
+        "/steppe/v1/status": {"get": operation("status", ref("Status"))},
+        "/steppe/v1/usage": {"get": operation("usage", usage, usage_query, errors=(400, 403))},
         "/steppe/v1/requests/{id}": {
-            "get": _operation("request", _ref("Request"), [id_], errors=(404,))
+            "get": operation("request", ref("Request"), [id_], errors=(404,))
         },
-        "/steppe/v1/openapi.json": {"get": _operation("openapi", _object({"openapi": _TEXT}))},
+        "/steppe/v1/openapi.json": {"get": operation("openapi", object_of({"openapi": TEXT}))},
     }
 
 
 def _work_paths() -> Json:
-    id_ = _parameter("id", "path", {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"})
-    put = _operation("put_work", _ref("Pace"), [id_], errors=(400, 403, 404, 429))
+    id_ = parameter("id", "path", {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"})
+    put = operation("put_work", ref("Pace"), [id_], errors=(400, 403, 404, 429))
     put["requestBody"] = {
         "required": True,
-        "content": {"application/json": {"schema": _ref("Work")}},
+        "content": {"application/json": {"schema": ref("Work")}},
     }
-    deleted = _object({"object": _TEXT, "id": _TEXT, "deleted": _FLAG})
-    delete = _operation("delete_work", deleted, [id_], errors=(404,))
+    deleted = object_of({"object": TEXT, "id": TEXT, "deleted": FLAG})
+    delete = operation("delete_work", deleted, [id_], errors=(404,))
     return {"/steppe/v1/work/{id}": {"put": put, "delete": delete}}
 
 
 def _config_paths() -> Json:
-    whole = _object({"object": _TEXT, "version": _COUNT} | {name: _ref(name) for name in SECTIONS})
-    paths = {"/steppe/v1/config": {"get": _operation("config", whole, errors=(403, 404))}}
+    whole = object_of({"object": TEXT, "version": COUNT} | {name: ref(name) for name in SECTIONS})
+    paths = {"/steppe/v1/config": {"get": operation("config", whole, errors=(403, 404))}}
     for name in SECTIONS:
-        get = _operation(f"get_{name}", _ref(name), errors=(403, 404))
-        put = _changing(f"put_{name}", _ref(name))
+        get = operation(f"get_{name}", ref(name), errors=(403, 404))
+        put = _changing(f"put_{name}", ref(name))
         patch = _changing(f"patch_{name}", {"type": "object"})
         paths[f"/steppe/v1/config/{name}"] = {"get": get, "put": put, "patch": patch}
     return paths
 
 
 def _changing(name: str, body: Json) -> Json:
-    operation = _operation(name, _ref("ConfigChange"), errors=(400, 403, 404))
-    operation["responses"]["202"] = _answer("The change is under way.", _ref("ConfigChange"))
+    change = operation(name, ref("ConfigChange"), errors=(400, 403, 404))
+    change["responses"]["202"] = answer("The change is under way.", ref("ConfigChange"))
     content = {"application/json": {"schema": body}}
-    return operation | {"requestBody": {"required": True, "content": content}}
-
-
-def _operation(
-    name: str, answer: Json, parameters: list[Json] | None = None, errors: tuple[int, ...] = ()
-) -> Json:
-    refused = {str(status): _answer("An error.", _ref("Error")) for status in (401, *errors)}
-    return {
-        "operationId": name,
-        "parameters": parameters or [],
-        "responses": {"200": _answer("The answer.", answer)} | refused,
-        "security": [{}, {"bearer": []}, {"adminKey": []}],
-    }
-
-
-def _answer(description: str, schema: Json) -> Json:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-def _parameter(name: str, place: str, schema: Json) -> Json:
-    return {"name": name, "in": place, "required": place == "path", "schema": schema}
+    return change | {"requestBody": {"required": True, "content": content}}

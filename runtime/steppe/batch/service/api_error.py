@@ -62,7 +62,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         found = f"{request.method} {request.path}: {error.text or error.reason}"
         code = (error.reason or "error").lower().replace(" ", "_")
-        return ApiError(error.status, code, found).answer()
+        answer = ApiError(error.status, code, found).answer()
+        if "Allow" in error.headers:
+            answer.headers["Allow"] = error.headers["Allow"]
+        return answer
     except DiskFullError as error:
         _log.error("%s", error)
         return ApiError(503, "disk_full", str(error)).answer()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from steppe.batch.service.api_error import ApiError, invalid
 
@@ -16,6 +17,8 @@ CHUNK_BYTES = 1 << 20
 FIELD_BYTES = 1000
 """Longest value of another field, bytes."""
 MOST_FIELDS = 20
+_TORN = (HttpProcessingError, ValueError, AssertionError, RuntimeError)
+"""What aiohttp raises for a form that is torn, or none."""
 
 
 class Writer(Protocol):
@@ -55,7 +58,7 @@ async def read_upload(request: web.Request, writer: Writer, most_bytes: int) -> 
         raise invalid(f"asked for multipart/form-data, found {found!r:.80}", "file")
     try:
         return await _read_parts(request, writer, most_bytes)
-    except (ValueError, AssertionError, RuntimeError) as error:  # aiohttp's, of a torn form
+    except _TORN as error:
         raise ApiError(400, "invalid_form", "asked for a whole form, found a torn one") from error
 
 
