@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import resource
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import orjson
 import pyarrow
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from steppe.batch.job import ExportMark
 from steppe.batch.output.files import OutputFiles
@@ -161,6 +165,47 @@ def test_long_answers_are_written_in_several_parts(tmp_path: Path) -> None:
     assert files.advance() == 1
     files.close()
     assert ids(tmp_path / "out.jsonl") == ["id-0", "id-1", "id-2"]
+
+
+@given(st.data())
+@settings(deadline=None, derandomize=True, max_examples=60)
+def test_each_row_is_in_one_file_once_whatever_happens(data: st.DataObject) -> None:
+    in_order, end = data.draw(st.booleans()), data.draw(st.sampled_from(["", ".gz", ".zst"]))
+    numbers = data.draw(st.permutations(range(8)))
+    steps = data.draw(st.lists(st.sampled_from("fffaabgr"), max_size=30))
+    source, done = Source(), 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = opened(source, folder, in_order=in_order, end=end)
+        for step in steps:
+            match step:
+                case "f":  # a row finishes
+                    status = 400 if done % 3 == 0 else 200
+                    source.finished += [answer(number, status) for number in numbers[done:][:1]]
+                    done = len(source.finished)
+                case "a":
+                    files.advance()
+                case "b":  # the store fails
+                    source.is_broken = True
+                    with contextlib.suppress(UsageError):
+                        files.advance()
+                    source.is_broken = False
+                case "g":  # a crash leaves a torn part behind
+                    files.close()
+                    with (folder / f"out.jsonl{end}").open("ab") as file:
+                        file.write(b"torn")
+                    files = opened(source, folder, in_order=in_order, end=end)
+                case "r":  # a file is removed
+                    files.close()
+                    (folder / f"errors.jsonl{end}").unlink()
+                    files = opened(source, folder, in_order=in_order, end=end)
+        source.finished += [answer(number) for number in numbers[done:]]
+        files.advance()
+        files.close()
+        found = [ids(folder / f"{file}.jsonl{end}") for file in ("out", "errors")]
+        assert sorted([*found[0], *found[1]]) == [f"id-{number}" for number in range(8)]
+        order = range(8) if in_order else numbers
+        assert found[0] == [f"id-{number}" for number in order if f"id-{number}" in found[0]]
 
 
 @contextmanager

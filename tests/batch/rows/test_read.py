@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import orjson
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from steppe.batch.row import BadRow, Row
 from steppe.batch.rows.options import RowOptions
@@ -234,3 +237,28 @@ def test_a_list_of_json_is_refused_with_the_way_out(tmp_path: Path) -> None:
     path.write_text('[{"prompt": "a"}]')
     with pytest.raises(UsageError, match="found a list; see `jq"):
         read(path)
+
+
+PARTS = (
+    *(b"\n", b"\r\n", b"x,y", b'"', b",", b"a", b"\xff", b"\0", b"\xef\xbb\xbf"),
+    *(b'{"prompt": "a"}', b'{"prompt": "a"', b"[1]", b"null", b"1e999", b'"\\ud800"'),
+    b'{"custom_id": "b", "body": {}}',
+)
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=20), st.booleans(), st.integers(0, 40))
+@settings(deadline=None, derandomize=True, max_examples=300)
+def test_any_bytes_are_rows_or_bad_rows(parts: list[bytes], is_csv: bool, cut: int) -> None:
+    data = b"a,b\n" * is_csv + b"".join(parts)
+    if cut < 20:
+        packed = gzip.compress(data)
+        data = packed[: len(packed) - cut]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"in.{'csv' if is_csv else 'json'}"
+        path.write_bytes(data)
+        try:
+            rows = read(path, RowOptions(model="m", most_line_bytes=40))
+        except UsageError:
+            rows = []  # the first line is no names of fields, or a list
+        assert all(isinstance(row, Row) or "\n" not in row.reason for row in rows)
+        assert all(row.custom_id for row in rows)

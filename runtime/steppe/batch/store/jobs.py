@@ -23,6 +23,7 @@ from steppe.batch.store.tables import (
 )
 from steppe.errors import JobBusyError, UsageError
 
+_DELETED_AT_ONCE = 10_000
 _COLUMNS = ("id", "tenant", "state", "created_epoch_s", "deadline_epoch_s")
 _DOCUMENT = tuple(field.name for field in fields(Job) if field.name not in _COLUMNS)
 
@@ -122,15 +123,33 @@ class JobPart(StorePart):
             return True
 
     def delete_job(self, job_id: str) -> bool:
-        """Delete a job with its rows and results; return whether there was one."""
+        """Delete a job with its rows and results, in several transactions, the job last.
+
+        Returns:
+            Whether there was one.
+        """
+        if self.job(job_id) is None:
+            return False
+        for table in (BODIES, RESULTS, ROWS):
+            while self._delete_some(job_id, table):
+                pass
         with self._database.write() as connection:
-            if _read(connection, job_id) is None:
-                return False
             number = number_of(connection, job_id)
-            for table in (BODIES, ROWS, RESULTS, EXPORTS, TOTALS):
+            for table in (EXPORTS, TOTALS):
                 connection.execute(sql.delete(table).where(table.c.job == number))
             connection.execute(sql.delete(JOBS).where(JOBS.c.number == number))
-            return True
+        return True
+
+    def _delete_some(self, job_id: str, table: sql.Table) -> int:
+        with self._database.write() as connection:
+            job = number_of(connection, job_id)
+            first = sql.select(sql.func.min(table.c.number)).where(table.c.job == job)
+            begin = connection.scalar(first)
+            if begin is None:
+                return 0
+            rows = sql.delete(table).where(table.c.job == job)
+            some = rows.where(table.c.number < begin + _DELETED_AT_ONCE)
+            return connection.execute(some).rowcount
 
     def counts(self, job_id: str) -> RowCounts:
         """Return how many rows of a job are where.
