@@ -221,3 +221,9 @@ def test_another_process_sees_what_was_finished(store: JobStore, tmp_path: Path)
 def test_a_job_that_does_not_exist_is_named(store: JobStore) -> None:
     with pytest.raises(UsageError, match="asked for job batch_9, found none"):
         store.claim("batch_9", 1, "runner")
+
+
+def test_a_row_may_have_the_name_that_a_bad_line_got(store: JobStore) -> None:
+    named = make_row(2, "row-1", CHAT, {"model": "m"})
+    store.add_rows("batch_1", [row(0), BadRow(1, "row-1", "bad"), named])
+    assert [claim.row for claim in store.claim("batch_1", 9, "runner")] == [row(0), named]
