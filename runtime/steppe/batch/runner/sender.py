@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,6 +17,7 @@ import orjson
 from steppe.batch.row import Claim
 from steppe.batch.runner.answer import Failed, Lost, Outcome, RawAnswer, outcome_of
 from steppe.batch.runner.settings import RunnerSettings
+from steppe.errors import UsageError
 
 AVOID = "x-steppe-avoid"
 """Header with the replicas that failed a row, with commas between."""
@@ -30,7 +33,11 @@ def open_session(settings: RunnerSettings) -> aiohttp.ClientSession:
     probes of TCP do.
     """
     connector = aiohttp.TCPConnector(
-        limit=0, keepalive_timeout=15.0, socket_factory=_probing_socket, ttl_dns_cache=60
+        limit=0,
+        keepalive_timeout=15.0,
+        socket_factory=_probing_socket,
+        ttl_dns_cache=60,
+        ssl=_trust(settings.certificate),
     )
     timeout = aiohttp.ClientTimeout(total=settings.row_timeout_s, sock_connect=_CONNECT_S)
     return aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=True)
@@ -122,6 +129,23 @@ class RowSender:
         if claim.failed_replicas:
             headers[AVOID] = ",".join(claim.failed_replicas)
         return headers | {name.lower(): text for name, text in self._settings.headers}
+
+
+def _trust(certificate: Path | None) -> ssl.SSLContext | bool:
+    """Return what makes a server trusted: this certificate, or those of the system.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    if certificate is None:
+        return True
+    try:
+        context = ssl.create_default_context(cafile=certificate)
+    except OSError as error:  # an SSLError is one
+        raise UsageError(f"{certificate}: asked for a certificate in PEM: {error}") from error
+    context.check_hostname = False  # the certificate is that of a name, and rows go to an address
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 def _probing_socket(address: Any) -> socket.socket:

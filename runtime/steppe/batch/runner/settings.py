@@ -32,6 +32,8 @@ class RunnerSettings:
         lease_s: Time after which the job is free if the runner is gone, s.
         owner: Name of the runner, in the job's lease and in its timeline.
         timeline: File of the timeline; None for none.
+        certificate: The only certificate that the gateway may have, PEM; None for any that the
+            system trusts.
     """
 
     url: str
@@ -46,6 +48,7 @@ class RunnerSettings:
     lease_s: float = 30.0
     owner: str = field(default_factory=new_owner)
     timeline: Path | None = None
+    certificate: Path | None = None
 
     def address(self, path: str) -> str:
         """Return the address of a path, such as `/v1/chat/completions`."""

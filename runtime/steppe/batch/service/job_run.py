@@ -116,6 +116,7 @@ class JobRun:
             stop_grace_s=settings.grace_s,
             expires_epoch_s=job.deadline_epoch_s,
             timeline=timeline,
+            certificate=settings.gateway_certificate,
         )
 
     def _count(self, progress: RunProgress) -> None:
