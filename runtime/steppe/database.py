@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class Database:
             # The URL may contain a password, so it is not shown.
             raise UsageError(f"{schema.name}: asked for a path or a URL of SQLAlchemy") from error
         self._schema = schema
+        self._next, self._writing = threading.Lock(), threading.Lock()
         self._writers = self._readers.execution_options(**{_WRITES: True})
         self.is_sqlite = self._readers.dialect.name == "sqlite"
         if self.is_sqlite:
@@ -96,8 +98,25 @@ class Database:
             DiskFullError: No space is left.
             UsageError: The database cannot be written.
         """
-        with self._errors(), self._writers.begin() as connection:
+        with self._errors(), self._turn(), self._writers.begin() as connection:
             yield connection
+
+    @contextmanager
+    def _turn(self) -> Generator[None]:
+        """Let threads write to SQLite one after another, each in its turn.
+
+        SQLite has one writer. Threads that wait for it look now and then whether it is free, so
+        one that writes without a pause would keep the others from it.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        with self._next:
+            self._writing.acquire()
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     def _make_tables(self) -> None:
         schema = self._schema
