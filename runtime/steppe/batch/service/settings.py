@@ -21,7 +21,6 @@ class BatchSettings:
         secret_headers: Headers with the secret of the run: the service answers only calls that have
             them, and its rows carry them.
         gateway_certificate: The gateway's certificate, PEM; None if it serves plain HTTP.
-        models: Names of the served models.
         host: Address to listen on.
         grace_s: How long rows at the gateway may go on when their job is late or cancelled, or the
             service stops, s.
@@ -31,7 +30,6 @@ class BatchSettings:
     gateway_url: str
     secret_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     gateway_certificate: Path | None = None
-    models: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     grace_s: float = 5.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from steppe.config import RunConfig
+from steppe.fleet.cluster import LOOPBACK, gateway_machines
 from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.driver.service_host import ServiceHost
 
@@ -75,6 +76,12 @@ class RunServices:
             gateway_url,
             self._secret_headers,
             gateway.tls_certificate,
-            tuple(self._config.pools),
+            self._host(),
         )
         return [ServiceHost("batch", self._lifetime, BatchService, settings)]
+
+    def _host(self) -> str:
+        """Return an address of this node at which every gateway of the run reaches a service."""
+        if self._config.gateway.nodes == "one":
+            return LOOPBACK
+        return gateway_machines(self._config.fleet.node_labels)[0].address
