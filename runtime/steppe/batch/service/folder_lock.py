@@ -19,7 +19,7 @@ class FolderLock:
         """Take the folder; make it if it is missing.
 
         Args:
-            folder: The folder.
+            folder: The folder; one that is made is closed to other users, for it has prompts.
             wait_s: Longest wait for a process that is ending, s.
 
         Raises:
@@ -27,7 +27,7 @@ class FolderLock:
         """
         until_s = time.monotonic() + wait_s
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             while not self._take():
                 if time.monotonic() > until_s:
