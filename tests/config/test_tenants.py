@@ -95,3 +95,26 @@ def test_the_shipped_runs_need_no_keys_and_listen_here_only(path: Path) -> None:
     config = load_config(path)
     assert config.gateway.is_local
     assert not config.tenants.asks_for_keys
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({"nodes": "every"}, "found nodes: every; gateway.allow_without_keys serves everybody"),
+        (
+            {"nodes": "every", "port": 0},
+            "asked for nodes: every, which needs a port, found port: 0",
+        ),
+        (
+            {"nodes": "every", "host": "10.0.0.5"},
+            "asked for nodes: every, which uses the address of each, found host: 10.0.0.5",
+        ),
+        ({"processes": 0}, "gateway.processes"),
+    ],
+)
+def test_gateways_that_cannot_be_are_refused_in_one_line(
+    tmp_path: Path, section: dict[str, Any], says: str
+) -> None:
+    line = refusal(tmp_path, {"gateway": section})
+    assert says in line
+    assert "\n" not in line

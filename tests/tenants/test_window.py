@@ -68,3 +68,18 @@ def test_it_keeps_a_bounded_number_of_slots() -> None:
         window.add(step / 10, 1.0)
     assert window.total(999.9) == pytest.approx(600, abs=15)
     assert len(window._slots) <= SLOTS + 1
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.integers(1, 9)), max_size=30))
+def test_a_window_that_takes_the_parts_of_another_one_is_never_too_small(
+    adds: list[tuple[float, int]],
+) -> None:
+    one, other, both = (SlidingWindow(60.0) for _ in range(3))
+    for index, (at_s, amount) in enumerate(sorted(adds)):
+        (one, other)[index % 2].add(at_s, amount)
+        both.add(at_s, amount)
+    one.merge(100.0, other.parts(100.0))
+    for now_s in (100.0, 120.0, 150.0):
+        assert one.total(now_s) >= both.total(now_s) - 1e-6
+    assert one.total(100.0) == pytest.approx(both.total(100.0))
+    assert one.total(170.0) == 0.0

@@ -247,10 +247,11 @@ class RunConfig(Section):
     def _keys_for_other_hosts(self) -> RunConfig:
         gateway = self.gateway
         is_allowed = gateway.is_local or gateway.allow_without_keys
+        found = "nodes: every" if gateway.nodes == "every" else gateway.host
         if self.serves_without_keys and not is_allowed:
             raise ValueError(
                 "gateway.host: asked for a host of this machine, for no keys are configured "
-                f"(tenants.list, tenants.store), found {gateway.host}; "
+                f"(tenants.list, tenants.store), found {found}; "
                 "gateway.allow_without_keys serves everybody"
             )
         return self

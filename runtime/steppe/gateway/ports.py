@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import ExitStack
 
 from steppe.errors import UsageError
 
@@ -39,10 +40,12 @@ def hold_port(host: str, port: int) -> tuple[socket.socket, int]:
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        held = socket.socket(family, kind)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(address)
+        with ExitStack() as stack:
+            held = stack.enter_context(socket.socket(family, kind))
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            held.bind(address)
+            stack.pop_all()
     except OSError as error:
         raise cannot_listen(host, port, error) from error
     return held, held.getsockname()[1]

@@ -41,3 +41,36 @@ def test_a_gateway_that_does_not_answer_keeps_its_requests(actors: dict[str, Fak
     actors["two"].answers["status"] = status(0, 30)
     gateways.await_status(1.0)
     assert gateways.outstanding == {"replica-1": 4}
+
+
+def test_what_a_gateway_has_counted_stays_counted_when_it_restarts(
+    actors: dict[str, FakeActor],
+) -> None:
+    gateways = GatewayCalls(actors)
+    gateways.await_status(1.0)
+    actors["one"].answers["status"] = status(0, 2, r1=1)
+    gateways.await_status(1.0)
+    assert gateways.status is not None
+    assert (gateways.status.arrived, gateways.status.finished) == (42, 10)
+    assert gateways.outstanding == {"replica-1": 2, "replica-2": 3}
+
+
+def test_a_gateway_that_leaves_has_nothing_open_any_more(
+    actors: dict[str, FakeActor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = {"three": FakeActor({"status": status(0, 0)})}
+
+    def get_actor(name: str) -> FakeActor:
+        if name not in found:
+            raise ValueError(f"no actor {name}")
+        return found[name]
+
+    monkeypatch.setattr(ray, "get_actor", get_actor)
+    gateways = GatewayCalls(actors)
+    gateways.await_status(1.0)
+    gateways.use(("one", "three", "lost"))
+    gateways.await_status(1.0)
+    assert gateways.status is not None
+    assert (gateways.status.arrived, gateways.status.waiting) == (40, 1)
+    assert gateways.outstanding == {"replica-1": 4}
+    assert "no actor lost" in caplog.text

@@ -193,6 +193,8 @@ class Gateways:
         if calls:
             timeout_s = self._config.gateway.drain_s + CLOSE_S
             ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
+        if self._held is not None:
+            self._held.close()
 
     def _wanted(self) -> dict[str, GatewayPlace]:
         """Return where gateways are to run now, by Ray's name of the actor."""
