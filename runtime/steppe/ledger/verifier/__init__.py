@@ -1,0 +1,1 @@
+"""How does a customer check a receipt without this package?"""
