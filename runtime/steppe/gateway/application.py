@@ -52,6 +52,9 @@ if TYPE_CHECKING:  # OpenTelemetry is an extra
 
     from steppe.gateway.tracing import RequestTraces
 
+AVOID = "x-steppe-avoid"
+"""Header with the replicas that a client asks to avoid where others have room, with commas between:
+those that have failed its request before."""
 READY_WITHIN_S = 5.0
 """`/health/ready` is 200 if a replica is awake, or is forecast to be within this time, s."""
 
@@ -289,6 +292,7 @@ class Handlers:
             ttft_s=ttft_s,
         )
         context.plain, context.blocks = body.plain, body.blocks
+        context.avoid = frozenset(request.headers.get(AVOID, "").split(","))
         context.is_pinned = pin == "required"
         if body.wants_energy or asks_by_header(request):
             context.tail, proxied = HeldTail(), for_engine(proxied, request.path)

@@ -124,7 +124,9 @@ class RequestForwarder:
         context = delivery.context
         while True:
             slot = await self._enter(delivery)
-            route, gate = slot.route, self._gates[context.model]
+            gate = self._gates[context.model]
+            slot = gate.elsewhere(slot, context.avoid)
+            route = slot.route
             context.replica, context.is_at_replica = route.replica, True
             context.is_charged |= slot.is_charged
             context.on_first_text = partial(gate.begin, slot)

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from steppe.control.admission import NO_SHARES, AdmissionQueue, Ticket
@@ -325,6 +325,25 @@ class AdmissionGate:
             urgent = "a more urgent one" if newcomer.rank < last.rank else "one of another tenant"
             problem = f"{self.waiting + 1} requests waited, and {urgent} came"
             pending.set_exception(RefusedError(self._explain(problem), "gave_way"))
+
+    def elsewhere(self, slot: ReplicaSlot, avoid: Collection[str]) -> ReplicaSlot:
+        """Return a slot at a replica that is not to be avoided, in place of a new one.
+
+        Args:
+            slot: The slot; it is given back if there is another one.
+            avoid: Names of replicas.
+        """
+        if slot.route.replica not in avoid:
+            return slot
+        route = self._table.acquire_but(avoid, slot.places)
+        if route is None:
+            return slot
+        other = replace(slot, route=route, places=min(slot.places, route.limit))
+        self._slots.add(other)
+        if slot.streams:
+            self._table.expect_first_token(route, self._now_s(), other.places)
+        self.leave(slot)
+        return other
 
     def _acquire(
         self, places: int, blocks: tuple[int, ...] = (), *, streams: bool

@@ -138,6 +138,7 @@ class RequestContext:
         failed_s: Time spent at replicas that failed, s; it does not count as waiting.
         places: Sequences that it generates; each takes a place of a batch.
         blocks: Chained hashes of the blocks of its prompt, see `prompt_blocks`.
+        avoid: Replicas that its client asks to avoid where others have room.
         plain: What the client of a stream asked for that can go on elsewhere; None for others.
         continued: How often its stream went on after it had begun.
         engine_id: The id for replicas. No part of it comes from the client: a client could shape
@@ -171,6 +172,7 @@ class RequestContext:
     failed_s: float = 0.0
     places: int = 1
     blocks: tuple[int, ...] = ()
+    avoid: frozenset[str] = frozenset()
     plain: PlainStream | None = None
     continued: int = 0
     engine_id: str = field(default_factory=lambda: uuid.uuid4().hex)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
 from steppe.control.placing import ReplicaSlots
 from steppe.gateway.replica_caches import ReplicaCaches
+
+_ANY_LOAD = 1e9
+"""A bound of the load that no replica reaches, times its fair share."""
 
 Address = tuple[str, str]
 """Name and URL of a replica. A replica that restarted elsewhere keeps its name only."""
@@ -140,6 +143,16 @@ class RoutingTable:
         else:
             index = self.caches.acquire(self._slots, blocks, places, [a for a, _ in self._indices])
         return None if index is None else self._routes[index]
+
+    def acquire_but(self, avoid: Collection[str], places: int = 1) -> Route | None:
+        """Take a slot at the least loaded replica that is not to be avoided; None without one."""
+        roomy = [i for i in self._slots.within(_ANY_LOAD, places) if i < len(self._routes)]
+        others = [i for i in roomy if self._routes[i].replica not in avoid]
+        if not others:
+            return None
+        index = self._slots.least_of(others)
+        self._slots.take(index, places)
+        return self._routes[index]
 
     def expect_first_token(self, route: Route, now_s: float, places: int = 1) -> None:
         """Note that the first token of a new request will be seen, because it streams."""
