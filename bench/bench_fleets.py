@@ -18,7 +18,7 @@ from steppe.report.records import Slo
 from steppe.roofline.step_costs import CostFactors
 from steppe.run.simulated_fleet import frontier_for, simulated_fleet
 from steppe.run.simulated_load import arrivals_for
-from steppe.sim.fleet import FleetSettings
+from steppe.sim.fleet_settings import FleetSettings
 
 PERIOD_S, MARGIN_SHARE, OVER_SHARE = 1.0, 0.002, 1e-3
 """Less is left free than by default, and as much may be above a budget as the target allows."""

@@ -90,7 +90,7 @@ def test_a_deadline_draws_bought_power_and_one_replica_at_least(frontier: Fronti
     found = site(frontier, 1.0, 0.0)
     rested = found.policy.decide(found.observation(job(1000.0, 20 * STEP_S)))
     assert rested.batch["t/j"].reason is PaceReason.WAITS_FOR_SURPLUS
-    hurried = found.policy.decide(found.observation(job(1000.0, 1.2 * STEP_S, "k"), rows=9))
+    hurried = found.policy.decide(found.observation(job(1000.0, 5.0, "k"), rows=9))
     assert hurried.batch["t/k"].reason is PaceReason.DEADLINE
     one_w = frontier.floor.draw_w + 3 * frontier.asleep_w
     assert one_w <= found.inner.budgets_w[-1] < found.budget.watts

@@ -29,3 +29,23 @@ def test_a_replica_without_a_limit_needs_no_speed() -> None:
 
 def test_no_replica_is_within_the_bound_of_an_empty_fleet() -> None:
     assert ReplicaSlots([0, 0]).within(2.0) == []
+
+
+def test_deferrable_requests_fill_places_and_take_none_from_others() -> None:
+    slots = ReplicaSlots([4, 4])
+    assert [slots.acquire(later=True) is None for _ in range(9)] == [False] * 8 + [True]
+    assert slots.has_room
+    assert places_of(slots, 9) == {0: 4, 1: 4, None: 1}
+    assert not slots.has_room
+    assert (slots.outstanding, slots.later) == ([8, 8], [4, 4])
+
+
+def test_a_place_that_a_deferrable_request_returns_is_counted() -> None:
+    slots = ReplicaSlots([2])
+    slots.acquire(later=True)
+    slots.acquire()
+    assert slots.acquire(later=True) is None
+    slots.begin(0, 1.0, streams=False, later=True)
+    slots.release(0, later=True)
+    assert (slots.outstanding, slots.later) == ([1], [0])
+    assert slots.acquire(later=True) == 0

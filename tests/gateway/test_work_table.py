@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from steppe.control.batch_work import BatchPace, BatchWork, PaceReason
+from steppe.control.batch_work import BatchPace, BatchWork, PaceReason, outstanding_rows
 from steppe.gateway.work_table import (
     MOST_PER_TENANT,
     TooMuchWorkError,
     WorkTable,
-    outstanding_rows,
 )
 
 

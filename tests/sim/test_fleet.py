@@ -14,7 +14,8 @@ from steppe.roofline.point import OperatingPoint
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.events import EventQueue
-from steppe.sim.fleet import FleetSettings, SimulatedFleet
+from steppe.sim.fleet import SimulatedFleet
+from steppe.sim.fleet_settings import FleetSettings
 from steppe.sim.gateway import GatewayLimits
 from steppe.sim.request import Request
 

@@ -13,7 +13,8 @@ from steppe.power.supply import Steady, TraceClock
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.events import EventQueue
-from steppe.sim.fleet import FleetSettings, SimulatedFleet
+from steppe.sim.fleet import SimulatedFleet
+from steppe.sim.fleet_settings import FleetSettings
 from steppe.sim.gateway import GatewayLimits
 
 STOPPED = SleepRung(SleepDepth.STOPPED, 7.0, wake_s=20.0, sleep_s=5.0)

@@ -53,6 +53,25 @@ class TrafficChangeSection(Section):
     `load.utilisation` gives for this traffic."""
 
 
+class BatchJobSection(Section):
+    """A batch job of a simulation: rows that may wait (`steppe simulate`)."""
+
+    at_s: NonNegative = 0.0
+    """When it comes, s since the start of the run."""
+    rows: Count
+    """Number of rows."""
+    prompt_tokens: Positive = 500.0
+    """Mean prompt length of a row, tokens."""
+    output_tokens: Positive = 200.0
+    """Mean output length of a row, tokens."""
+    deadline_s: Positive | None = None
+    """Time after which it is due, s since it came; none if absent."""
+    when: Literal["now", "deadline", "surplus"] = "surplus"
+    """`now`: at once, on all power that is left. `deadline`: at a steady pace that keeps the
+    deadline, faster on surplus. `surplus`: on surplus, and on other power only as far as the
+    deadline needs it."""
+
+
 class LoadSection(Section):
     """The load of `steppe demo` and `steppe simulate`; `steppe serve` generates none."""
 
@@ -82,6 +101,8 @@ class LoadSection(Section):
     """Share of the requests for an alias that require its first model (`steppe simulate`)."""
     priorities: PrioritySection = PrioritySection()
     """Mix of priority classes (`steppe simulate`)."""
+    jobs: Annotated[tuple[BatchJobSection, ...], Field(strict=False)] = ()
+    """Batch jobs beside the requests (`steppe simulate`)."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the random numbers."""
 

@@ -58,6 +58,8 @@ class PrefixAffinity:
         hashes: Sequence[int],
         places: int = 1,
         numbers: Sequence[int] | None = None,
+        *,
+        later: bool = False,
     ) -> int | None:
         """Take a slot and return its replica; None if every replica is full.
 
@@ -66,16 +68,18 @@ class PrefixAffinity:
             hashes: Chained hashes of the blocks of the prompt; empty if unknown.
             places: Sequences of the request.
             numbers: The number of each replica of `slots` in the index; the same ones if None.
+            later: Whether the request is deferrable.
         """
         if not hashes:
-            return slots.acquire(places)
+            return slots.acquire(places, later=later)
         levels = self.index.levels(hashes)
-        near = _nearest(slots, levels, numbers, places, self._load_bound)
-        replica = slots.acquire(places) if near is None else near.replica
+        usable = slots.within(self._load_bound, places, later=later) if levels else []
+        near = _nearest(slots, levels, numbers, usable)
+        replica = slots.acquire(places, later=later) if near is None else near.replica
         if replica is None:
             return None
         if near is not None:
-            slots.take(replica, places)
+            slots.take(replica, places, later=later)
         self._count(levels, near)
         self.index.credit(levels)
         self.index.record(replica if numbers is None else numbers[replica], hashes)
@@ -109,13 +113,9 @@ def _nearest(
     slots: ReplicaSlots,
     levels: Sequence[HeldPrefix],
     numbers: Sequence[int] | None,
-    places: int,
-    load_bound: float,
+    usable: Sequence[int],
 ) -> _Near | None:
-    """Return the replica with the longest part that is not overloaded; None if all are."""
-    if not levels:
-        return None
-    usable = slots.within(load_bound, places)
+    """Return the usable replica with the longest part; None if none of them has any."""
     for level in levels:
         held = level.replicas
         fits = [i for i in usable if held >> (i if numbers is None else numbers[i]) & 1]

@@ -29,6 +29,12 @@ STEP_SHARE = 0.1
 """A change of budget, surplus or firm demand by more than this share is a reason to plan again."""
 FIRM_MEMORY_S = 86_400.0
 """How long the highest firm demand is remembered, s of trace time."""
+MORE, LESS, MOST_ROOM = 1.05, 0.99, 2.0
+"""The watts that are kept for firm requests grow by the first factor at each tick at which one of
+them waits, and fall by the second at the others; up to so many times what they need at best."""
+EXCESS_SHARE, FEW_ROWS = 0.05, 0.02
+"""Weight of the last tick in what firm requests are known to draw beyond their best points; and the
+share of the requests up to which rows are too few to be part of that."""
 ONE_ROOM = 1.1
 """Budget for one replica over its least draw: a margin of it is left free."""
 
@@ -125,22 +131,23 @@ class _Planned:
 
 @dataclass(slots=True)
 class FirmDemand:
-    """The highest firm demand of the last day, from one value in each part of it.
+    """The highest firm demand of the last day, from the mean of each hour of it.
 
     Attributes:
         day_s: Length of a day, s.
     """
 
     day_s: float
-    _parts: dict[int, float] = field(default_factory=dict)
+    _hours: dict[int, tuple[float, int]] = field(default_factory=dict)
 
     def update(self, now_s: float, tps: float) -> float:
         """Add the demand of now; return the highest of the last day, tokens/s."""
-        part = int(now_s / self.day_s * 24)
-        self._parts[part] = max(tps, self._parts.get(part, 0.0))
-        for old in [each for each in self._parts if each <= part - 24]:
-            del self._parts[old]
-        return max(self._parts.values())
+        hour = int(now_s / self.day_s * 24)
+        mean, count = self._hours.get(hour, (0.0, 0))
+        self._hours[hour] = mean + (tps - mean) / (count + 1), count + 1
+        for old in [each for each in self._hours if each <= hour - 24]:
+            del self._hours[old]
+        return max(mean for mean, _ in self._hours.values())
 
 
 class PlanBatch:
@@ -158,12 +165,18 @@ class PlanBatch:
         self._pools = {pool.model: pool for pool in pools}
         self._errors = ForecastErrors(terms.step_s)
         self._firm = {pool.model: FirmDemand(terms.day_s) for pool in pools}
-        self._planned = _Planned()
+        self._planned, self._firm_room, self._excess_w = _Planned(), 1.0, 0.0
+
+    @property
+    def pools(self) -> tuple[BatchPool, ...]:
+        """The models and their replicas."""
+        return tuple(self._pools.values())
 
     def decide(self, observation: Observation) -> Plan:
         """Return the plan of the other policy, with the pace of each job."""
         demands = self._demands(observation)
         most = {m: self._firm[m].update(observation.now_s, tps) for m, tps in demands.items()}
+        self._learn_excess(observation, demands)
         if not observation.batch:
             self._planned = _Planned()
             return self.policy.decide(observation)
@@ -173,6 +186,15 @@ class PlanBatch:
             self._planned = self._plan(observation, demands, most, seen)
         limited = self._limited(observation, demands, surplus_w[0][1])
         return replace(self.policy.decide(limited), batch=self._planned.paces)
+
+    def _learn_excess(self, observation: Observation, demands: Mapping[str, float]) -> None:
+        """Learn what firm requests draw beyond their best points: whole replicas, room to spare."""
+        rows = observation.deferrable.running + observation.deferrable.waiting
+        if observation.draw_w is None or rows > FEW_ROWS * observation.outstanding:
+            return
+        best_w = sum(pool.capacity.watts(demands.get(m, 0.0)) for m, pool in self._pools.items())
+        excess_w = max(0.0, observation.draw_w - best_w)
+        self._excess_w += EXCESS_SHARE * (excess_w - self._excess_w)
 
     def _is_due(self, observation: Observation, seen: tuple[float, ...]) -> bool:
         planned = self._planned
@@ -201,7 +223,8 @@ class PlanBatch:
         others_w = {m: np.array(self._pools[m].capacity.watts(t)) for m, t in demands.items()}
         for model, jobs in self._by_model(observation.batch).items():
             pool = self._pools[model]
-            taken_w = np.array(sum((w for m, w in others_w.items() if m != model), np.array(0.0)))
+            others = (w for m, w in others_w.items() if m != model)
+            taken_w = sum(others, np.array(self._excess_w))
             outlook = BatchOutlook(
                 step_s=terms.step_s,
                 budget_w=np.maximum(0.0, budget_w - taken_w),
@@ -240,18 +263,43 @@ class PlanBatch:
         self, observation: Observation, demands: Mapping[str, float], surplus_w: float
     ) -> Observation:
         """Return the observation with the budget that the inner policy may use."""
-        if observation.firm_work_waits:
+        if _firm_waits(observation):
+            self._firm_room = min(MOST_ROOM, self._firm_room * MORE)
             return observation
+        self._firm_room = max(1.0, self._firm_room * LESS)
+        if not any(pace.runs for pace in self._planned.paces.values()):
+            return _without_waiting_rows(observation)
         plans, needed_w = self._planned.plans, 0.0
         for model, pool in self._pools.items():
-            firm_w = pool.capacity.watts(demands.get(model, 0.0) * (1 + SPARE_SHARE))
-            firm_w += pool.frontier.floor.draw_w - pool.frontier.asleep_w
-            plan = plans.get(model, BatchPlan())
             asleep_w = pool.replicas * pool.frontier.asleep_w
             one_w = ONE_ROOM * (pool.frontier.floor.draw_w - pool.frontier.asleep_w)
+            firm_w = pool.capacity.watts(demands.get(model, 0.0) * (1 + SPARE_SHARE))
+            firm_w = asleep_w + self._firm_room * (firm_w + one_w - asleep_w)
+            plan = plans.get(model, BatchPlan())
             must_w = max(plan.must_w, asleep_w + one_w) if plan.must_w else 0.0
-            needed_w += max(firm_w, must_w, min(plan.wants_w, surplus_w))
+            wants_w = min(plan.wants_w + self._excess_w, surplus_w) if plan.wants_w else 0.0
+            needed_w += max(firm_w, must_w, wants_w)
         return observation.with_budget(min(observation.gpu_budget_w, needed_w))
+
+
+def _firm_waits(observation: Observation) -> bool:
+    """Whether a request waits for watts that is no row; those in sleeping replicas may be rows."""
+    rows = observation.deferrable
+    return observation.waiting > rows.waiting or observation.frozen > rows.running
+
+
+def _without_waiting_rows(observation: Observation) -> Observation:
+    """Return what a policy sees while no job may run: rows that wait already are no reason to wake.
+
+    They are served with the firm requests.
+    """
+    rows = observation.deferrable.waiting
+    if not rows:
+        return observation
+    none = replace(observation.deferrable, waiting=0, tokens=0.0)
+    pools = {name: _without_waiting_rows(part) for name, part in observation.pools.items()}
+    waiting = max(0, observation.waiting - rows)
+    return replace(observation, waiting=waiting, deferrable=none, pools=pools)
 
 
 def _kinds(work: Sequence[BatchWork]) -> frozenset[tuple[str, str, When]]:

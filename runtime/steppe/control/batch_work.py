@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
+
+RESERVE_SHARE, LEAST_RESERVE = 0.1, 2
+"""Rows that wait ahead of the places, share of them, and how many at least: while an answer is on
+its way back to the runner, its place is taken by one of these."""
 
 
 class When(StrEnum):
@@ -80,3 +85,21 @@ class BatchPace:
     def runs(self) -> bool:
         """Whether rows may be sent."""
         return self.share > 0
+
+
+def outstanding_rows(work: BatchWork, pace: BatchPace, places: int, firm: int) -> int:
+    """Return how many rows of a job may be open: no place idles, and few rows wait.
+
+    Firm requests go first wherever they wait, so rows may fill every place that they leave.
+
+    Args:
+        work: The job.
+        pace: Its pace.
+        places: Places of the awake replicas of its model.
+        firm: Open requests for the model that are not deferrable.
+    """
+    if not pace.runs:
+        return 0
+    reserve = max(LEAST_RESERVE, math.ceil(RESERVE_SHARE * pace.share * places))
+    own = math.ceil(pace.share * max(0, places - firm))
+    return min(work.rows, own + reserve)

@@ -35,6 +35,9 @@ class Traffic:
         prompt_tokens: Prompt tokens of the requests that have arrived; 0 if unknown.
         cached_tokens: Those of them that the prefix cache held.
         running: Requests that replicas have now; no total.
+        deferrable_running: Those of them of class `deferrable`.
+        deferrable_answered: Requests of class `deferrable` that a replica had, and that have ended.
+        deferrable_tokens: Output tokens of these.
     """
 
     now_s: float
@@ -46,6 +49,9 @@ class Traffic:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     running: int = 0
+    deferrable_running: int = 0
+    deferrable_answered: int = 0
+    deferrable_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +76,15 @@ class Demand:
     before, as at the start of a run, tokens have been sampled whose answers have not ended. Then
     the ratio is too high, by less if each additional running request counts as half an answer. The
     estimate stays where it was, as long as it lies between the two.
+
+    Requests of class `deferrable` have a mean answer of their own: rows of a batch may be far
+    longer or shorter than what users ask for. Those that run count as half an answer.
     """
 
-    __slots__ = ("_answer_tokens", "_lengths", "_totals")
+    __slots__ = ("_answer_tokens", "_later_tokens", "_lengths", "_totals")
 
     def __init__(self) -> None:
-        self._answer_tokens = PRIOR_TOKENS
+        self._answer_tokens = self._later_tokens = PRIOR_TOKENS
         self._totals: deque[Traffic] = deque(maxlen=_MOST_KEPT)
         self._lengths: RequestLengths | None = None
 
@@ -86,13 +95,20 @@ class Demand:
         self._totals.append(traffic)
         self._forget(traffic)
         since, tokens = self._recent(traffic), self._mean_answer(traffic)
-        self._lengths = _settled(self._lengths, self._mean_request(traffic, tokens))
+        later_tokens = self._mean_later_answer(traffic)
         seconds = max(1.0, traffic.now_s - since.now_s)
-        deferrable_rps = (traffic.deferrable_arrived - since.deferrable_arrived) / seconds
+        later = traffic.deferrable_arrived - since.deferrable_arrived
+        firm = traffic.arrived - since.arrived - later
+        mean = (firm * tokens + later * later_tokens) / (firm + later) if later else tokens
+        self._lengths = _settled(self._lengths, self._mean_request(traffic, mean))
         waiting = traffic.deferrable_waiting
-        deferrable = DeferrableWork(deferrable_rps * tokens, waiting, waiting * tokens)
-        tps = (traffic.arrived - since.arrived) / seconds * tokens
-        return OfferedLoad(tps, deferrable, self._lengths)
+        deferrable = DeferrableWork(
+            later / seconds * later_tokens,
+            waiting,
+            waiting * later_tokens,
+            traffic.deferrable_running,
+        )
+        return OfferedLoad(firm / seconds * tokens + deferrable.tps, deferrable, self._lengths)
 
     def _forget(self, now: Traffic) -> None:
         """Drop totals that neither the time nor the least number of answers needs."""
@@ -107,10 +123,26 @@ class Demand:
         old = (one for one in reversed(self._totals) if one.now_s <= now.now_s - RATE_S)
         return next(old, self._totals[0])
 
-    def _mean_answer(self, now: Traffic) -> float:
+    def _mean_later_answer(self, now: Traffic) -> float:
         since = self._totals[0]
-        answers, tokens = now.answered - since.answered, now.output_tokens - since.output_tokens
-        with_half = answers + (now.running - since.running) / 2
+        answers = now.deferrable_answered - since.deferrable_answered
+        if answers:
+            tokens = now.deferrable_tokens - since.deferrable_tokens
+            self._later_tokens = tokens / answers
+        elif not now.deferrable_answered:
+            self._later_tokens = self._answer_tokens
+        return self._later_tokens
+
+    def _mean_answer(self, now: Traffic) -> float:
+        """Return the mean answer of the requests that are not deferrable."""
+        since = self._totals[0]
+        later_running = now.deferrable_running - since.deferrable_running
+        tokens = now.output_tokens - since.output_tokens
+        tokens -= now.deferrable_tokens - since.deferrable_tokens
+        tokens = max(0, tokens - round(self._later_tokens * later_running / 2))
+        answers = now.answered - since.answered
+        answers -= now.deferrable_answered - since.deferrable_answered
+        with_half = answers + (now.running - since.running - later_running) / 2
         fewest, most = sorted((answers, with_half))
         if most >= 1:
             longest = tokens / fewest if fewest >= 1 else math.inf

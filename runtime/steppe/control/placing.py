@@ -31,11 +31,15 @@ class Occupancy(NamedTuple):
         outstanding: All of them.
         prefilling: Those before their first token.
         pace: How fast it computes prompts.
+        later: Those of class `deferrable`.
+        later_prefilling: Those of class `deferrable` before their first token.
     """
 
     outstanding: int
     prefilling: int
     pace: PromptPace
+    later: int = 0
+    later_prefilling: int = 0
 
 
 class ReplicaSlots:
@@ -48,19 +52,26 @@ class ReplicaSlots:
     several sequences, as with `n`, takes as many places; one of more than the limit takes all
     places of a replica without requests.
 
+    Requests of class `deferrable` fill the places that others leave. For the others they do not
+    count: an engine holds them back for one that is more urgent, so it need not wait here.
+
     Attributes:
         outstanding: Requests that each replica has, each counted with its places.
+        later: Those of them of class `deferrable`.
         limits: Most places that may be taken of each; 0 where no request may go.
         next: Index of the replica that gets the next request of a tie.
     """
 
     __slots__ = (
+        "_firm_loads",
+        "_later_prefilling",
         "_loads",
         "_most",
         "_paces",
         "_prefilling",
         "_prompt_wait_s",
         "_speeds",
+        "later",
         "limits",
         "next",
         "outstanding",
@@ -80,12 +91,19 @@ class ReplicaSlots:
         self.outstanding = [0] * len(limits)
         self._speeds: list[float] = list(limits)
         self._prefilling = [0] * len(limits)
+        self.later, self._later_prefilling = [0] * len(limits), [0] * len(limits)
         self._loads = [0.0 if limit > 0 else inf for limit in limits]
+        self._firm_loads = self._loads.copy()
         self.next = first % len(limits) if limits else 0
 
     @property
     def has_room(self) -> bool:
-        """Whether a request of one place would get a slot."""
+        """Whether a request of one place would get a slot that is not deferrable."""
+        return min(self._firm_loads, default=inf) < inf
+
+    @property
+    def has_room_later(self) -> bool:
+        """Whether a deferrable request of one place would get a slot."""
         return min(self._loads, default=inf) < inf
 
     @property
@@ -119,13 +137,13 @@ class ReplicaSlots:
         for replica in range(len(self.limits)):
             self._weigh(replica)
 
-    def within(self, load_bound: float, places: int = 1) -> list[int]:
+    def within(self, load_bound: float, places: int = 1, *, later: bool = False) -> list[int]:
         """Return the replicas with room that are not overloaded with a request of `places` more.
 
         A replica's fair share is its part, by speed, of the requests of all that have room. It is
         overloaded with more than `load_bound` times that share, rounded up.
         """
-        loads = self._loads if places == 1 else self._loads_with(places)
+        loads = self._loads_for(places, later=later)
         taken = self.outstanding
         roomy = [i for i, load in enumerate(loads) if load < inf]
         speed = sum([self._speeds[i] for i in roomy])
@@ -137,17 +155,18 @@ class ReplicaSlots:
     def least_of(self, replicas: Sequence[int]) -> int:
         """Return the least loaded of some replicas; ties rotate."""
         count, first = len(self.limits), self.next
-        return min(replicas, key=lambda i: (self._loads[i], (i - first) % count))
+        return min(replicas, key=lambda i: (self._firm_loads[i], (i - first) % count))
 
-    def acquire(self, places: int = 1) -> int | None:
+    def acquire(self, places: int = 1, *, later: bool = False) -> int | None:
         """Take a slot and return its replica; None if every replica is full.
 
         The request counts as one before its first token until `begin`.
 
         Args:
             places: Sequences of the request.
+            later: Whether it is deferrable.
         """
-        loads = self._loads if places == 1 else self._loads_with(places)
+        loads = self._loads_for(places, later=later)
         least = min(loads, default=inf)
         if least == inf:
             return None
@@ -155,20 +174,29 @@ class ReplicaSlots:
             replica = loads.index(least, self.next)
         except ValueError:
             replica = loads.index(least)
-        self.take(replica, places)
+        self.take(replica, places, later=later)
         return replica
 
-    def take(self, replica: int, places: int = 1) -> None:
+    def take(self, replica: int, places: int = 1, *, later: bool = False) -> None:
         """Take a slot of a replica that has room."""
         self.next = replica + 1
         taken = min(places, self._most[replica])
         self.outstanding[replica] += taken
         self._prefilling[replica] += taken
+        if later:
+            self.later[replica] += taken
+            self._later_prefilling[replica] += taken
         self._weigh(replica)
 
-    def _loads_with(self, places: int) -> list[float]:
+    def _loads_for(self, places: int, *, later: bool) -> list[float]:
         """Return the loads, without the replicas that have too few places left."""
-        states = zip(self._loads, self.outstanding, self.limits, self._most, strict=True)
+        loads = self._loads if later else self._firm_loads
+        if places == 1:
+            return loads
+        counts = self.outstanding
+        if not later:
+            counts = [n - of_later for n, of_later in zip(counts, self.later, strict=True)]
+        states = zip(loads, counts, self.limits, self._most, strict=True)
         return [
             inf if taken + min(places, most) > limit else load
             for load, taken, limit, most in states
@@ -184,14 +212,30 @@ class ReplicaSlots:
 
     def occupy(self, replica: int, occupancy: Occupancy) -> None:
         """Give a replica, which has none, the requests that it had in an earlier table."""
-        self.outstanding[replica], self._prefilling[replica], self._paces[replica] = occupancy
+        self.outstanding[replica], self._prefilling[replica], self._paces[replica] = occupancy[:3]
+        self.later[replica] = occupancy.later
+        self._later_prefilling[replica] = occupancy.later_prefilling
         self._weigh(replica)
 
     def occupancy(self, replica: int) -> Occupancy:
         """Return the requests of a replica."""
-        return Occupancy(self.outstanding[replica], self._prefilling[replica], self._paces[replica])
+        return Occupancy(
+            self.outstanding[replica],
+            self._prefilling[replica],
+            self._paces[replica],
+            self.later[replica],
+            self._later_prefilling[replica],
+        )
 
-    def begin(self, replica: int, now_s: float, requests: int = 1, *, streams: bool = True) -> None:
+    def begin(
+        self,
+        replica: int,
+        now_s: float,
+        requests: int = 1,
+        *,
+        streams: bool = True,
+        later: bool = False,
+    ) -> None:
         """Note that requests have got their first token.
 
         Args:
@@ -199,29 +243,36 @@ class ReplicaSlots:
             now_s: The time, s.
             requests: How many.
             streams: Whether `expect_first_token` was called for them.
+            later: Whether they are deferrable.
         """
         assert self._prefilling[replica] >= requests, "more first tokens than requests"
         self._prefilling[replica] -= requests
+        self._later_prefilling[replica] -= requests if later else 0
         if streams:
             self._paces[replica].begin(now_s, requests)
         self._weigh(replica)
 
-    def release(self, replica: int, places: int = 1) -> None:
+    def release(self, replica: int, places: int = 1, *, later: bool = False) -> None:
         """Return the slot of a request that `begin` has counted."""
         assert self.outstanding[replica] >= places, "less is outstanding"
         self.outstanding[replica] -= places
+        self.later[replica] -= places if later else 0
         self._weigh(replica)
 
     def clear(self, replica: int) -> None:
         """Return all slots of a replica that is lost; nothing more goes there."""
         self.limits[replica] = self._most[replica] = 0
         self.outstanding[replica] = self._prefilling[replica] = 0
+        self.later[replica] = self._later_prefilling[replica] = 0
         self._paces[replica] = PromptPace()
         self._weigh(replica)
 
     def _weigh(self, replica: int) -> None:
         taken, limit = self.outstanding[replica], self.limits[replica]
-        weighted = taken + PROMPT_WEIGHT * self._prefilling[replica]
-        pace = self._paces[replica]
-        is_full = taken >= limit or pace.prompts >= pace.most(self._prompt_wait_s)
-        self._loads[replica] = inf if is_full else weighted / self._speeds[replica]
+        prefilling = self._prefilling[replica] - self._later_prefilling[replica]
+        pace, speed = self._paces[replica], self._speeds[replica]
+        weighted = taken + PROMPT_WEIGHT * prefilling
+        waits = pace.prompts >= pace.most(self._prompt_wait_s)
+        self._loads[replica] = inf if waits or taken >= limit else weighted / speed
+        firm = taken - self.later[replica]
+        self._firm_loads[replica] = inf if waits or firm >= limit else weighted / speed

@@ -117,11 +117,13 @@ class DeferrableWork:
         tps: Their part of the demand, output tokens per second.
         waiting: Number of them that no replica has taken yet.
         tokens: Output tokens of the waiting ones.
+        running: Number of them that replicas have.
     """
 
     tps: float
     waiting: int
     tokens: float
+    running: int = 0
 
 
 NO_DEVIATION = CostFactors(0.0, 0.0, 0.0, 0.0)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from steppe.control.admission import NO_SHARES, AdmissionQueue, Ticket
+from steppe.control.admission import DEFERRABLE, NO_SHARES, AdmissionQueue, Ticket
 from steppe.errors import SteppeError
 from steppe.gateway.cancel_scope import CancelScope
 from steppe.gateway.replica_caches import AffinitySettings, ReplicaCaches
@@ -53,6 +53,7 @@ class ReplicaSlot:
         route: The route to the replica.
         places: Places that it takes there.
         streams: Whether the request's first token will be seen.
+        later: Whether the request is deferrable.
         has_begun: Whether the request has its first token.
         scope: Ends the exchange with the replica when it is cancelled.
         can_move: Returns whether the request could go on at another replica.
@@ -62,6 +63,7 @@ class ReplicaSlot:
     route: Route
     places: int = 1
     streams: bool = False
+    later: bool = False
     has_begun: bool = False
     scope: CancelScope = field(default_factory=CancelScope)
     can_move: Callable[[], bool] = lambda: False
@@ -78,6 +80,7 @@ class _Pending:
         streams: Whether its first token will be seen.
         blocks: Chained hashes of the blocks of its prompt.
         alias: The alias that it asks for, if any variant may serve it; else empty.
+        later: Whether it is deferrable.
     """
 
     slot: asyncio.Future[ReplicaSlot]
@@ -85,6 +88,7 @@ class _Pending:
     streams: bool
     blocks: tuple[int, ...] = ()
     alias: str = ""
+    later: bool = False
 
 
 class AdmissionGate:
@@ -265,13 +269,14 @@ class AdmissionGate:
         """
         if not self._is_open:
             raise _stopping()
+        later = ticket.rank == DEFERRABLE
         if not len(self._queue) and not self._resuming:
-            slot = self._acquire(places, blocks, streams=streams)
+            slot = self._acquire(places, blocks, streams=streams, later=later)
             if slot is not None:
                 return slot
         if self.waiting >= self._max_waiting and not is_retry:
             self._make_room(ticket)
-        request = _Pending(_new_future(), places, streams, blocks, alias)
+        request = _Pending(_new_future(), places, streams, blocks, alias, later)
         return await self._wait(ticket, deadline_s, request)
 
     async def resume(self, deadline_s: float, places: int = 1) -> ReplicaSlot:
@@ -312,7 +317,8 @@ class AdmissionGate:
 
     def _begin(self, slot: ReplicaSlot) -> None:
         slot.has_begun = True
-        self._table.begin(slot.route, self._now_s(), slot.places, streams=slot.streams)
+        streams, later = slot.streams and not slot.later, slot.later
+        self._table.begin(slot.route, self._now_s(), slot.places, streams=streams, later=later)
 
     def _make_room(self, newcomer: Ticket) -> None:
         """Remove a request that gives way, or refuse the newcomer."""
@@ -346,14 +352,14 @@ class AdmissionGate:
         return other
 
     def _acquire(
-        self, places: int, blocks: tuple[int, ...] = (), *, streams: bool
+        self, places: int, blocks: tuple[int, ...] = (), *, streams: bool, later: bool = False
     ) -> ReplicaSlot | None:
-        route = None if self.is_stale else self._table.acquire(places, blocks)
+        route = None if self.is_stale else self._table.acquire(places, blocks, later=later)
         if route is None:
             return None
-        slot = ReplicaSlot(route, min(places, route.limit), streams)
+        slot = ReplicaSlot(route, min(places, route.limit), streams, later)
         self._slots.add(slot)
-        if streams:
+        if streams and not later:  # a prompt that waits for urgent ones says nothing of the pace
             self._table.expect_first_token(route, self._now_s(), slot.places)
         return slot
 
@@ -361,7 +367,7 @@ class AdmissionGate:
         if not slot.has_begun:
             self._begin(slot)
         self._slots.remove(slot)
-        self._table.release(slot.route, slot.places)
+        self._table.release(slot.route, slot.places, later=slot.later)
 
     async def _wait(self, ticket: Ticket, deadline_s: float, request: _Pending) -> ReplicaSlot:
         while self._is_open:
@@ -440,7 +446,9 @@ class AdmissionGate:
             if pending.slot.done():
                 self._leave_queue(ticket)
                 continue
-            slot = self._acquire(pending.places, pending.blocks, streams=pending.streams)
+            slot = self._acquire(
+                pending.places, pending.blocks, streams=pending.streams, later=pending.later
+            )
             if slot is None:
                 return
             self._queue.serve(ticket)

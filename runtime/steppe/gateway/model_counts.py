@@ -30,6 +30,7 @@ class ModelCounts:
         self._prompts = PromptTotals()
         self._arrived = self._finished = self._failed = self._refused = self._answered = 0
         self._deferrable_arrived = self._deferrable_finished = 0
+        self._deferrable_answered = self._deferrable_tokens = 0
 
     def set_slo(self, ttft_s: float, tpot_s: float) -> None:
         """Judge requests by other times from now on, s."""
@@ -62,6 +63,9 @@ class ModelCounts:
         """Count a request that has ended."""
         is_refused, is_answered = finished.finish in REFUSED, finished.replica is not None
         self._finished += 1
+        if is_answered and finished.priority == PRIORITIES[DEFERRABLE]:
+            self._deferrable_answered += 1
+            self._deferrable_tokens += finished.output_tokens or 0
         self._deferrable_finished += finished.priority == PRIORITIES[DEFERRABLE]
         self._failed += finished.finish in FAILED
         self._refused += is_refused
@@ -91,6 +95,11 @@ class ModelCounts:
             refused=self._refused,
             answered=self._answered,
             deferrable_arrived=self._deferrable_arrived,
+            deferrable_answered=self._deferrable_answered,
+            deferrable_tokens=self._deferrable_tokens,
+            deferrable_running=max(
+                0, self._deferrable_arrived - self._deferrable_finished - deferrable_waiting
+            ),
             prompt_tokens=self._prompts.prompt_tokens,
             cached_tokens=self._prompts.cached_tokens,
             latency=self.slo.totals(overdue),

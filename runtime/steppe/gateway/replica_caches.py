@@ -55,7 +55,13 @@ class ReplicaCaches:
                 index.forget(number)
 
     def acquire(
-        self, slots: ReplicaSlots, blocks: Sequence[int], places: int, replicas: Iterable[str]
+        self,
+        slots: ReplicaSlots,
+        blocks: Sequence[int],
+        places: int,
+        replicas: Iterable[str],
+        *,
+        later: bool = False,
     ) -> int | None:
         """Take a slot and return its replica; None if every replica is full.
 
@@ -64,9 +70,10 @@ class ReplicaCaches:
             blocks: Chained hashes of the blocks of the prompt.
             places: Sequences of the request.
             replicas: Names of the replicas of `slots`.
+            later: Whether the request is deferrable.
         """
         numbers = [self._number(replica) for replica in replicas]
-        return self._affinity.acquire(slots, blocks, places, numbers)
+        return self._affinity.acquire(slots, blocks, places, numbers, later=later)
 
     def worth(self) -> dict[str, float]:
         """Return how many blocks of recent prompts the cache of each replica could serve."""

@@ -127,21 +127,25 @@ class RoutingTable:
             for index, limit in enumerate(self.held.values()):
                 self._slots.narrow(index, limit)
 
-    def acquire(self, places: int = 1, blocks: Sequence[int] = ()) -> Route | None:
+    def acquire(
+        self, places: int = 1, blocks: Sequence[int] = (), *, later: bool = False
+    ) -> Route | None:
         """Take a slot at the replica with the longest part of a prompt, or the least loaded one.
 
         Args:
             places: Sequences of the request; it takes no more of them than the limit of its route.
             blocks: Chained hashes of the blocks of its prompt; empty if unknown.
+            later: Whether it is deferrable.
 
         Returns:
             The route, to be given back with `release`; None if every replica is full. Until
             `begin`, the request counts as one without its first token.
         """
         if self.caches is None or not blocks:
-            index = self._slots.acquire(places)
+            index = self._slots.acquire(places, later=later)
         else:
-            index = self.caches.acquire(self._slots, blocks, places, [a for a, _ in self._indices])
+            names = [replica for replica, _ in self._indices]
+            index = self.caches.acquire(self._slots, blocks, places, names, later=later)
         return None if index is None else self._routes[index]
 
     def acquire_but(self, avoid: Collection[str], places: int = 1) -> Route | None:
@@ -159,7 +163,13 @@ class RoutingTable:
         self._slots.expect_first_token(self._indices[route.address], now_s, places)
 
     def begin(
-        self, route: Route, now_s: float = 0.0, places: int = 1, *, streams: bool = False
+        self,
+        route: Route,
+        now_s: float = 0.0,
+        places: int = 1,
+        *,
+        streams: bool = False,
+        later: bool = False,
     ) -> None:
         """Note that a request has its first token, or has ended without one.
 
@@ -168,8 +178,10 @@ class RoutingTable:
             now_s: The time, s.
             places: Places that it took.
             streams: Whether `expect_first_token` was called for it.
+            later: Whether it is deferrable.
         """
-        self._slots.begin(self._indices[route.address], now_s, places, streams=streams)
+        index = self._indices[route.address]
+        self._slots.begin(index, now_s, places, streams=streams, later=later)
 
     def contains(self, route: Route) -> bool:
         """Return whether the table has this replica at this address; its limit may differ."""
@@ -187,9 +199,9 @@ class RoutingTable:
         outstanding = self._slots.outstanding
         return tuple(sorted(usable, key=lambda route: outstanding[self._indices[route.address]]))
 
-    def release(self, route: Route, places: int = 1) -> None:
+    def release(self, route: Route, places: int = 1, *, later: bool = False) -> None:
         """Give back a slot taken by `acquire`, after `begin`."""
-        self._slots.release(self._indices[route.address], places)
+        self._slots.release(self._indices[route.address], places, later=later)
 
     def suspect(self, route: Route) -> None:
         """Stop routing to a replica that does not respond, until the next `replace`."""

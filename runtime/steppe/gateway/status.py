@@ -25,6 +25,9 @@ class ModelStatus:
         refused: Finished requests with a 503 (`rejected`, `shed`).
         answered: Finished requests that a replica had.
         deferrable_arrived: Requests so far of class `deferrable`.
+        deferrable_running: Requests of class `deferrable` that replicas have now.
+        deferrable_answered: Finished requests of class `deferrable` that a replica had.
+        deferrable_tokens: Output tokens of these.
         prompt_tokens: Prompt tokens of all requests so far, see `PromptTotals`: it may fall.
         cached_tokens: Those of them that the prefix cache held.
         latency: Requests against the SLO.
@@ -38,6 +41,9 @@ class ModelStatus:
     refused: int = 0
     answered: int = 0
     deferrable_arrived: int = 0
+    deferrable_running: int = 0
+    deferrable_answered: int = 0
+    deferrable_tokens: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     latency: LatencyCounts = field(default_factory=LatencyCounts)
@@ -171,6 +177,9 @@ def _together(counts: Sequence[ModelStatus]) -> ModelStatus:
         refused=sum(count.refused for count in counts),
         answered=sum(count.answered for count in counts),
         deferrable_arrived=sum(count.deferrable_arrived for count in counts),
+        deferrable_running=sum(count.deferrable_running for count in counts),
+        deferrable_answered=sum(count.deferrable_answered for count in counts),
+        deferrable_tokens=sum(count.deferrable_tokens for count in counts),
         prompt_tokens=sum(count.prompt_tokens for count in counts),
         cached_tokens=sum(count.cached_tokens for count in counts),
         latency=_summed([count.latency for count in counts]),

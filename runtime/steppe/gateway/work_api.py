@@ -16,13 +16,13 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from steppe.control.batch_work import BatchPace, BatchWork, PaceReason, When
+from steppe.control.batch_work import BatchPace, BatchWork, PaceReason, When, outstanding_rows
 from steppe.errors import SteppeError
 from steppe.gateway.access import CALLER, NOBODY, AccessControl
 from steppe.gateway.answers import error_answer, json_answer
 from steppe.gateway.fleet_state import FleetState
 from steppe.gateway.pools import ModelNameError, Pool, Pools
-from steppe.gateway.work_table import TooMuchWorkError, WorkTable, outstanding_rows
+from steppe.gateway.work_table import TooMuchWorkError, WorkTable
 
 VALID_S = 1.0
 """How long an answer holds, s: after about this time a runner asks again."""
@@ -166,7 +166,7 @@ class WorkApi:
         pace, gate = self._pace(work), pool.gate
         if gate.is_stale:
             pace = _SILENT
-        places = sum(route.limit for route in gate.table.routes)
+        places = sum(gate.table.held.values())
         finish_s = pace.finish_in_s
         return {
             "object": "steppe.work",

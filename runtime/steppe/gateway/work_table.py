@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
-from steppe.control.batch_work import BatchPace, BatchWork
+from steppe.control.batch_work import BatchWork
 from steppe.errors import SteppeError
 
 MOST_PER_TENANT = 1000
 """Most jobs that one tenant may have declared at one time."""
-RESERVE_SHARE, LEAST_RESERVE = 0.1, 2
-"""Rows that wait ahead of the places, share of them, and how many at least: while an answer is on
-its way back to the runner, its place is taken by one of these."""
 
 
 class TooMuchWorkError(SteppeError):
@@ -74,24 +70,6 @@ class WorkTable:
         expired = [key for key, each in self._declared.items() if each.expires_s <= now_s]
         for key in expired:
             del self._declared[key]
-
-
-def outstanding_rows(work: BatchWork, pace: BatchPace, places: int, firm: int) -> int:
-    """Return how many rows of a job may be open: no place idles, and few rows wait.
-
-    Firm requests go first wherever they wait, so rows may fill every place that they leave.
-
-    Args:
-        work: The job.
-        pace: Its pace.
-        places: Places of the awake replicas of its model.
-        firm: Open requests for the model that are not deferrable.
-    """
-    if not pace.runs:
-        return 0
-    reserve = max(LEAST_RESERVE, math.ceil(RESERVE_SHARE * pace.share * places))
-    own = math.ceil(pace.share * max(0, places - firm))
-    return min(work.rows, own + reserve)
 
 
 def _aged(declared: _Declared, now_s: float) -> BatchWork:

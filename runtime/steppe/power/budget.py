@@ -58,6 +58,7 @@ class Budget:
         node_rest_source: Whether it is `measured`, `stated`, or stated while a meter is `stale`.
         curtailed_w: Mean supply of the last settled interval that was neither drawn nor stored nor
             kept in reserve, W at the site.
+        surplus_w: The part of the GPUs' power that is no bought power, W; without the battery.
     """
 
     supply_w: float
@@ -70,6 +71,7 @@ class Budget:
     curtailed_w: float = 0.0
     node_rest_w: float = 0.0
     node_rest_source: str = "stated"
+    surplus_w: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,7 @@ class PowerBudget:
             curtailed_w=self._curtailed_w,
             node_rest_w=self._terms.node_rest_w,
             node_rest_source=self._node_rest_source,
+            surplus_w=self._surplus_w(now_s),
         )
 
     def sources(self, now_s: float) -> tuple[SourceState, ...]:

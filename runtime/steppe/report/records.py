@@ -87,6 +87,38 @@ class PoolTick:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchTick:
+    """The batch work during one tick.
+
+    Attributes:
+        jobs: Jobs with rows that are not finished, at the end of the window.
+        rows: These rows.
+        tokens: Output tokens that they are expected to give.
+        running: Deferrable requests in the engines.
+        draw_w: Their part of the draw over the window, W: that of the running requests which they
+            are, so an estimate.
+        surplus_w: Power for the GPUs that is no bought power, when the window began, W; the draw of
+            other requests takes it first.
+        output_tps: Output tokens per second that the plan counts on.
+        reason: Why the job with the most of them runs or waits; empty before the first plan.
+    """
+
+    jobs: int
+    rows: int
+    tokens: float
+    running: int
+    draw_w: float
+    surplus_w: float
+    output_tps: float = 0.0
+    reason: str = ""
+
+    def from_surplus_w(self, whole_w: float) -> float:
+        """Return how much of their draw was surplus, W, where the whole fleet drew `whole_w`."""
+        left_w = self.surplus_w - (whole_w - self.draw_w)
+        return min(self.draw_w, max(0.0, left_w))
+
+
+@dataclass(frozen=True, slots=True)
 class ShortageTick:
     """What the budget is not enough for, as it is foreseen at the end of a tick.
 
@@ -140,6 +172,7 @@ class TickRecord:
         gpu_events: What happened to GPUs.
         pools: Every pool of the fleet; empty where there is only one.
         variants: The share that the plan gave each model in the requests for each alias.
+        batch: The batch work; None without any.
         replicas: Every replica of the fleet.
     """
 
@@ -166,6 +199,7 @@ class TickRecord:
     gpu_events: tuple[GpuEvent, ...] = field(default=(), kw_only=True)
     pools: tuple[PoolTick, ...] = field(default=(), kw_only=True)
     variants: Mapping[str, Mapping[str, float]] = field(default_factory=dict, kw_only=True)
+    batch: BatchTick | None = field(default=None, kw_only=True)
     replicas: tuple[ReplicaTick, ...]
 
     @property

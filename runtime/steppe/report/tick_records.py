@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from steppe.control.batch_work import BatchPace
 from steppe.control.plan import Plan
 from steppe.control.shortage_forecast import ShortageForecast, ShortagePoints, power_needs
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.power.budget import Budget
-from steppe.report.records import Bound, GpuEvent, PoolTick, ReplicaTick, TickRecord
+from steppe.report.records import BatchTick, Bound, GpuEvent, PoolTick, ReplicaTick, TickRecord
 from steppe.report.shortages import shortage_ticks
 
 Variants = Mapping[str, Mapping[str, float]]
@@ -71,6 +72,7 @@ class TickRecords:
         self._next_shares_w: Mapping[str, float] = {}
         self._variants: Variants = {}
         self._next_variants: Variants = {}
+        self._paces: Mapping[str, BatchPace] = {}
 
     def begin(self, now_s: float, budget: Budget) -> None:
         """Begin the next window at a tick with this budget."""
@@ -80,6 +82,7 @@ class TickRecords:
         """Note the plan of a tick, before its record is made."""
         self._next_shares_w = {name: part.share_w for name, part in plan.pools.items()}
         self._next_variants = plan.variants
+        self._paces = plan.batch
 
     def record(
         self,
@@ -129,6 +132,7 @@ class TickRecords:
             gpu_events=window.gpu_events,
             pools=_pool_ticks(observation, window, width_s, shares_w),
             variants=variants,
+            batch=_batch_tick(observation, window, governing, self._paces),
             replicas=_replica_ticks(observation, window, width_s),
         )
 
@@ -152,6 +156,29 @@ def _replica_ticks(
             )
             for replica, own in zip(observation.replicas, window.replicas, strict=True)
         ]
+    )
+
+
+def _batch_tick(
+    observation: Observation,
+    window: FleetWindow,
+    governing: Budget,
+    paces: Mapping[str, BatchPace],
+) -> BatchTick | None:
+    jobs, running = observation.batch, observation.deferrable.running
+    if not jobs:
+        return None
+    share = running / max(1, running, observation.outstanding)
+    fastest = max(paces.values(), key=lambda pace: pace.tokens_per_s, default=None)
+    return BatchTick(
+        jobs=len(jobs),
+        rows=sum(job.rows for job in jobs),
+        tokens=sum(job.output_tokens for job in jobs),
+        running=running,
+        draw_w=share * window.draw_w,
+        surplus_w=governing.surplus_w,
+        output_tps=sum(pace.tokens_per_s for pace in paces.values()),
+        reason="" if fastest is None else fastest.reason.value,
     )
 
 

@@ -13,7 +13,7 @@ from steppe.run.simulated_load import longest_context, mean_request
 from steppe.run.warnings import Warn
 from steppe.sim.build import fleet_of, kind_of, modelled_replica
 from steppe.sim.engine.kind import ReplicaKind
-from steppe.sim.fleet import FleetSettings
+from steppe.sim.fleet_settings import FleetSettings
 from steppe.sim.points import modelled_frontier
 
 DENSE_CLOCKS = 20

@@ -35,8 +35,9 @@ from steppe.run.simulated_fleet import (
 )
 from steppe.run.simulated_load import arrivals_for, warn_of_lengths, with_lengths_of_load
 from steppe.run.warnings import Warn
+from steppe.sim.batch_jobs import jobs_of
 from steppe.sim.build import require_room
-from steppe.sim.fleet import FleetSettings
+from steppe.sim.fleet_settings import FleetSettings
 from steppe.sim.pooled_fleet import PooledSettings
 from steppe.sim.run import Failure, Scenario
 
@@ -205,6 +206,8 @@ def scenario_of_pools(
         failures=tuple(Failure(part.at_s, part.replica - 1) for part in config.sim.failures),
         lead_s=config.control.lead_s,
         pool_rules=rules,
+        jobs=tuple(job for n, p in pools.items() for job in jobs_of(p.config.load, n)),
+        seed=config.load.seed,
     )
 
 

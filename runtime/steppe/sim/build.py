@@ -28,12 +28,13 @@ from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.files import read_roofline
 from steppe.roofline.hardware import Sharding
 from steppe.roofline.lengths import RequestLengths
+from steppe.sim.batch_jobs import jobs_of
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions
 from steppe.sim.engine.pace_model import PaceModel, emulated_profile
 from steppe.sim.engine.prefix_cache import NO_HOST_CACHE, HostCache
 from steppe.sim.engine.step_table import StepModel
-from steppe.sim.fleet import FleetSettings
+from steppe.sim.fleet_settings import FleetSettings
 from steppe.sim.gateway import GatewayLimits
 from steppe.sim.run import Failure, Scenario
 
@@ -264,6 +265,8 @@ def scenario_of(
         failures=tuple(Failure(part.at_s, part.replica - 1) for part in config.sim.failures),
         lead_s=config.control.lead_s,
         points=ShortagePoints.of(frontier, config.slo.tpot_s),
+        jobs=jobs_of(config.load),
+        seed=config.load.seed,
     )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from steppe.config import SiteSection
 from steppe.control.admission import DEFERRABLE
+from steppe.control.batch_work import BatchWork
 from steppe.control.demand import Demand, Traffic
 from steppe.control.measurements import ClockWork, summed_by_clock
 from steppe.control.placing import QUEUE_PER_REPLICA
@@ -18,10 +17,10 @@ from steppe.load.arrivals import Arrival
 from steppe.power.budget import Budget, PowerBudget
 from steppe.report.tick_records import FleetWindow, ReplicaWindow
 from steppe.sim.engine.energy import NOTHING_BESIDE, Beside
-from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.engine.replica import ReplicaReading, SimulatedReplica, Stepped
 from steppe.sim.events import EventQueue
-from steppe.sim.gateway import GatewayLimits, SimulatedGateway
+from steppe.sim.fleet_settings import FleetSettings
+from steppe.sim.gateway import SimulatedGateway
 from steppe.sim.latency import SimulatedLatency
 from steppe.sim.prompts import PromptTotals
 from steppe.sim.replica_handle import SimulatedHandle
@@ -29,79 +28,6 @@ from steppe.sim.request import Request
 
 FROZEN_S = 0.5
 """A window shows the draw of a sleeping replica if it begins this long after the sleep, s."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolPlace:
-    """Where the replicas of a pool stand in a fleet of several pools.
-
-    Attributes:
-        pool: Name of the pool; empty if there is only one.
-        first: Index of its first replica among those of all pools.
-        replicas: Replicas of all pools; None if there is only one pool.
-        first_node: Index of its first node.
-        gpus: GPUs of each of its replicas.
-        nodes: Name of the node of each replica of all pools; empty if there is only one pool.
-        load_s: Time to load the model on GPUs of another pool, s.
-    """
-
-    pool: str = ""
-    first: int = 0
-    replicas: int | None = None
-    first_node: int = 0
-    gpus: int = 1
-    nodes: tuple[str, ...] = ()
-    load_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class FleetSettings:
-    """Size and kind of a simulated fleet.
-
-    Attributes:
-        replicas: Number of replicas.
-        kind: What all replicas have in common.
-        gateway: How many requests may wait, and for how long.
-        clock_latency_s: Time from a new clock limit to the new clock, s.
-        replicas_per_node: Replicas of one node, which is switched off as a whole.
-        node_rest_w: Draw of a node that is on, beside its GPUs, W.
-        site: What joules enclose, and what the site draws beside its nodes.
-        place: Where it stands in a fleet of several pools.
-    """
-
-    replicas: int
-    kind: ReplicaKind
-    gateway: GatewayLimits
-    clock_latency_s: float
-    replicas_per_node: int = 1
-    node_rest_w: float = 0.0
-    site: SiteSection = field(default_factory=SiteSection)
-    place: PoolPlace = field(default_factory=PoolPlace)
-
-    def beside(self, nodes: int, replicas: float) -> Beside:
-        """Return what each replica that is on is charged beside its GPUs.
-
-        Args:
-            nodes: Nodes that are on.
-            replicas: Replicas on them, those with more or fewer GPUs counted in proportion.
-        """
-        boundary, site = self.site.boundary, self.site
-        if boundary == "gpu" or not replicas:
-            return NOTHING_BESIDE
-        nodes_w = self.node_rest_w * nodes
-        if boundary == "node":
-            return Beside(nodes_w / replicas)
-        return Beside((nodes_w * site.pue + site.overhead_w) / replicas, site.pue - 1.0)
-
-    def node(self, index: int) -> str:
-        """Return the name of the node of a replica, by its index among those of all pools."""
-        of_pool = index - self.place.first
-        return f"node-{self.place.first_node + of_pool // self.replicas_per_node + 1}"
-
-    @property
-    def nodes(self) -> int:
-        """Number of nodes."""
-        return math.ceil(self.replicas / self.replicas_per_node)
 
 
 @dataclass(slots=True)
@@ -148,6 +74,8 @@ class SimulatedFleet:
         totals: Energy so far.
         observation: The last observation; None before the first.
         budget: The budget of the last observation.
+        row_ended: Takes each deferrable request as it ends, at once.
+        work: Returns the batch work that runners declare.
     """
 
     def __init__(
@@ -175,11 +103,14 @@ class SimulatedFleet:
         self._gateway = SimulatedGateway(places, settings.gateway, queue, self._send, self._refuse)
         self._demand, self._arrived, self._answered = Demand(), 0, 0
         self._deferrable_arrived, self._prompts = 0, PromptTotals()
+        self._deferrable_answered = self._deferrable_tokens = 0
         self._window = SimulatedWindow()
         self._latency = SimulatedLatency(settings.gateway.ttft_s, settings.gateway.tpot_s)
         self._work: tuple[ClockWork, ...] = ()
         self.observation: Observation | None = None
         self.totals = SimulatedTotals()
+        self.row_ended: Callable[[Request], None] = lambda _: None
+        self.work: Callable[[float], tuple[BatchWork, ...]] = lambda _: ()
         self.budget: Budget = budget.at(queue.now_s)
 
     def observe(self, now_s: float) -> Observation:
@@ -215,6 +146,7 @@ class SimulatedFleet:
             engine_queue=sum([len(handle.replica.batch.waiting) for handle in self._handles]),
             latency=self._latency.counts(now_s),
             work=self._work,
+            batch=self.work(now_s),
         )
 
     def apply(self, actions: list[Action]) -> None:
@@ -236,6 +168,12 @@ class SimulatedFleet:
             ],
             [handle.planned_tps for handle in self._handles],
         )
+
+    def places(self) -> tuple[int, int]:
+        """Return the places of the awake replicas, and the open requests that are firm."""
+        slots = self._gateway.slots
+        firm = sum(slots.outstanding) - sum(slots.later)
+        return sum(slots.limits), firm + self._gateway.waiting - self._gateway.deferrable
 
     @property
     def has_room(self) -> bool:
@@ -278,6 +216,8 @@ class SimulatedFleet:
                 self._answered += 1
                 request.end(self._queue.now_s, "failed", tokens)
                 self._settling.append(request)
+                if request.is_deferrable:
+                    self.row_ended(request)
 
     def read_meters(self, beside: Beside | None = None) -> None:
         """Close a window of every meter, and hand over the requests that ended in it.
@@ -396,6 +336,9 @@ class SimulatedFleet:
             output_tokens=sum([handle.replica.output_tokens for handle in self._handles]),
             deferrable_arrived=self._deferrable_arrived,
             deferrable_waiting=self._gateway.deferrable,
+            deferrable_running=sum(self._gateway.slots.later),
+            deferrable_answered=self._deferrable_answered,
+            deferrable_tokens=self._deferrable_tokens,
             prompt_tokens=self._prompts.prompt_tokens,
             running=sum(self._gateway.slots.outstanding),
             cached_tokens=self._prompts.cached_tokens,
@@ -468,6 +411,8 @@ class SimulatedFleet:
     def _refuse(self, request: Request) -> None:
         self._latency.leave(request)
         self._settling.append(request)
+        if request.is_deferrable:
+            self.row_ended(request)
 
     def _send(self, index: int, request: Request) -> None:
         request.replica = index
@@ -478,10 +423,14 @@ class SimulatedFleet:
             self._latency.begin(begun)
             self._prompts.begin(begun)
             self._latency.end(self._queue.now_s, ended)
-            self._gateway.begin(index, len(begun))
+            self._gateway.begin(index, begun)
             self._answered += len(ended)
             for request in ended:
                 self._settling.append(request)
-                self._gateway.release(index)
+                self._gateway.release(index, request)
+                if request.is_deferrable:
+                    self._deferrable_answered += 1
+                    self._deferrable_tokens += request.output_tokens
+                    self.row_ended(request)
 
         return stepped

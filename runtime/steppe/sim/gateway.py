@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from steppe.control.admission import NO_SHARES, AdmissionQueue, Ticket
+from steppe.control.admission import DEFERRABLE, NO_SHARES, AdmissionQueue, Ticket
 from steppe.control.affinity import PrefixAffinity
 from steppe.control.placing import ReplicaSlots
 from steppe.control.prefix_index import PrefixIndex
@@ -134,16 +134,20 @@ class SimulatedGateway:
         self._wait(request)
         self._send_waiting()
 
-    def begin(self, replica: int, requests: int) -> None:
+    def begin(self, replica: int, requests: Sequence[Request]) -> None:
         """Note that requests have got their first token."""
-        if requests:
-            self.slots.begin(replica, self._queue.now_s, requests)
-            if self._waiting:
-                self._send_waiting()
+        later = sum([request.is_deferrable for request in requests])
+        if later:
+            now_s = self._queue.now_s
+            self.slots.begin(replica, now_s, later, streams=False, later=True)
+        if len(requests) > later:
+            self.slots.begin(replica, self._queue.now_s, len(requests) - later)
+        if requests and self._waiting:
+            self._send_waiting()
 
-    def release(self, replica: int) -> None:
+    def release(self, replica: int, request: Request) -> None:
         """Return a slot."""
-        self.slots.release(replica)
+        self.slots.release(replica, later=request.is_deferrable)
         if self._waiting:
             self._send_waiting()
 
@@ -185,12 +189,13 @@ class SimulatedGateway:
 
     def _acquire(self, arrival: Arrival) -> int | None:
         """Take a slot for a request, which streams."""
+        later = arrival.rank == DEFERRABLE
         if arrival.hash_ids and self._limits.load_bound is not None:
             affinity = self.affinity or self._begin_affinity(arrival, self._limits.load_bound)
-            replica = affinity.acquire(self.slots, arrival.hash_ids)
+            replica = affinity.acquire(self.slots, arrival.hash_ids, later=later)
         else:
-            replica = self.slots.acquire()
-        if replica is not None:
+            replica = self.slots.acquire(later=later)
+        if replica is not None and not later:
             self.slots.expect_first_token(replica, self._queue.now_s)
         return replica
 
@@ -212,11 +217,14 @@ class SimulatedGateway:
 
     def _send_waiting(self) -> None:
         while self._waiting and self.slots.has_room:
-            ticket = self._order.pop(self._queue.now_s)
+            ticket = self._order.first(self._queue.now_s)
             assert ticket is not None, "every waiting request has a ticket"
-            request = self._waiting.pop(ticket.number)
+            request = self._waiting[ticket.number]
             replica = self._acquire(request.arrival)
-            assert replica is not None, "there is room"
+            if replica is None:  # a deferrable one, and room for others only
+                return
+            self._order.serve(ticket)
+            del self._waiting[ticket.number]
             self._send(replica, request)
 
     def _wait(self, request: Request) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from steppe.config import SiteSection
+from steppe.control.batch_work import BatchWork
 from steppe.control.reconcile import Action, Move
 from steppe.control.state import DeferrableWork, Observation, ReplicaObservation
 from steppe.control.variants import Shares
@@ -14,7 +15,8 @@ from steppe.power.budget import Budget, PowerBudget
 from steppe.report.tick_records import FleetWindow, ReplicaWindow
 from steppe.sim.alias_router import AliasRouter
 from steppe.sim.events import EventQueue
-from steppe.sim.fleet import FleetSettings, SimulatedFleet, SimulatedTotals
+from steppe.sim.fleet import SimulatedFleet, SimulatedTotals
+from steppe.sim.fleet_settings import FleetSettings
 from steppe.sim.request import Request
 
 
@@ -81,6 +83,7 @@ class PooledFleet:
         pools: The fleet of each pool.
         observation: The last observation; None before the first.
         budget: The budget of the last observation.
+        work: Returns the batch work that runners declare.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class PooledFleet:
         self._node_rest_w = next(iter(self._settings.values())).node_rest_w
         self._moved: dict[str, ReplicaWindow] = {}
         self.observation: Observation | None = None
+        self.work: Callable[[float], tuple[BatchWork, ...]] = lambda _: ()
         self.budget: Budget = budget.at(queue.now_s)
 
     @property
@@ -128,7 +132,8 @@ class PooledFleet:
         budget_w = self.budget.gpu_budget_w
         parts = {n: fleet.observe_within(now_s, budget_w) for n, fleet in self.pools.items()}
         aliases = self._aliases.loads(now_s, parts)
-        self.observation = replace(together(parts), aliases=aliases)
+        whole = together(parts)
+        self.observation = replace(whole, aliases=aliases, batch=self.work(now_s))
         return self.observation
 
     def apply(self, actions: list[Action]) -> None:
@@ -183,6 +188,11 @@ class PooledFleet:
         if request.asked:
             self._aliases.traffics[request.asked].end(request)
         self._ended(request)
+
+    def set_row_ended(self, row_ended: Callable[[Request], None]) -> None:
+        """Let this take each deferrable request as it ends, at once."""
+        for fleet in self.pools.values():
+            fleet.row_ended = row_ended
 
     def fail(self, index: int) -> None:
         """Let a replica die; requests without a token yet go to others of its pool."""
@@ -244,6 +254,7 @@ def together(parts: Mapping[str, Observation]) -> Observation:
             sum(work.tps for work in waiting),
             sum(work.waiting for work in waiting),
             sum(work.tokens for work in waiting),
+            sum(work.running for work in waiting),
         ),
         engine_queue=sum(part.engine_queue for part in parts.values()),
         pools=parts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steppe.control.admission import PRIORITIES
+from steppe.control.admission import DEFERRABLE, PRIORITIES
 from steppe.load.arrivals import Arrival
 from steppe.report.latency import tpot_s
 from steppe.report.records import RequestRecord
@@ -54,6 +54,11 @@ class Request:
         self.replica: int | None = None
         self.end_s = 0.0
         self.finish = ""
+
+    @property
+    def is_deferrable(self) -> bool:
+        """Whether it is of class `deferrable`."""
+        return self.arrival.rank == DEFERRABLE
 
     def end(self, now_s: float, finish: str, output_tokens: int) -> None:
         """Record the end."""

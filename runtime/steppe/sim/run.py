@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -15,8 +15,10 @@ from steppe.load.arrivals import Arrival
 from steppe.power.budget import PowerBudget
 from steppe.report.records import RequestRecord, RunTotals, TickRecord
 from steppe.report.tick_records import TickRecords
+from steppe.sim.batch_jobs import BatchJobs, Job, JobProgress
 from steppe.sim.events import EventQueue
-from steppe.sim.fleet import FleetSettings, SimulatedFleet
+from steppe.sim.fleet import SimulatedFleet
+from steppe.sim.fleet_settings import FleetSettings
 from steppe.sim.pooled_fleet import PooledFleet, PooledSettings
 from steppe.sim.request import ENERGY_SOURCE, Request
 
@@ -87,6 +89,8 @@ class Scenario:
         failures: Replicas that fail.
         lead_s: Time before a known cut of the budget at which limits are lowered, s.
         pool_rules: How a replica of each pool leaves; empty where there is only one pool.
+        jobs: Batch jobs.
+        seed: Seed of the lengths of their rows.
     """
 
     fleet: FleetSettings | PooledSettings
@@ -99,9 +103,16 @@ class Scenario:
     failures: tuple[Failure, ...] = ()
     lead_s: float = 0.0
     pool_rules: Mapping[str, DrainRule] = field(default_factory=dict)
+    jobs: tuple[Job, ...] = ()
+    seed: int = 0
 
 
-def run_scenario(scenario: Scenario, period_s: float, writer: RunWriter) -> RunTotals:
+def run_scenario(
+    scenario: Scenario,
+    period_s: float,
+    writer: RunWriter,
+    note_jobs: Callable[[Sequence[JobProgress]], None] = lambda _: None,
+) -> RunTotals:
     """Run a scenario in virtual time.
 
     As in a live run, the first tick sets the first limits, and the second is the first to be
@@ -112,9 +123,11 @@ def run_scenario(scenario: Scenario, period_s: float, writer: RunWriter) -> RunT
         scenario: The scenario.
         period_s: Control period, s.
         writer: Takes ticks and requests as they come; memory does not grow with the run.
+        note_jobs: Takes how far the batch jobs have come.
     """
     run = _Run(scenario, period_s, writer)
     run.queue.run_until(scenario.duration_s)
+    note_jobs(tuple(run.jobs.progress.values()))
     run.fleet.close()
     totals = run.fleet.totals
     return RunTotals(
@@ -155,10 +168,37 @@ class _Run:
         self._shortage_monitor = ShortageMonitor(scenario.points, scenario.budget.forecast)
         self._budget, self._boundary = scenario.budget, scenario.fleet.site.boundary
         self._number = 0
+        self.jobs = BatchJobs(self.queue, self._next_number, self._send_row, self._places)
+        self._serve_jobs(scenario)
         for failure in scenario.failures:
             self.queue.at(failure.at_s, self._fail, failure.replica)
         self._expect_tick()
         self._expect_arrival(iter(scenario.arrivals))
+
+    def _serve_jobs(self, scenario: Scenario) -> None:
+        if not scenario.jobs:
+            return
+        self.fleet.work = self.jobs.work
+        match self.fleet:
+            case SimulatedFleet() as fleet:
+                fleet.row_ended = self.jobs.end
+            case PooledFleet() as fleet:
+                fleet.set_row_ended(self.jobs.end)
+        self.jobs.expect(scenario.jobs, scenario.seed)
+
+    def _next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _send_row(self, number: int, arrival: Arrival) -> None:
+        self.fleet.arrive(number, arrival)
+
+    def _places(self, model: str) -> tuple[int, int]:
+        match self.fleet:
+            case SimulatedFleet() as fleet:
+                return fleet.places()
+            case PooledFleet() as fleet:
+                return fleet.pools[model].places()
 
     def _expect_tick(self) -> None:
         at_s = self._loop.times.after(self.queue.now_s)
@@ -174,6 +214,7 @@ class _Run:
         if isinstance(self.fleet, PooledFleet):
             self.fleet.choose(plan.variants)
         self._budget.set_battery(plan.battery_w)
+        self.jobs.set_paces(plan.batch)
         observation, budget = self.fleet.observation, self.fleet.budget
         assert observation is not None, "the loop observed the fleet"
         shortages = self._shortage_monitor.update(observation)
@@ -190,8 +231,7 @@ class _Run:
 
     def _arrive(self, now_s: float, subject: tuple[Arrival, Iterator[Arrival]]) -> None:
         arrival, arrivals = subject
-        self._number += 1
-        self.fleet.arrive(self._number, arrival)
+        self.fleet.arrive(self._next_number(), arrival)
         self._expect_arrival(arrivals)
 
     def _fail(self, now_s: float, replica: int) -> None:

@@ -28,6 +28,8 @@ ROW_FACTOR = 1.5
 """Time of the last rows, in that of a mean row: they are read and written, too."""
 ALL_SHARE = 0.97
 """From this share of the surplus on, a plan uses all of it, whatever comes until the next plan."""
+LEAST_S = 1.0
+"""What is due sooner is due within this time, s."""
 LEAST_SHARE = 1e-3
 """Less of the output of all replicas is not worth sending a row for."""
 SURE_Z = 1.645
@@ -102,7 +104,8 @@ class _Lines:
         outlook: What is expected.
         capacity: Tokens of watts.
         jobs: The jobs, the next deadline first.
-        due_steps: The last step that ends before the deadline of each; -1 if none does.
+        left_s: Time until the last row of each must be sent, s; infinite without a deadline.
+        due_steps: The last step that ends by then; -1 if none does.
         expected: What batch work may have, if the forecast comes true.
         certain: What it may count on.
     """
@@ -110,6 +113,7 @@ class _Lines:
     outlook: BatchOutlook
     capacity: Capacity
     jobs: Sequence[BatchWork]
+    left_s: Sequence[float]
     due_steps: Sequence[float]
     expected: Floats
     certain: Floats
@@ -121,12 +125,13 @@ class _Lines:
         expected = np.maximum(0.0, capacity.tps(outlook.budget_w) - outlook.firm_tps)
         certain = np.maximum(0.0, capacity.tps(outlook.certain_w) - outlook.most_firm_tps)
         certain = REAL_SHARE * certain
-        due = [_due_step(job, outlook.step_s, tpot_s) for job in jobs]
+        left_s = [_left_s(job, tpot_s) for job in jobs]
+        due = [_due_step(each_s, outlook.step_s) for each_s in left_s]
         soonest = max(REAL_SHARE * float(expected[0]), 1e-9) * outlook.step_s
         for number, job in enumerate(jobs):
             if job.when is When.NOW:
                 due[number] = min(due[number], math.ceil(job.output_tokens / soonest))
-        return cls(outlook, capacity, jobs, due, expected, certain)
+        return cls(outlook, capacity, jobs, left_s, due, expected, certain)
 
     @property
     def tokens(self) -> Floats:
@@ -150,8 +155,7 @@ class _Lines:
     def plan(self, horizon: HorizonPlan) -> BatchPlan:
         """Return the plan, from what the horizon would run."""
         room_tps, firm_tps = float(self.expected[0]), self.outlook.firm_tps
-        must = self.must_tokens()
-        must_tps = min(room_tps, max(float(must.sum()) / self.outlook.step_s, self.steady_tps()))
+        must_tps = min(room_tps, max(self.must_tps(), self.steady_tps()))
         planned_w = self._planned_w(horizon)
         planned_tps = min(room_tps, max(0.0, self._tps(planned_w) - firm_tps))
         is_urgent = any(job.when is When.NOW and job.output_tokens for job in self.jobs)
@@ -159,7 +163,7 @@ class _Lines:
             must_tps = room_tps
         return BatchPlan(
             paces=self._paces(max(must_tps, planned_tps), must_tps, horizon),
-            must_w=self.capacity.watts(firm_tps + must_tps) if must_tps else 0.0,
+            must_w=self.capacity.watts((firm_tps + must_tps) / REAL_SHARE) if must_tps else 0.0,
             wants_w=planned_w,
             draw_w=horizon.draw_w,
         )
@@ -175,33 +179,36 @@ class _Lines:
     def _tps(self, watts: float) -> float:
         return float(self.capacity.tps(np.array([watts]))[0])
 
-    def must_tokens(self) -> Floats:
-        """Return the tokens of each job that must run in this step, lest it could be late."""
-        later = np.concatenate([[0.0], np.cumsum(self.certain[1:])]) * self.outlook.step_s
-        found, before = np.zeros(len(self.jobs)), 0.0
-        for number, (due, tokens) in enumerate(
-            zip(self.due_steps, np.cumsum(self.tokens), strict=True)
-        ):
-            if math.isinf(due):
+    def must_tps(self) -> float:
+        """Return the rate that deadlines need now, lest a later start could miss one, tokens/s.
+
+        Within a step, or what is left until a deadline, the tokens must run that the certain output
+        after it could not serve. So the rate rises to that output, and never needs more.
+        """
+        found, step_s = 0.0, self.outlook.step_s
+        for left_s, tokens in zip(self.left_s, np.cumsum(self.tokens).tolist(), strict=True):
+            if math.isinf(left_s):
                 break
-            counted = self._until(later, due)
-            must = max(0.0, float(tokens) - counted)
-            found[number], before = max(0.0, must - before), max(before, must)
+            soon_s = max(LEAST_S, min(step_s, left_s))
+            later = self._output(self.certain, left_s) - self._output(self.certain, soon_s)
+            found = max(found, (tokens - max(0.0, later)) / soon_s)
         return found
 
-    def _until(self, sums: Floats, due: float) -> float:
-        """Return a sum over the steps up to one, beyond the horizon at its mean rate."""
-        last = len(sums) - 1
-        if due <= last:
-            return float(sums[max(0, int(due))])
-        return float(sums[-1]) * due / max(1, last)
+    def _output(self, rates: Floats, end_s: float) -> float:
+        """Return the tokens of rates from now to a time, s; beyond the horizon at their mean."""
+        step_s = self.outlook.step_s
+        sums = np.concatenate([[0.0], np.cumsum(rates) * step_s])
+        horizon_s = len(rates) * step_s
+        if end_s > horizon_s:
+            return float(sums[-1]) * end_s / horizon_s
+        return float(np.interp(end_s, np.arange(len(sums)) * step_s, sums))
 
     def steady_tps(self) -> float:
         """Return the rate at which jobs that ask for a steady pace keep their deadlines."""
         return sum(
-            STEADY_FACTOR * job.output_tokens / (max(1.0, due + 1) * self.outlook.step_s)
-            for job, due in zip(self.jobs, self.due_steps, strict=True)
-            if job.when is When.DEADLINE and not math.isinf(due)
+            STEADY_FACTOR * job.output_tokens / max(LEAST_S, left_s)
+            for job, left_s in zip(self.jobs, self.left_s, strict=True)
+            if job.when is When.DEADLINE
         )
 
     def _paces(
@@ -259,13 +266,13 @@ class _Lines:
 
     def _sure(self, number: int, tokens: float) -> float | None:
         """Return the probability that a job keeps its deadline, with all that is due before it."""
-        due, step_s = self.due_steps[number], self.outlook.step_s
+        left_s = max(0.0, self.left_s[number])
         if self.jobs[number].due_in_s is None:
             return None
         if tokens <= 0:
             return 1.0
-        expected = self._until(REAL_SHARE * np.cumsum(self.expected) * step_s, due)
-        certain = self._until(np.cumsum(self.certain) * step_s, due)
+        expected = REAL_SHARE * self._output(self.expected, left_s)
+        certain = self._output(self.certain, left_s)
         spread = max(0.0, expected - certain) / SURE_Z + OUTPUT_SPREAD * tokens
         z = (expected - tokens) / spread
         return 0.5 * (1 + math.erf(z / math.sqrt(2)))
@@ -275,12 +282,16 @@ def _due_s(job: BatchWork) -> float:
     return math.inf if job.due_in_s is None else job.due_in_s
 
 
-def _due_step(job: BatchWork, step_s: float, tpot_s: float) -> float:
-    """Return the last step that ends before the deadline; -1 if none does."""
+def _left_s(job: BatchWork, tpot_s: float) -> float:
+    """Return the time until the last row must be sent, s."""
     if job.due_in_s is None:
         return math.inf
-    row_s = ROW_FACTOR * tpot_s * job.output_tokens / max(1, job.rows)
-    return max(-1, math.floor((job.due_in_s - row_s) / step_s) - 1)
+    return job.due_in_s - ROW_FACTOR * tpot_s * job.output_tokens / max(1, job.rows)
+
+
+def _due_step(left_s: float, step_s: float) -> float:
+    """Return the last step that ends within a time; -1 if none does."""
+    return left_s if math.isinf(left_s) else max(-1, math.floor(left_s / step_s) - 1)
 
 
 def _tpot_s(frontier: Frontier) -> float:

@@ -32,7 +32,9 @@ class ModelLoad:
         """Return this share of the demand; any of the waiting requests may come."""
         whole = self.load
         later = whole.deferrable
-        deferrable = DeferrableWork(later.tps * share, later.waiting, later.tokens * share)
+        deferrable = DeferrableWork(
+            later.tps * share, later.waiting, later.tokens * share, later.running
+        )
         return ModelLoad(
             OfferedLoad(whole.tps * share, deferrable, whole.lengths), self.waiting, self.latency
         )
@@ -94,6 +96,9 @@ class ModelLoads:
                 output_tokens=self.output_tokens[model],
                 deferrable_arrived=counts.deferrable_arrived,
                 deferrable_waiting=counts.deferrable_waiting,
+                deferrable_running=counts.deferrable_running,
+                deferrable_answered=counts.deferrable_answered,
+                deferrable_tokens=counts.deferrable_tokens,
                 prompt_tokens=counts.prompt_tokens,
                 cached_tokens=counts.cached_tokens,
                 running=running,
@@ -126,6 +131,7 @@ def together(loads: Iterable[ModelLoad]) -> ModelLoad:
         sum(work.tps for work in later),
         sum(work.waiting for work in later),
         sum(work.tokens for work in later),
+        sum(work.running for work in later),
     )
     return ModelLoad(
         OfferedLoad(sum(one.load.tps for one in found), deferrable),

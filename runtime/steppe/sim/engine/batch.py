@@ -6,6 +6,9 @@ Prompt tokens that the prefix cache holds are not computed, but the KV cache hol
 as the sequence runs: sequences share none of it. What they are follows from the hashes of a prompt
 (`prefix_cache.py`), or is given. If the KV cache is full, the sequence that came last is preempted
 and computes everything again but what its hashes find; what was given, too.
+Requests of class `deferrable` come last: they fill places that others leave, and are held, or
+preempted, first. Where another one waits, as many of them are held as it needs places, and none of
+them computes its prompt.
 Then waiting sequences are admitted below the batch limit. If the limit has fallen below the number
 of running sequences, those beyond it are held: they keep their KV and take turns. The KV cache is
 counted in tokens, not in blocks.
@@ -57,6 +60,7 @@ class Sequence:
         active: Whether the next step includes it.
         joined_j: Joules of the shares when it began to decode, J.
         held: Hashes of the blocks that it holds in the prefix cache.
+        later: Whether its request is deferrable.
     """
 
     __slots__ = (
@@ -65,6 +69,7 @@ class Sequence:
         "finish_at",
         "held",
         "joined_j",
+        "later",
         "most_cached",
         "output_left",
         "prompt_left",
@@ -82,6 +87,7 @@ class Sequence:
         self.active = False
         self.joined_j = 0.0
         self.held: tuple[int, ...] = ()
+        self.later = request.is_deferrable
 
 
 class Batch:
@@ -90,8 +96,8 @@ class Batch:
     Attributes:
         limit: Batch limit in force.
         tokens_per_step: Most tokens computed in one step, in force.
-        running: Sequences with KV, in the engine's order.
-        waiting: Sequences that are not admitted yet, in order.
+        running: Sequences with KV, in the engine's order, the deferrable ones last.
+        waiting: Sequences that are not admitted yet, in the same order.
         holds: Whether the limit binds running sequences, too.
         held: Whether some running sequences are not stepped.
         chunks: Prompts of the next step, with the tokens computed of each.
@@ -108,6 +114,7 @@ class Batch:
     __slots__ = (
         "_due",
         "_engine",
+        "_firm",
         "_preempted",
         "_prompts",
         "_shares",
@@ -139,6 +146,7 @@ class Batch:
         self._engine, self._shares = engine, shares
         self.tokens_per_step = engine.tokens_per_step
         self._due: list[tuple[int, int, Sequence]] = []
+        self._firm = 0  # of the running ones, those that are not deferrable
         self._prompts: list[Sequence] = []
         self._preempted = False
         self.prefixes, self.load_s = PrefixCache(engine.host.tokens), 0.0
@@ -159,12 +167,35 @@ class Batch:
         )
         return min(steps, ROTATE_STEPS - self.steps % ROTATE_STEPS) if self.held else steps
 
+    def offer(self, request: Request) -> None:
+        """Take a request in; one that is not deferrable waits before those that are."""
+        sequence, waiting = Sequence(request), self.waiting
+        if sequence.later or not waiting or not waiting[-1].later:
+            waiting.append(sequence)
+        else:
+            waiting.insert(self._firm_waiting, sequence)
+
+    def gives_way_to(self, request: Request) -> bool:
+        """Whether a running sequence is held for a request that came."""
+        return not request.is_deferrable and self._firm < len(self.running)
+
+    @property
+    def _firm_waiting(self) -> int:
+        """Number of waiting sequences that are not deferrable."""
+        waiting = self.waiting
+        if not waiting or waiting[0].later:
+            return 0
+        if not waiting[-1].later:
+            return len(waiting)
+        return next(number for number, each in enumerate(waiting) if each.later)
+
     def plan(self) -> bool:
         """Choose the sequences of the next step; return False if there are none."""
         while True:
             self._hold()
             self._preempted = self._fit()
-            if not self.held and not self._preempted:
+            firm_waits = bool(self.waiting) and not self.waiting[0].later
+            if not self._preempted and (not self.held or (firm_waits and self._later_held)):
                 self._admit()
             if self.decodes or self.chunks or not self._preempted:
                 return bool(self.decodes or self.chunks)
@@ -207,7 +238,7 @@ class Batch:
         self.waiting.clear()
         self._due.clear()
         self._prompts, self.chunks, self.held = [], [], False
-        self.cached = 0
+        self.cached = self._firm = 0
         return [(s.request, s.request.arrival.output_tokens - s.output_left) for s in sequences]
 
     def _take_chunks(self, now_s: float, finished: list[Request]) -> None:
@@ -236,6 +267,7 @@ class Batch:
 
     def _finish(self, sequence: Sequence, now_s: float, finished: list[Request]) -> None:
         self.running.remove(sequence)
+        self._firm -= not sequence.later
         if sequence.held:
             self._release(sequence)
         self.cached -= sequence.most_cached
@@ -245,14 +277,15 @@ class Batch:
 
     def _hold(self) -> None:
         """Hold the running sequences beyond the limit."""
-        running, limit = self.running, self.limit
-        if not self.holds:
-            limit = max(limit, len(running))
+        running, limit = self.running, self._most_active()
         held = len(running) > limit
         if not held and not self.held:
             return
         if held and self.steps % ROTATE_STEPS == 0:
-            running = self.running = running[limit:] + running[:limit]
+            first = self._firm if self._firm <= limit else 0  # they keep their turn
+            running = running[:first] + running[limit:] + running[first:limit]
+            running.sort(key=lambda sequence: sequence.later)
+            self.running = running
         for sequence in running[limit:]:
             if sequence.active:
                 sequence.active = False
@@ -265,6 +298,19 @@ class Batch:
                     self._start_decoding(sequence)
         self.held = held
         self._sort_active()
+
+    def _most_active(self) -> int:
+        """Return how many of the running sequences the next step may include."""
+        limit, firm, count = self.limit, self._firm, len(self.running)
+        if firm == count:  # none is deferrable
+            return limit if self.holds else max(limit, count)
+        most = limit if self.holds else max(limit, firm)
+        return max(min(firm, most), most - self._firm_waiting)
+
+    @property
+    def _later_held(self) -> bool:
+        """Whether only deferrable sequences are held."""
+        return self._firm < len(self.running) and self._firm <= self._most_active()
 
     def _sort_active(self) -> None:
         active = [sequence for sequence in self.running if sequence.active]
@@ -291,7 +337,10 @@ class Batch:
             room = self.tokens_per_step - self.decodes
             wanted = self.decodes
             self.chunks = []
+            firm_waits = bool(self.waiting) and not self.waiting[0].later
             for sequence in self._prompts:
+                if firm_waits and sequence.later and self.decodes + len(self.chunks):
+                    continue
                 tokens = min(sequence.prompt_left, self._engine.chunk_tokens, room)
                 if tokens > 0:
                     self.chunks.append((sequence, tokens))
@@ -316,19 +365,20 @@ class Batch:
         sequence.prompt_left = arrival.prompt_tokens + arrival.output_tokens - sequence.output_left
         sequence.cached, sequence.active = 0, False
         self.running.remove(sequence)
-        self.waiting.appendleft(sequence)
+        self._firm -= not sequence.later
+        self.waiting.insert(self._firm_waiting if sequence.later else 0, sequence)
         self._sort_active()
 
     def _admit(self) -> None:
         """Admit waiting sequences while there is room."""
-        if not self.waiting or len(self.running) >= self.limit:
+        if not self.waiting or not self._has_place(self.waiting[0]):
             return
         used = self.decodes + self.chunk_tokens
         room, free = (
             self.tokens_per_step - used,
             self._engine.kv_tokens - self.cached - used,
         )
-        while self.waiting and len(self.running) < self.limit:
+        while self.waiting and self._has_place(self.waiting[0]):
             sequence = self.waiting[0]
             load_s = self._reuse(sequence) if sequence.request.arrival.hash_ids else 0.0
             tokens = min(sequence.prompt_left, self._engine.chunk_tokens, room)
@@ -342,9 +392,25 @@ class Batch:
             self.cached += sequence.cached
             self.waiting.popleft()
             sequence.active = True
+            self._run_next(sequence)
+            self.chunks.append((sequence, tokens))
+
+    def _has_place(self, sequence: Sequence) -> bool:
+        """Whether a waiting sequence may be admitted: a deferrable one needs a free place."""
+        if sequence.later or self._firm == len(self.running):
+            return len(self.running) < self.limit
+        active = min(len(self.running), max(self._firm, self._most_active()))
+        return active < self.limit and self._firm < self.limit
+
+    def _run_next(self, sequence: Sequence) -> None:
+        """Add an admitted sequence to the running ones, the deferrable ones last."""
+        if sequence.later or self._firm == len(self.running):
             self.running.append(sequence)
             self._prompts.append(sequence)
-            self.chunks.append((sequence, tokens))
+        else:
+            self.running.insert(self._firm, sequence)
+            self._prompts.insert(sum([not each.later for each in self._prompts]), sequence)
+        self._firm += not sequence.later
 
     def _reuse(self, sequence: Sequence) -> float:
         """Hold the blocks of a prompt that the prefix cache has, so that they are not computed.

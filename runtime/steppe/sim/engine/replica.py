@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from steppe.control.measurements import ClockWork
 from steppe.control.sleep_ladder import SleepRung
-from steppe.sim.engine.batch import Batch, Sequence
+from steppe.sim.engine.batch import Batch
 from steppe.sim.engine.energy import NOTHING_BESIDE, Beside, EnergyShares, IdleEnergy, IdleState
 from steppe.sim.engine.kind import ReplicaKind
 from steppe.sim.engine.step_run import StepRun
@@ -103,10 +103,10 @@ class SimulatedReplica:
 
     def offer(self, request: Request) -> None:
         """Take a request in."""
-        self.batch.waiting.append(Sequence(request))
+        self.batch.offer(request)
         if self._run is None:
             self._go_on()
-        elif len(self.batch.running) < self.batch.limit:
+        elif self.batch.gives_way_to(request) or len(self.batch.running) < self.batch.limit:
             self._cut_run()
 
     def limit_batch(self, limit: int, *, holds: bool = True) -> None:
