@@ -12,7 +12,7 @@ What holds in every scenario, however the limits change:
 - no KV block, request, key or step is left behind;
 - a step record for each step, which sums to what was scheduled and sampled, with its context;
 - no step beyond the limits in force, none while frozen, and none when they have lapsed;
-- a held request gets its turn;
+- a held request gets its turn; rows of a batch wait for the others, which they hold up nowhere;
 - the hook sees each step begin and end, and the engine idle when nothing is left.
 """
 
@@ -41,6 +41,7 @@ from tests.engine.scheduler_scenario import (
 )
 
 from steppe.engine.control_block import request_key
+from steppe.engine.request_class import ROW_PRIORITY
 
 SHRINK_TRIES = 300
 
@@ -72,7 +73,7 @@ class Checker:
         except Exception:  # noqa: BLE001  whatever a scheduler raises is a finding
             return [traceback.format_exc(limit=-3)]
         found = [f"plain: {problem}" for problem in [*plain.problems, *_tokens(scenario, plain)]]
-        for check in (_tokens, _records, _limits, _turns, _hook):
+        for check in (_tokens, _records, _limits, _rows_last, _turns, _hook):
             found += check(scenario, live)
         found += live.problems
         for name in plain.outputs.keys() - plain.aborted - live.aborted:
@@ -177,7 +178,9 @@ def _limits(scenario: Scenario, outcome: Outcome) -> Iterator[str]:
             yield f"stepped {step.tokens} under limits that had lapsed"
         if step.limits.hold and len(step.tokens) > batch:
             yield f"{len(step.tokens)} requests in a step, limit {batch}"
-        if new and len(step.running_before) + len(new) > batch:
+        before = [name for name in step.running_before if not _is_row(scenario, name)]
+        new = {name for name in new if not _is_row(scenario, name)}
+        if new and len(before) + len(new) > batch:
             yield f"admitted {new} beside {len(step.running_before)}, limit {batch}"
         most = token_limit(scenario, step.limits.tokens_per_step)
         if sum(step.tokens.values()) > most:
@@ -189,6 +192,21 @@ def token_limit(scenario: Scenario, asked: int) -> int:
     if not asked or not scenario.chunked_prefill:
         return scenario.step_tokens
     return min(scenario.step_tokens, max(asked, 1 + scenario.spec_tokens))
+
+
+def _is_row(scenario: Scenario, name: str) -> bool:
+    return scenario.by_priority and scenario.requests[int(name[1:])].priority >= ROW_PRIORITY
+
+
+def _rows_last(scenario: Scenario, outcome: Outcome) -> Iterator[str]:
+    """Yield the steps with rows that a held request should have been in."""
+    for step in outcome.steps:
+        stepped = [name for name in step.tokens if _is_row(scenario, name)]
+        if not step.limits.hold or not stepped or step.is_frozen:
+            continue
+        firm = [name for name in step.running_before if not _is_row(scenario, name)]
+        if len(firm) > (step.limits.batch_limit or SEQUENCES):
+            yield f"rows {stepped} stepped beside {len(firm)} others"
 
 
 def _turns(scenario: Scenario, outcome: Outcome) -> Iterator[str]:
@@ -203,6 +221,7 @@ def _turns(scenario: Scenario, outcome: Outcome) -> Iterator[str]:
             waited.clear()
             continue
         waits = set(step.running_before) - step.tokens.keys() if step.tokens else waited.keys()
+        waits = {name for name in waits if not _is_row(scenario, name)}
         waited = Counter({name: waited[name] + bool(step.tokens) for name in waits})
         turns = -(-SEQUENCES // (limits.batch_limit or SEQUENCES))
         most = turns * ROTATE_STEPS + 2 * scenario.in_flight

@@ -6,6 +6,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from steppe.engine.request_class import ROW_PRIORITY
+
 MAX_MODEL_LEN = 56
 SEQUENCES = 6
 """`max_num_seqs` of every scenario."""
@@ -121,7 +123,7 @@ def random_scenario(seed: int) -> Scenario:
     spare = rng.choice((0, 1, 2, fits, 6 * fits))
     chunked = rng.random() < 0.85
     few = max(SEQUENCES * (1 + spec_tokens), 16)
-    return Scenario(
+    found = Scenario(
         in_flight=pipeline + is_async,
         is_async=is_async,
         is_v2=is_v2,
@@ -138,6 +140,7 @@ def random_scenario(seed: int) -> Scenario:
         events=tuple(_events(rng)),
         seed=seed,
     )
+    return replace(found, requests=tuple(_with_rows(found)))
 
 
 def _requests(rng: random.Random) -> Iterator[Asked]:
@@ -150,6 +153,14 @@ def _requests(rng: random.Random) -> Iterator[Asked]:
         max_tokens = rng.randint(1, most) if rng.random() < 0.8 else most
         at = 0 if rush else rng.randint(0, 40)
         yield Asked(at, tuple(prompt), max_tokens, rng.randint(0, 2))
+
+
+def _with_rows(scenario: Scenario) -> Iterator[Asked]:
+    """Yield the requests; of some scenarios the least urgent ones are rows of a batch."""
+    has_rows = scenario.by_priority and scenario.seed % 3
+    for asked in scenario.requests:
+        is_row = has_rows and asked.priority == 2
+        yield replace(asked, priority=ROW_PRIORITY) if is_row else asked
 
 
 def _events(rng: random.Random) -> Iterator[Event]:

@@ -172,7 +172,7 @@ def test_vllm_takes_the_arguments_as_they_are_meant(tmp_path: Path) -> None:
     found = [json.loads(line) for line in run.stdout.splitlines()[-len(cases) :]]
     flags, objects, unknown, no_parser, tool_parser, reasoning_parser, plugged = found
     assert (flags["enforce_eager"], flags["enable_prefix_caching"]) == (True, False)
-    assert (objects["enforce_eager"], objects["max_num_seqs"]) == (False, 4)
+    assert (objects["enforce_eager"], objects["max_num_seqs"]) == (False, 6)
     assert "unrecognized arguments: --no-such-argument" in unknown["error"]
     assert flags["dtype"] == "float32", "the default on this CPU"
     assert objects["dtype"] == "bfloat16", "a given dtype takes precedence"

@@ -27,6 +27,7 @@ OWNED: Mapping[str, str] = MappingProxyType(
         "api_server_count": _ONE_ENGINE,
         "nnodes": _ONE_ENGINE,
         "headless": _ONE_ENGINE,
+        "scheduling_policy": "none: it is `priority`, so that rows of a batch come last",
         "scheduler_cls": "none: the batch limit works through Steppe's own scheduler",
         "host": _OWN_DOOR,
         "port": _OWN_DOOR,

@@ -115,7 +115,9 @@ SEAMS: tuple[Seam, ...] = (
         "Scheduler",
         (
             "running",
+            "waiting",
             "requests",
+            "max_num_running_reqs",
             "max_num_active_reqs",
             "max_num_scheduled_tokens",
             "scheduler_config",
@@ -128,10 +130,20 @@ SEAMS: tuple[Seam, ...] = (
     Fields(
         "config/scheduler.py",
         "SchedulerConfig",
-        ("enable_chunked_prefill", "disable_chunked_mm_input", "async_scheduling", "scheduler_cls"),
+        (
+            "enable_chunked_prefill",
+            "disable_chunked_mm_input",
+            "async_scheduling",
+            "scheduler_cls",
+            "policy",
+        ),
     ),
     Fields("v1/core/sched/output.py", "SchedulerOutput", ("num_scheduled_tokens",)),
-    Fields("v1/request.py", "Request", ("request_id", "num_computed_tokens", "num_prompt_tokens")),
+    Fields(
+        "v1/request.py",
+        "Request",
+        ("request_id", "num_computed_tokens", "num_prompt_tokens", "priority"),
+    ),
     Fields("v1/engine/__init__.py", "EngineCoreOutputs", ("outputs",)),
     Fields("v1/engine/__init__.py", "EngineCoreOutput", ("request_id", "new_token_ids")),
     # vllm_engine.py: the engine

@@ -30,6 +30,9 @@ from steppe.errors import EngineError, InstallError
 
 _SCHEDULER = "steppe.engine.vllm_scheduler.LiveScheduler"
 _START_POLL_S = 0.05
+LEAST_ROOM, ROOM_PART = 2, 8
+"""Requests that a replica admits while rows of a batch that it holds keep all places: a part of the
+largest batch limit, and how many at least."""
 _LONGEST_SOCKET_NAME = 107  # bytes, as Linux has it
 
 
@@ -236,7 +239,9 @@ def _parse(settings: EngineSettings) -> Any:
         "model": settings.model,
         "served_model_name": settings.served_name,
         "max_model_len": settings.max_model_len,
-        "max_num_seqs": settings.max_batch_limit,
+        "max_num_seqs": settings.max_batch_limit + _room(settings.max_batch_limit),
+        "max_num_active_seqs": settings.max_batch_limit,
+        "scheduling_policy": "priority",  # rows of a batch are preempted first
         "max_num_batched_tokens": settings.max_tokens_per_step,
         "kv_cache_memory_bytes": settings.kv_cache_bytes,
         "kv_offloading_size": _host_gib(settings),
@@ -255,6 +260,11 @@ def _parse(settings: EngineSettings) -> Any:
     except (KeyError, TypeError, ValueError) as error:
         raise EngineError(f"vLLM refused its arguments: {error.args[0]}") from error
     return arguments
+
+
+def _room(max_batch_limit: int) -> int:
+    """Return the slots of the model runner for requests beside a full batch of held rows."""
+    return max(LEAST_ROOM, max_batch_limit // ROOM_PART)
 
 
 def _host_gib(settings: EngineSettings) -> float | None:

@@ -24,6 +24,7 @@ from steppe.engine.control_block import (
 )
 from steppe.engine.cpu_amx import allow_amx
 from steppe.engine.parent_watch import watch_parent
+from steppe.engine.request_class import ROW_PRIORITY
 from steppe.engine.seam import LAPSED_POLL_S, NoHook, StepHook, read_seam
 from steppe.engine.vllm_request_id import outer_request_id
 
@@ -44,10 +45,17 @@ class _Step:
 
 
 class LiveScheduler(AsyncScheduler):
-    """Reads limits before each step, calls the step hook, and records the work of each step."""
+    """Reads limits before each step, calls the step hook, and records the work of each step.
+
+    Rows of a batch come last: they are held first, and where another request waits, as many of them
+    are held as it needs places. Held ones keep their keys and values. A row that is not held is
+    preempted first, by vLLM's own policy `priority`.
+    """
 
     running: list[Any]
+    waiting: Any
     max_num_active_reqs: int
+    max_num_running_reqs: int
     max_num_scheduled_tokens: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -62,7 +70,8 @@ class LiveScheduler(AsyncScheduler):
         self._own_active = self.max_num_active_reqs
         self._own_tokens = self.max_num_scheduled_tokens
         self._is_async = bool(self.scheduler_config.async_scheduling)
-        self._turn_steps = 0
+        self._has_classes = self.scheduler_config.policy == "priority"
+        self._turn_steps = self._blocked_steps = self._coming = 0
         self._steps: dict[int, _Step] = {}
         self._totals = Telemetry()
         self._keys: dict[str, int] = {}
@@ -75,13 +84,17 @@ class LiveScheduler(AsyncScheduler):
         self._take_limits(self._block)
         if self._block.has_lapsed:
             return self._schedule_nothing(*args, **kwargs)
+        limit = self.max_num_active_reqs
         held = self._hold_excess()
         try:
             output = super().schedule(*args, **kwargs)
         finally:
             # Put the held requests back; the base class may have replaced the list.
             self.running = self.running + held if held else self.running
+            self.max_num_active_reqs = limit
         self._turn_steps += bool(held and output.num_scheduled_tokens)
+        if self._coming and self._firm_waiting() >= self._coming:
+            self._blocked_steps = ROTATE_STEPS  # no memory for them until rows have ended
         self._begin(self._block, output)
         return output
 
@@ -157,6 +170,11 @@ class LiveScheduler(AsyncScheduler):
     def _hold_excess(self) -> list[Any]:
         """Remove the requests beyond the batch limit from this step, and return them."""
         limit = self.max_num_active_reqs
+        self._coming = 0
+        if self._has_classes:
+            rows = [request for request in self.running if request.priority >= ROW_PRIORITY]
+            if rows:
+                return self._hold_rows(rows)
         if not self._limits.hold or len(self.running) <= limit:
             self._turn_steps = 0
             return []
@@ -166,6 +184,37 @@ class LiveScheduler(AsyncScheduler):
         held = self.running[limit:]
         self.running = self.running[:limit]
         return held
+
+    def _hold_rows(self, rows: list[Any]) -> list[Any]:
+        """Put the rows last, and hold those whose places or steps other requests need.
+
+        No more requests are admitted than the model runner has slots for: held ones keep theirs.
+        Where the keys and values of rows leave no memory for another request, rows go on.
+        """
+        firm = [request for request in self.running if request.priority < ROW_PRIORITY]
+        limit, free = self.max_num_active_reqs, self.max_num_running_reqs - len(self.running)
+        most = limit if self._limits.hold else max(limit, len(firm))
+        self._coming = self._firm_waiting() if free > 0 and not self._blocked_steps else 0
+        self._blocked_steps = max(0, self._blocked_steps - 1)
+        coming = min(self._coming, max(0, free))
+        places = max(0, most - len(firm) - coming)
+        if self._turn_steps >= ROTATE_STEPS:
+            self._turn_steps = 0
+            firm, rows = firm[most:] + firm[:most], rows[places:] + rows[:places]
+        active = rows[:places]
+        if coming and firm:
+            active = [row for row in active if row.num_computed_tokens >= row.num_prompt_tokens]
+        held = firm[most:] + [row for row in rows if row not in active]
+        self.running = firm[:most] + active
+        if held:
+            self.max_num_active_reqs = min(limit, len(self.running) + coming)
+        else:
+            self._turn_steps = 0
+        return held
+
+    def _firm_waiting(self) -> int:
+        """Return how many requests wait that are no rows."""
+        return sum(request.priority < ROW_PRIORITY for request in self.waiting)
 
     def _begin(self, block: ControlBlock, output: Any) -> None:
         work = {

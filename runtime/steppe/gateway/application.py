@@ -14,7 +14,8 @@ import aiohttp
 from aiohttp import web
 from prometheus_client import Metric
 
-from steppe.control.admission import PRIORITIES, Ticket
+from steppe.control.admission import DEFERRABLE, PRIORITIES, Ticket
+from steppe.engine.request_class import FIRM_PRIORITY, PRIORITY_HEADER, ROW_PRIORITY
 from steppe.gateway.access import CALLER, NOBODY, AccessControl, DeniedError, drop_keys
 from steppe.gateway.access_log import FINISHED
 from steppe.gateway.alias_shares import PINS, VARIANT_HEADER, VariantPin
@@ -299,6 +300,8 @@ class Handlers:
             if context.plain is not None:
                 context.plain = replace(context.plain, wants_usage=True)
         proxied.headers[REQUEST_ID] = context.engine_id
+        is_row = headers.priority == PRIORITIES[DEFERRABLE]
+        proxied.headers[PRIORITY_HEADER] = str(ROW_PRIORITY if is_row else FIRM_PRIORITY)
         REQUEST_OF_LOGS.set(context.id)
         trace = self._begin_trace(request, proxied, arrival_s)
         try:
