@@ -213,6 +213,7 @@ async def test_bad_lines_go_to_the_error_file_and_the_rest_goes_on(batches: Batc
     [
         (b"\n", "empty_file"),
         (b"{}\nno JSON\n", "invalid_row"),
+        (b"PAR1" + bytes(100), "invalid_row"),
         (lines(3), "too_many_requests"),
         (line("large", note="x" * 2000), "file_too_large"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from steppe.batch.row import BadRow, Row
@@ -34,14 +34,31 @@ def open_rows(path: Path, options: RowOptions) -> Iterator[Row | BadRow]:
     if options.template:
         compiled(options.template)
     files = dataset_files(path, options.split) if path.is_dir() else [path]
-    return _rows(files, options)
+    return _rows(files, options, _records)
 
 
-def _rows(files: list[Path], options: RowOptions) -> Iterator[Row | BadRow]:
+def open_json_rows(path: Path, options: RowOptions) -> Iterator[Row | BadRow]:
+    """Return the rows of JSON lines one by one, whatever the content looks like.
+
+    For files of clients: a damaged Arrow or Parquet file may end the process that reads it.
+
+    Raises:
+        UsageError: The input cannot be read, or the template is none.
+    """
+    if options.template:
+        compiled(options.template)
+    return _rows([path], options, lambda file, _: json_records(file, options.most_line_bytes))
+
+
+def _rows(
+    files: list[Path],
+    options: RowOptions,
+    records: Callable[[Path, RowOptions], Iterator[Record | TornRecord]],
+) -> Iterator[Row | BadRow]:
     number = 0
     for file in files:
         of_file = f"{file.name} " if len(files) > 1 else ""
-        for record in _records(file, options):
+        for record in records(file, options):
             place = f"{of_file}{record.place}"
             if isinstance(record, Record):
                 yield row_of(number, record.fields, options, place)

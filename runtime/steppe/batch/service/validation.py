@@ -14,7 +14,7 @@ import orjson
 from steppe.batch.job import Job, JobState
 from steppe.batch.row import BadRow, Row
 from steppe.batch.rows.options import RowOptions
-from steppe.batch.rows.read import open_rows
+from steppe.batch.rows.read import open_json_rows
 from steppe.batch.store.job_store import JobStore
 from steppe.config import BatchSection
 from steppe.errors import InputChangedError, SteppeError
@@ -115,7 +115,8 @@ class Validation:
 
     def _rows(self, path: Path) -> Iterator[Row | BadRow]:
         body_bytes = 0
-        for count, row in enumerate(open_rows(path, RowOptions(endpoint=self._job.endpoint)), 1):
+        options = RowOptions(endpoint=self._job.endpoint)
+        for count, row in enumerate(open_json_rows(path, options), 1):
             if self._is_stopping():
                 raise StoppedError("the service stops")
             if count > self._most_lines:
