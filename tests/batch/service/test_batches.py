@@ -10,7 +10,10 @@ import pytest
 from tests.batch.service.running import CHAT, Running, ServiceFactory, error_of, lines
 
 from steppe.batch.service.folder_lock import FolderLock
+from steppe.batch.service.service import BatchService
+from steppe.batch.service.settings import BatchSettings
 from steppe.batch.service.window import shown_window
+from steppe.config import BatchSection
 from steppe.errors import UsageError
 
 
@@ -124,3 +127,17 @@ async def test_the_metrics_count_open_jobs(open_service: ServiceFactory) -> None
         text = await answer.text()
     assert 'steppe_batch_rows_total{state="completed"} 0.0' in text
     assert 'steppe_batch_jobs{state="validating"}' in text
+
+
+async def test_a_service_that_could_not_start_can_be_started_later(
+    tmp_path: Path,
+) -> None:
+    bad = tmp_path / "bad.db"
+    bad.write_text("no database, but a text that is long enough to be none " * 100)
+    settings = BatchSettings(BatchSection(folder=tmp_path / "b", store=str(bad)), "http://here")
+    service = BatchService(settings)
+    with pytest.raises(UsageError, match="not a database"):
+        await service.start()
+    bad.unlink()
+    assert (await service.start()).startswith("http://127.0.0.1:")
+    await service.stop()

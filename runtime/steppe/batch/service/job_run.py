@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from steppe.batch.job import ENDED, Job, JobState
@@ -36,6 +37,8 @@ class JobRun:
         job_id: str,
         settings: BatchSettings,
         metrics: BatchMetrics,
+        *,
+        threads: ThreadPoolExecutor,
         epoch_s: Callable[[], float],
     ) -> None:
         """Remember what to run.
@@ -45,10 +48,12 @@ class JobRun:
             job_id: The job.
             settings: How the service is set up.
             metrics: Counts rows and the job.
+            threads: For what takes seconds, such as reading an input; calls of the API have others.
             epoch_s: Reads the time, s since the Unix epoch.
         """
         self._store, self._id = store, job_id
-        self._settings, self._metrics, self._epoch_s = settings, metrics, epoch_s
+        self._settings, self._metrics = settings, metrics
+        self._threads, self._epoch_s = threads, epoch_s
         self._is_stopping = threading.Event()
         self._runner: Runner | None = None
         self._completed = self._failed = 0
@@ -68,10 +73,10 @@ class JobRun:
             DiskFullError: No space is left; the job can be resumed.
             UsageError: The store cannot be used.
         """
-        job = await self._job()
+        job, loop = await self._job(), asyncio.get_running_loop()
         if job.state is JobState.VALIDATING:
             try:
-                await asyncio.to_thread(self._validation(job).run)
+                await loop.run_in_executor(self._threads, self._validation(job).run)
             except StoppedError:
                 return
             job = await self._job()
@@ -81,7 +86,7 @@ class JobRun:
         if job.state is JobState.FAILED:
             self._metrics.count_job(str(job.state))
         elif job.state in ENDED:
-            await asyncio.to_thread(self._files().make)
+            await loop.run_in_executor(self._threads, self._files().make)
             self._metrics.count_job(str(job.state))
 
     async def _run_rows(self, job: Job) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -22,15 +24,23 @@ from steppe.batch.store.job_store import JobStore
 class ReportApi:
     """The route of reports."""
 
-    def __init__(self, store: JobStore, folder: Path, epoch_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        folder: Path,
+        threads: ThreadPoolExecutor,
+        epoch_s: Callable[[], float],
+    ) -> None:
         """Create it.
 
         Args:
             store: The jobs.
             folder: Folder of the service, with the timelines.
+            threads: For what takes seconds.
             epoch_s: Reads the time, s since the Unix epoch.
         """
-        self._store, self._folder, self._epoch_s = store, folder, epoch_s
+        self._store, self._folder = store, folder
+        self._threads, self._epoch_s = threads, epoch_s
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the route."""
@@ -44,7 +54,8 @@ class ReportApi:
         job = await asyncio.to_thread(self._store.job, id_)
         if job is None or job.tenant != tenant_of(request):
             raise not_found("batch", id_)
-        body = await asyncio.to_thread(self._made, id_, as_page=form == "html")
+        loop, make = asyncio.get_running_loop(), partial(self._made, id_, as_page=form == "html")
+        body = await loop.run_in_executor(self._threads, make)
         type_ = "text/html" if form == "html" else "application/json"
         return web.Response(body=body, content_type=type_, charset="utf-8")
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
@@ -27,6 +28,8 @@ FILES = "files"
 """Folder of the contents of files, in that of the service."""
 LOCK_WAIT_S = 15.0
 """Longest wait for the folder, s: the process of an earlier service may be ending."""
+LONG_CALLS = 2
+"""Inputs that are read, files that are made and reports at one time; each takes seconds."""
 CLEAN_S = 600.0
 """Time between two looks for what is old enough to be deleted, s."""
 _SHUTDOWN_S = 2.0
@@ -60,6 +63,7 @@ class BatchService:
         self._scheduler: JobScheduler | None = None
         self._cleaning: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
+        self._threads: ThreadPoolExecutor | None = None
 
     async def start(self) -> str:
         """Listen and go on with the jobs that have not ended; return the URL.
@@ -82,18 +86,19 @@ class BatchService:
         store = await asyncio.to_thread(JobStore, settings.store, folder / FILES)
         self._store = store
         await asyncio.to_thread(delete_leftovers, folder / FILES)
-        metrics = BatchMetrics()
+        self._threads = threads = ThreadPoolExecutor(LONG_CALLS, "batch-long")
+        metrics, epoch_s = BatchMetrics(), self._epoch_s
         self._scheduler = scheduler = JobScheduler(
             store,
-            lambda id_: JobRun(store, id_, settings, metrics, self._epoch_s),
+            lambda id_: JobRun(store, id_, settings, metrics, threads=threads, epoch_s=epoch_s),
             settings.batch.running_jobs,
-            self._epoch_s,
+            epoch_s,
             retry_s=self._retry_s,
         )
         parts = (
-            FilesApi(store, settings.batch, self._epoch_s),
-            BatchesApi(store, settings.batch, self._epoch_s, scheduler.wake),
-            ReportApi(store, folder, self._epoch_s),
+            FilesApi(store, settings.batch, epoch_s),
+            BatchesApi(store, settings.batch, epoch_s, scheduler.wake),
+            ReportApi(store, folder, threads, epoch_s),
         )
         secret = dict(settings.secret_headers).get(HEADER, "")
         url = await self._listen(build_application(store, metrics, parts, secret))
@@ -110,11 +115,14 @@ class BatchService:
             await asyncio.wait([self._cleaning])
         if self._scheduler is not None:
             await self._scheduler.stop()
+        if self._threads is not None:
+            await asyncio.to_thread(self._threads.shutdown)
         if self._store is not None:
             await asyncio.to_thread(self._store.close)
         if self._lock is not None:
             self._lock.release()
-        self._runner = self._cleaning = self._scheduler = self._store = self._lock = None
+        self._runner = self._cleaning = self._scheduler = self._threads = None
+        self._store = self._lock = None
 
     async def _listen(self, application: web.Application) -> str:
         self._runner = web.AppRunner(
