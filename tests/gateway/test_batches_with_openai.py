@@ -15,6 +15,8 @@ from aiohttp import web
 from openai.types import Batch
 from tests.gateway.site import CHAT_BODY, Clock, FakeReplica, Site, SiteFactory
 
+from steppe.batch.api_client import ApiClient
+from steppe.batch.rows.options import RowOptions
 from steppe.batch.service.service import BatchService
 from steppe.batch.service.settings import BatchSettings
 from steppe.config import BatchSection
@@ -22,6 +24,7 @@ from steppe.engine.run_secret import secret_headers
 from steppe.gateway.access import AccessSettings
 from steppe.gateway.batch_api import UploadLimits
 from steppe.gateway.driver_news import DriverNews
+from steppe.run.batch_remote import fetch, submit
 from steppe.tenants.key import make_key
 from steppe.tenants.tenant import KnownTenants, Tenant
 
@@ -333,3 +336,22 @@ async def test_a_job_has_a_report(batches: BatchSite) -> None:
     headers = {"Authorization": f"Bearer {KEYS['b'].text}"}
     async with batches.site.client.get(url, headers=headers) as answer:
         assert answer.status == 404
+
+
+async def test_the_commands_submit_and_fetch_use_the_same_api(
+    batches: BatchSite, tmp_path: Path
+) -> None:
+    table = tmp_path / "prompts.csv"
+    table.write_text("text\nThe wind\nThe sun\n")
+    key = (("Authorization", f"Bearer {KEYS['a'].text}"),)
+    client = ApiClient(batches.site.url, key)
+    options = RowOptions(model="m")
+    batch = await asyncio.to_thread(submit, client, table, options, "2h", {"by": "a command"})
+    await until(batches.client(), Batch.model_validate(batch), has_ended)
+    ended = await asyncio.to_thread(client.batch, batch["id"])
+    assert (ended["completion_window"], ended["metadata"]) == ("2h", {"by": "a command"})
+    output, errors = tmp_path / "out.jsonl", tmp_path / "errors.jsonl"
+    assert await asyncio.to_thread(fetch, client, ended, output, errors) == [output]
+    assert len(output.read_text().splitlines()) == 2
+    report = await asyncio.to_thread(client.report, batch["id"])
+    assert report["job"]["id"] == batch["id"]

@@ -66,6 +66,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if "Allow" in error.headers:
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
+    except ConnectionError:  # the gateway's client is gone
+        raise
     except DiskFullError as error:
         _log.error("%s", error)
         return ApiError(503, "disk_full", str(error)).answer()
