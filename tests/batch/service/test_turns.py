@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 from steppe.batch.job import Job, JobState, When
+from steppe.batch.service.expiry import expires_epoch_s, planned_end_epoch_s
 from steppe.batch.service.turns import next_jobs
 
-DEADLINE_S = 1000.0
+END_S = 1000.0
 
 
 def job(id_: str, tenant: str, created_s: float, state: JobState = JobState.IN_PROGRESS) -> Job:
@@ -14,7 +15,7 @@ def job(id_: str, tenant: str, created_s: float, state: JobState = JobState.IN_P
         "/v1/completions",
         When.DEADLINE,
         created_s,
-        deadline_epoch_s=DEADLINE_S,
+        completion_window_s=END_S - created_s,
         state=state,
     )
 
@@ -36,4 +37,10 @@ def test_a_job_that_only_has_to_end_takes_no_place() -> None:
     waiting = [job("a", "a", 1.0), cancelling]
     assert names(next_jobs(waiting, [job("b", "b", 0.0)], 1, 10.0)) == ["c"]
     assert names(next_jobs(waiting, [cancelling], 1, 10.0)) == ["c", "a"]
-    assert names(next_jobs(waiting, [job("b", "b", 0.0)], 1, DEADLINE_S)) == ["a", "c"]
+    assert names(next_jobs(waiting, [job("b", "b", 0.0)], 1, END_S)) == ["a", "c"]
+
+
+def test_a_job_is_planned_to_end_some_time_before_it_expires() -> None:
+    assert planned_end_epoch_s(1000.0, 3600.0) == 1000.0 + 3600.0 - 180.0
+    assert planned_end_epoch_s(1000.0, 86_400.0) == 1000.0 + 86_400.0 - 600.0
+    assert expires_epoch_s(job("a", "a", 10.0)) == END_S

@@ -11,6 +11,7 @@ from aiohttp import web
 from steppe.batch.job import OPEN, Job, JobState, new_file_id, new_job_id
 from steppe.batch.service.api_error import ApiError, invalid, not_found
 from steppe.batch.service.create import NewBatch, read_new_batch
+from steppe.batch.service.expiry import planned_end_epoch_s
 from steppe.batch.service.files_api import INPUT
 from steppe.batch.service.listing import read_listing
 from steppe.batch.service.room import require_room
@@ -128,7 +129,7 @@ def _job(tenant: str, new: NewBatch, now_s: float) -> Job:
         when=new.when,
         created_epoch_s=now_s,
         completion_window_s=new.window_s,
-        deadline_epoch_s=now_s + new.window_s,
+        deadline_epoch_s=planned_end_epoch_s(now_s, new.window_s),
         input=new.input,
         metadata=new.metadata,
         settings={

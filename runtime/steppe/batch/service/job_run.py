@@ -12,6 +12,7 @@ from steppe.batch.job import ENDED, Job, JobState
 from steppe.batch.runner.progress import RunProgress
 from steppe.batch.runner.runner import Runner
 from steppe.batch.runner.settings import RunnerSettings
+from steppe.batch.service.expiry import expires_epoch_s
 from steppe.batch.service.metrics import BatchMetrics
 from steppe.batch.service.result_files import ResultFiles
 from steppe.batch.service.settings import BatchSettings
@@ -119,7 +120,7 @@ class JobRun:
             settings.gateway_url,
             headers=(*settings.secret_headers, (TENANT, job.tenant)),
             stop_grace_s=settings.grace_s,
-            expires_epoch_s=job.deadline_epoch_s,
+            expires_epoch_s=expires_epoch_s(job),
             timeline=timeline,
             certificate=settings.gateway_certificate,
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from steppe.batch.job import Job, JobState, JobTotals, RowCounts, StoredFile
+from steppe.batch.service.expiry import expires_epoch_s
 
 _ENTERED = {
     "in_progress_at": JobState.IN_PROGRESS,
@@ -61,7 +62,7 @@ def shown_job(job: Job, counts: RowCounts, totals: JobTotals) -> dict[str, Any]:
         "output_file_id": job.output or None if has_files else None,
         "error_file_id": job.error_output or None if has_files else None,
         "created_at": int(job.created_epoch_s),
-        "expires_at": None if job.deadline_epoch_s is None else int(job.deadline_epoch_s),
+        "expires_at": int(expires_epoch_s(job)),
         **times,
         "request_counts": {
             "total": 0 if has_failed else counts.total,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from steppe.batch.job import Job, JobState
+from steppe.batch.service.expiry import expires_epoch_s
 
 
 def next_jobs(
@@ -37,5 +38,5 @@ def next_jobs(
 
 
 def _only_ends(job: Job, now_epoch_s: float) -> bool:
-    is_late = job.deadline_epoch_s is not None and job.deadline_epoch_s <= now_epoch_s
+    is_late = expires_epoch_s(job) <= now_epoch_s
     return is_late or job.state is JobState.CANCELLING or job.state.ended
