@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from tests.config.test_error_messages import loaded
 
+from steppe.engine.run_secret import secret_headers
 from steppe.engine.vllm_adapters import adapters
 from steppe.errors import UsageError
 from steppe.fleet.driver.gateway_settings import gateway_settings
+from steppe.gateway.batch_api import UploadLimits
 
 
 @pytest.mark.parametrize(
@@ -40,3 +42,14 @@ def test_an_adapter_with_the_name_of_its_model_is_refused(tmp_path: Path) -> Non
     config = loaded(tmp_path, {"engine": {"args": {"lora_modules": [f"{name}=/a"]}}})
     with pytest.raises(UsageError, match=f"asked for {name} once, found it in those of {name}"):
         gateway_settings(config)
+
+
+def test_a_batch_section_opens_uploads_and_the_secret_of_the_run_speaks_for_tenants(
+    tmp_path: Path,
+) -> None:
+    config = loaded(tmp_path, {"batch": {"folder": "b", "file_bytes": 1000, "uploads": 2}})
+    settings = gateway_settings(config, secret_headers("of-this-run"))
+    assert settings.uploads == UploadLimits(1000, 2, 30.0)
+    assert settings.access.run_secret == "of-this-run"
+    without = gateway_settings(loaded(tmp_path, {}))
+    assert (without.uploads, without.access.run_secret) == (None, "")
