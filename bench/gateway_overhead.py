@@ -2,9 +2,13 @@
 
 The same client sends requests to the same fake engine, directly and through the gateway, in turns.
 The engine waits instead of computing: first token after 20 ms, then one every 10 ms, each in its
-own event, so every difference is due to the gateway. Engine, gateway and client are three
-processes; closed loop, one warm-up request per level, the median over the rounds and the spread
+own event, so every difference is due to the gateway. Engine, gateway and client are processes of
+their own; closed loop, one warm-up request per level, the median over the rounds and the spread
 between them.
+
+A third way are two gateway processes on one port. With a core for each of the five processes their
+tokens per second at saturation would show what the second one is worth. On fewer cores the CPU time
+that a token takes in them shows it: two processes that take 1/0.85 of it or less are worth 1.7.
 
     python bench/gateway_overhead.py --rounds 5 --seconds 2
 """
@@ -30,13 +34,15 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings, Route
+from gateway_processes import coordinator, shared_gateway
+from steppe.gateway.server import Gateway, GatewayModel, GatewaySettings, Route, hold_port
 from steppe.measure.provenance import source_commit
-from targets import at_most
+from targets import at_least, at_most
 
 TTFT_S, ITL_S, TOKENS = 0.02, 0.01, 32
 IDEAL_S = TTFT_S + (TOKENS - 1) * ITL_S
 CONCURRENCIES = (1, 16, 64)
+DIRECT, ONE, TWO = "direct", "gateway", "two gateways"
 EVENT = b'data: {"id":"cmpl-1","choices":[{"index":0,"text":" token","finish_reason":null}]}\n\n'
 LAST = b'data: {"choices":[],"usage":{"prompt_tokens":8,"completion_tokens":%d}}\n\n' % TOKENS
 WHOLE = b'{"choices":[{"text":"a","finish_reason":"stop"}],"usage":{"prompt_tokens":8}}'
@@ -104,25 +110,48 @@ def run(main: Callable[[Connection], Coroutine[Any, Any, None]], ready: Connecti
         runner.run(main(ready))
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to the engine: its URL, and the processes of the gateways on it."""
+
+    url: str
+    pids: tuple[int, ...] = ()
+
+
 @contextlib.contextmanager
-def servers() -> Iterator[tuple[str, str, int]]:
-    """Start both servers; yields the URL of each and the gateway's process id."""
-    context = multiprocessing.get_context("spawn")
-    started = []
-    try:
-        for main in (engine, gateway):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=run, args=(main, theirs), daemon=True)
-            process.start()
-            started.append((process, ours, ours.recv()))
-        (_, _, direct_url), (process, ours, gateway_url) = started
+def servers() -> Iterator[dict[str, Way]]:
+    """Start all servers; yields the ways to the engine."""
+    with contextlib.ExitStack() as stack:
+        _, _, direct_url = _start(stack, engine)
+        pid, ours, gateway_url = _start(stack, gateway)
         ours.send(direct_url)
         ours.recv()
-        yield direct_url, gateway_url, process.pid or 0
-    finally:
-        for process, _, _ in started:
-            process.terminate()
-            process.join()
+        held, port = hold_port("127.0.0.1", 0)
+        stack.enter_context(held)
+        _, _, coordinator_url = _start(stack, coordinator)
+        both = [
+            _start(stack, shared_gateway, (name, port, coordinator_url, direct_url))
+            for name in ("0", "1")
+        ]
+        pids = tuple(each[0] for each in both)
+        yield {DIRECT: Way(direct_url), ONE: Way(gateway_url, (pid,)), TWO: Way(both[0][2], pids)}
+
+
+def _start(
+    stack: contextlib.ExitStack,
+    main: Callable[[Connection], Coroutine[Any, Any, None]],
+    first: object = None,
+) -> tuple[int, Connection, str]:
+    """Start a server; return its process id, its pipe and its URL."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=run, args=(main, theirs), daemon=True)
+    process.start()
+    stack.callback(process.join)
+    stack.callback(process.terminate)
+    if first is not None:
+        ours.send(first)
+    return process.pid or 0, ours, ours.recv()
 
 
 async def whole_p50_s(session: aiohttp.ClientSession, url: str, count: int = 200) -> float:
@@ -137,7 +166,7 @@ async def whole_p50_s(session: aiohttp.ClientSession, url: str, count: int = 200
 
 
 async def level(
-    session: aiohttp.ClientSession, url: str, *, concurrency: int, seconds: float, pid: int
+    session: aiohttp.ClientSession, way: Way, *, concurrency: int, seconds: float
 ) -> Level:
     """Keep `concurrency` streams open, each client as many in a row as take `seconds`."""
     ttfts_s: list[float] = []
@@ -147,7 +176,7 @@ async def level(
         nonlocal tokens
         for _ in range(count):
             begin_s = time.perf_counter()
-            async with session.post(url + "/v1/completions", data=b"{}") as answer:
+            async with session.post(way.url + "/v1/completions", data=b"{}") as answer:
                 received = await answer.content.readany()
                 ttfts_s.append(time.perf_counter() - begin_s)
                 received += await answer.read()
@@ -156,12 +185,12 @@ async def level(
 
     await client(1)
     ttfts_s.clear()
-    tokens, cpu_s, begin_s = 0, _cpu_s(pid), time.perf_counter()
+    tokens, cpu_s, begin_s = 0, sum(map(_cpu_s, way.pids)), time.perf_counter()
     count = max(1, round(seconds / IDEAL_S))
     await asyncio.gather(*(client(count) for _ in range(concurrency)))
     elapsed_s = time.perf_counter() - begin_s
     cuts = statistics.quantiles(ttfts_s, n=100)
-    used_s = _cpu_s(pid) - cpu_s
+    used_s = sum(map(_cpu_s, way.pids)) - cpu_s
     return Level(cuts[49], cuts[98], tokens / elapsed_s, used_s / tokens * 1000)
 
 
@@ -178,24 +207,23 @@ async def hang_up_s(session: aiohttp.ClientSession, url: str) -> float:
 
 
 async def measure(rounds: int, seconds: float) -> dict[str, Any]:
-    """Measure both ways in turns; return medians over the rounds."""
-    wholes: dict[str, list[float]] = {"direct": [], "gateway": []}
+    """Measure all ways in turns; return medians over the rounds."""
+    wholes: dict[str, list[float]] = {DIRECT: [], ONE: [], TWO: []}
     levels: dict[tuple[str, int], list[Level]] = {}
     hang_ups_s = []
-    with servers() as (direct_url, gateway_url, pid):
-        urls = {"direct": direct_url, "gateway": gateway_url}
+    with servers() as ways:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector) as session:
             for _ in range(rounds):
-                for way, url in urls.items():
-                    wholes[way].append(await whole_p50_s(session, url))
+                for name, way in ways.items():
+                    wholes[name].append(await whole_p50_s(session, way.url))
                 for concurrency in CONCURRENCIES:
-                    for way, url in urls.items():
+                    for name, way in ways.items():
                         measured = await level(
-                            session, url, concurrency=concurrency, seconds=seconds, pid=pid
+                            session, way, concurrency=concurrency, seconds=seconds
                         )
-                        levels.setdefault((way, concurrency), []).append(measured)
-                hang_ups_s.append(await hang_up_s(session, gateway_url))
+                        levels.setdefault((name, concurrency), []).append(measured)
+                hang_ups_s.append(await hang_up_s(session, ways[ONE].url))
     return {
         "whole_p50_s": {way: _spread(times_s) for way, times_s in wholes.items()},
         "levels": [
@@ -204,7 +232,16 @@ async def measure(rounds: int, seconds: float) -> dict[str, Any]:
             for (way, c), runs in levels.items()
         ],
         "hang_up_s": _spread(hang_ups_s),
+        "worth_of_two": worth_of_two(
+            levels[ONE, CONCURRENCIES[-1]], levels[TWO, CONCURRENCIES[-1]]
+        ),
     }
+
+
+def worth_of_two(one: list[Level], two: list[Level]) -> float:
+    """Return the tokens of two busy processes, each on a core, over those of one."""
+    cost = [statistics.median(run.cpu_s_per_1000_tokens for run in runs) for runs in (one, two)]
+    return 2 * cost[0] / cost[1]
 
 
 KEYS = tuple(Level.__dataclass_fields__)
@@ -216,13 +253,14 @@ def show(results: dict[str, Any]) -> None:
     both = ", ".join(f"{way} {whole[way]['median'] * 1e3:.2f} ms" for way in whole)
     print(f"whole answer, p50 at concurrency 1: {both}")
     print(f"hang-up frees the place after {results['hang_up_s']['max'] * 1e3:.1f} ms at most")
-    print(f"{'way':8} {'c':>3} {'ttft p50 ms':>12} {'p99 ms':>8} {'tokens/s':>9} {'of ideal':>9}")
+    print(f"two processes are worth {results['worth_of_two']:.2f} of one, by their CPU time")
+    print(f"{'way':12} {'c':>3} {'ttft p50 ms':>12} {'p99 ms':>8} {'tokens/s':>9} {'of ideal':>9}")
     for row in results["levels"]:
         ideal_tps = row["concurrency"] * TOKENS / IDEAL_S
         p50, p99, tps = (row[key]["median"] for key in KEYS[:3])
         share = tps / ideal_tps
         print(
-            f"{row['way']:8} {row['concurrency']:3} {p50 * 1e3:12.1f} {p99 * 1e3:8.1f} "
+            f"{row['way']:12} {row['concurrency']:3} {p50 * 1e3:12.1f} {p99 * 1e3:8.1f} "
             f"{tps:9.0f} {share:9.2f}"
         )
 
@@ -236,7 +274,10 @@ def document(results: dict[str, Any]) -> dict[str, Any]:
         "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "gpu": None},
         "versions": {"python": platform.python_version(), "aiohttp": version("aiohttp")},
         "results": results,
-        "targets": [at_most("a client that hangs up frees its place", hang_up, "s", 1.0)],
+        "targets": [
+            at_most("a client that hangs up frees its place", hang_up, "s", 1.0),
+            at_least("two processes by their CPU time", results["worth_of_two"], "times one", 1.7),
+        ],
     }
 
 

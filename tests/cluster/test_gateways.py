@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -159,7 +160,8 @@ def test_each_node_has_a_gateway_on_its_own_address(
     synthetic: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex)
     port = free_port()
     gateway = {"port": port, "nodes": "every", "allow_without_keys": True}
     with ray_cluster(2) as cluster:

@@ -19,8 +19,9 @@ from steppe.gateway.sharing.messages import (
     UnreachableError,
 )
 
-TIMEOUT_S = 1.0
-"""Longest wait for the answer of another actor, s."""
+TIMEOUT_S, CHARGE_TIMEOUT_S = 1.0, 5.0
+"""Longest wait for the answer of another actor, s, and for that to a request of a tenant with
+limits: without it the limit is less exact. An actor that is dead fails at once."""
 
 
 def gateway_actor(run_id: str, name: str = "") -> str:
@@ -67,7 +68,9 @@ class GatewayPeers:
 
     async def charge(self, batch: ChargeBatch) -> ChargeAnswer:
         """Begin and end requests of tenants with limits at the coordinator."""
-        found: ChargeAnswer = await self._ask(self._coordinator, "charge", batch)
+        found: ChargeAnswer = await self._ask(
+            self._coordinator, "charge", batch, timeout_s=CHARGE_TIMEOUT_S
+        )
         return found
 
     async def metrics(self, gateway: str) -> list[Metric]:
@@ -91,14 +94,16 @@ class GatewayPeers:
     def _name(self, gateway: str) -> str:
         return gateway_actor(self._run_id, gateway)
 
-    async def _ask(self, name: str, method: str, *args: object) -> Any:
+    async def _ask(
+        self, name: str, method: str, *args: object, timeout_s: float = TIMEOUT_S
+    ) -> Any:
         try:
             if name not in self._actors:
                 self._actors[name] = await asyncio.to_thread(ray.get_actor, name)
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 return await getattr(self._actors[name], method).remote(*args)
         except TimeoutError as error:
-            raise UnreachableError(f"{name}: no answer within {TIMEOUT_S:g} s") from error
+            raise UnreachableError(f"{name}: no answer within {timeout_s:g} s") from error
         except ValueError as error:  # there is no such actor
             raise UnreachableError(f"{name}: {error}") from error
         except ray.exceptions.RayError as error:
