@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ from steppe.control.policy.keep_awake import SLEEP_AND_WAKE_S, KeepAwakeSettings
 from steppe.control.policy.length_points import LengthPoints
 from steppe.control.policy.pipeline import PolicyPipeline
 from steppe.control.policy.policy import CheckedPolicy, Policy, PoolFacts, load_policy
+from steppe.control.policy.rows_only import PointsForRows
 from steppe.control.policy.sleep_need import DepthSettings
 from steppe.control.sleep_ladder import SleepLadder
 from steppe.control.state import Observation
@@ -95,7 +97,12 @@ def _complete(pool: PoolFacts, goal_of: GoalOf, kept: Frontier) -> PolicyPipelin
     wake_j = pool.control.wake_j
     if wake_j is None:
         wake_j = SLEEP_AND_WAKE_S * pool.frontier.idle_w
-    goal = CountFreeClocks(goal_of(kept, _at_lengths(pool, pool.frontier)), pool.frontier)
+    of_points = goal_of(kept, _at_lengths(pool, pool.frontier))
+    if kept is not pool.frontier and kept != pool.frontier:
+        without_slo = replace(pool, ttft_s=math.inf, tpot_s=math.inf)
+        of_rows = goal_of(pool.frontier, _at_lengths(without_slo, pool.frontier))
+        of_points = PointsForRows(of_points, of_rows)
+    goal = CountFreeClocks(of_points, pool.frontier)
     stages = pipeline(pool, goal, wake_j=wake_j, horizon=_horizon(pool, kept))
     stages.depths = depths_of(pool, goal_of, kept)
     stages.keeps_to_limits = pool.control.power_limits and pool.control.sleep_for_limits
