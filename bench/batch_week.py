@@ -24,6 +24,7 @@ from typing import Any
 import document
 import policy_table
 from bench_fleets import Bench, Size, make_bench
+from steppe.config import BatchControlSection
 from steppe.control.batch_policy import BatchPool, BatchTerms, PlanBatch
 from steppe.control.batch_work import When
 from steppe.control.policy.goals import at_slo_if_any
@@ -57,6 +58,8 @@ that is not compressed."""
 BATCH_LIMIT = 32
 """Largest batch: it makes fewer tokens to simulate, and rows that end sooner."""
 PERIOD_S = 1.0
+EVERY_S = 600.0
+"""Time between two plans of the batch work, s of the week."""
 STAY_S = 5.0
 """How long a replica stays awake that is not needed, and may drain, s: ten minutes of the week."""
 Row = dict[str, Any]
@@ -118,7 +121,8 @@ def week_bench(replicas: int, duration_s: float) -> Bench:
     """Return the fleet and its interactive load."""
     found = make_bench(Size("70b", replicas, duration_s, LOAD_SHARE, speed=SPEED))
     engine = found.config.engine.model_copy(update={"max_batch_limit": BATCH_LIMIT})
-    times = {"dwell_s": STAY_S, "drain_s": STAY_S, "period_s": PERIOD_S}
+    batch = BatchControlSection(every_s=EVERY_S)
+    times = {"dwell_s": STAY_S, "drain_s": STAY_S, "period_s": PERIOD_S, "batch": batch}
     control = found.config.control.model_copy(update=times)
     config = found.config.model_copy(update={"engine": engine, "control": control})
     fleet = simulated_fleet(config)
@@ -233,7 +237,7 @@ def main() -> None:
     parser.add_argument("--first-day", type=int, default=FIRST_DAY, help="day of the year, from 0")
     parser.add_argument("--jobs", type=int, default=2, help="runs at one time")
     arguments = parser.parse_args()
-    days, replicas = (3, 6) if arguments.quick else (7, 6)
+    days, replicas = (3, 5) if arguments.quick else (7, 5)
     duration_s = days * DAY_H * HOUR_S / SPEED
     bench = week_bench(replicas, duration_s)
     run = partial(row_of, bench, days=days, first_day=arguments.first_day)
