@@ -11,6 +11,7 @@ from tests.fixtures.made_run import MadeRun, make_run
 
 from steppe.power.battery import Charge
 from steppe.report.figures import run_figure
+from steppe.report.records import BatchTick
 from steppe.report.series import MOST_POINTS, series_of
 from steppe.report.summary import summarise
 
@@ -89,3 +90,13 @@ def test_tokens_per_joule_of_a_steady_run_is_its_ratio(made_run: MadeRun) -> Non
 def test_matplotlib_is_loaded_only_to_draw() -> None:
     code = "import sys, steppe.report.record_folder; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_part_of_the_draw_that_batch_work_is_stands_in_the_figure(
+    tmp_path: Path, made_run: MadeRun
+) -> None:
+    batch = BatchTick(jobs=1, rows=9, tokens=900.0, running=3, draw_w=20.0, surplus_w=50.0)
+    ticks = tuple(replace(tick, batch=batch) for tick in made_run.ticks)
+    assert series_of(ticks).batch_w.tolist() == [20.0] * len(ticks)
+    plain = drawn(made_run, tmp_path / "plain.png")
+    assert drawn(replace(made_run, ticks=ticks), tmp_path / "batch.png") != plain

@@ -15,7 +15,13 @@ from steppe.errors import UsageError
 from steppe.power.battery import Charge
 from steppe.report import record_folder
 from steppe.report.record_folder import Recorder, read_run
-from steppe.report.records import ConfigChangeRecord, GpuEvent, RequestRecord, ShortageTick
+from steppe.report.records import (
+    BatchTick,
+    ConfigChangeRecord,
+    GpuEvent,
+    RequestRecord,
+    ShortageTick,
+)
 from steppe.report.summary import Summary
 
 
@@ -66,7 +72,7 @@ def test_a_tick_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary])
     line = json.loads((recorded[0] / "record.jsonl").read_text().splitlines()[0])
     keys = "t_s budget_w draw_w supply_w demand_tps output_tps energy_j output_tokens waiting"
     rest = "running engine_queue budget_source shortages battery curtailed_w stale node_rest_w"
-    rest += " node_rest_source bound one_awake_w gpu_events pools variants replicas"
+    rest += " node_rest_source bound one_awake_w gpu_events pools variants batch replicas"
     assert list(line) == [*keys.split(), *rest.split()]
     replica_keys = "id state clock_mhz batch_limit draw_w output_tps depth fault conditions pool"
     assert list(line["replicas"][0]) == replica_keys.split()
@@ -106,6 +112,14 @@ def test_a_battery_reads_back_as_it_was_written(tmp_path: Path, made_run: MadeRu
     assert read_run(tmp_path).ticks == (tick,)
     line = json.loads((tmp_path / "record.jsonl").read_text())
     assert line["battery"] == {"share": 0.25, "power_w": -40.0}
+
+
+def test_batch_work_reads_back_as_it_was_written(tmp_path: Path, made_run: MadeRun) -> None:
+    batch = BatchTick(1, 9, 900.0, 3, draw_w=20.0, surplus_w=50.0, reason="surplus")
+    tick = replace(made_run.ticks[0], batch=batch)
+    with Recorder(tmp_path) as recorder:
+        recorder.tick(tick)
+    assert read_run(tmp_path).ticks == (tick,)
 
 
 def test_a_record_from_before_shortages_and_batteries_has_none(

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 INK, MUTED, GRID = "#1f2933", "#66737f", "#e4e8ec"
 SUPPLY, BUDGET, DRAW, OVER = "#d3e9dc", "#1f2933", "#2a78b8", "#d1342f"
-STALE = "#d5d8dc"
+STALE, BATCH = "#d5d8dc", "#9cc3e4"
 GIVEN, TAKEN = "#f2d9a0", "#a9d3bb"
 TOKENS, DEMAND, PER_JOULE = "#cfe0ef", "#7a8b99", "#b0541a"
 REPLICAS = ("#2a78b8", "#e08a1e", "#3d9970", "#a04a9c")
@@ -130,6 +130,9 @@ def _draw_power(axes: Any, edges: Floats, series: RunSeries) -> None:
     axes.stairs(series.supply_w, edges, fill=True, color=SUPPLY, label="supply")
     _draw_stale(axes, edges, series)
     given_w = _draw_battery(axes, edges, series)
+    if np.any(series.batch_w):
+        others_w = draw_w - series.batch_w
+        axes.stairs(draw_w, edges, baseline=others_w, fill=True, color=BATCH, label="batch")
     axes.stairs(budget_w, edges, baseline=None, color=BUDGET, linewidth=1.1, label="power budget")
     axes.stairs(draw_w, edges, baseline=None, color=DRAW, linewidth=1.6, label="draw")
     if np.any(series.over_w > 0):
@@ -138,7 +141,7 @@ def _draw_power(axes: Any, edges: Floats, series: RunSeries) -> None:
     largest_w = max(1.0, *given_w, *(budget_w + series.over_w), *draw_w)
     axes.set_ylim(0, 1.08 * largest_w)
     _title(axes, "Power")
-    _legend(axes, 7)
+    _legend(axes, 8)
 
 
 def _draw_stale(axes: Any, edges: Floats, series: RunSeries) -> None:

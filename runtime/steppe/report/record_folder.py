@@ -19,6 +19,7 @@ from steppe.power.battery import Charge
 from steppe.report.continued import EarlierRun
 from steppe.report.figures import run_figure
 from steppe.report.records import (
+    BatchTick,
     ConfigChangeRecord,
     GpuEvent,
     PoolTick,
@@ -331,12 +332,13 @@ def _tick(values: dict[str, Any]) -> TickRecord:
     events = tuple(GpuEvent(**event) for event in values.pop("gpu_events", ()))
     pools = tuple(PoolTick(**pool) for pool in values.pop("pools", ()))
     shortages = tuple(ShortageTick(**shortage) for shortage in values.pop("shortages", ()))
-    battery = values.pop("battery", None)
+    battery, batch = values.pop("battery", None), values.pop("batch", None)
     charge = None if battery is None else Charge(**battery)
     return TickRecord(
         **values,
         shortages=shortages,
         battery=charge,
+        batch=None if batch is None else BatchTick(**batch),
         gpu_events=events,
         pools=pools,
         replicas=replicas,

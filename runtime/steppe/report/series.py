@@ -30,6 +30,7 @@ class RunSeries:
         battery_w: What the battery gave, W; took, below 0; (n,).
         budget_w: Power budget, W; (n,).
         draw_w: Draw, W; (n,).
+        batch_w: The part of the draw that batch work is, W; (n,).
         over_w: Largest excess of the draw over the budget in any tick of the point, W; (n,).
         output_tps: Output tokens per second; (n,).
         demand_tps: Output tokens per second asked for; (n,).
@@ -49,6 +50,7 @@ class RunSeries:
     battery_w: Floats
     budget_w: Floats
     draw_w: Floats
+    batch_w: Floats
     over_w: Floats
     output_tps: Floats
     demand_tps: Floats
@@ -82,6 +84,7 @@ def series_of(ticks: Sequence[TickRecord]) -> RunSeries:
         battery_w=mean(lambda tick: 0.0 if tick.battery is None else tick.battery.power_w),
         budget_w=mean(lambda tick: tick.budget_w),
         draw_w=mean(lambda tick: tick.draw_w),
+        batch_w=mean(lambda tick: 0.0 if tick.batch is None else tick.batch.draw_w),
         over_w=np.maximum.reduceat(np.maximum(0.0, trace.draw_w - trace.budget_w), first),
         output_tps=mean(lambda tick: tick.output_tps),
         demand_tps=mean(lambda tick: tick.demand_tps),
