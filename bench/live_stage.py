@@ -26,7 +26,8 @@ from steppe.load.synthetic import SyntheticLoad
 from steppe.load.traffics import AZURE_LENGTHS
 from steppe.report.record_folder import read_ticks
 from steppe.report.records import TickRecord
-from steppe.run.live import LiveRun, RunPlan, running_fleet
+from steppe.run.live import LiveRun, RunPlan
+from steppe.run.running_fleet import running_fleet
 from steppe.run.starting_frontier import FrontierSource, StartingFrontier
 
 REPLICAS, LARGEST = 8, 8

@@ -59,7 +59,8 @@ from steppe.report.tracking import (
     settle_times_s,
     track,
 )
-from steppe.run.live import running_fleet, versions
+from steppe.run.live import versions
+from steppe.run.running_fleet import running_fleet
 from targets import at_most, worst_mae
 
 NOT_PLAYED = (scenarios.replica_failures, scenarios.ample, scenarios.ample_and_spare)

@@ -42,7 +42,8 @@ from steppe.report.latency import Service, percentiles
 from steppe.report.quantities import UNKNOWN
 from steppe.report.record_folder import read_requests, read_ticks
 from steppe.report.records import RequestRecord, Slo, TickRecord
-from steppe.run.live import LiveRun, RunPlan, running_fleet, versions
+from steppe.run.live import LiveRun, RunPlan, versions
+from steppe.run.running_fleet import running_fleet
 from steppe.run.starting_frontier import starting_frontiers
 from steppe.run.warnings import warn_on_stderr
 from targets import at_least, at_most

@@ -12,7 +12,8 @@ from steppe.cli import main
 from steppe.config import load_config
 from steppe.errors import UsageError
 from steppe.report.live import RunSoFar
-from steppe.run.live import RunPlan, running_fleet, versions
+from steppe.run.live import RunPlan, versions
+from steppe.run.running_fleet import running_fleet
 
 CONFIG = """
 model: {name: no-such-model/nowhere}
@@ -81,7 +82,7 @@ class BriefRun:
     lost = None
     so_far = RunSoFar(None, "emulated", "gpu", energy_j=10.0, output_tokens=20, completed=1)
 
-    def __init__(self, driver: object, plan: RunPlan, console: Console) -> None:
+    def __init__(self, driver: object, plan: RunPlan, *_: object) -> None:
         self.record = plan.record
 
     def follow(self, frontier: object) -> None: ...

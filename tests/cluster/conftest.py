@@ -106,8 +106,9 @@ def serve(
     """Return a function that starts `steppe serve`; what it started ends with the module."""
     running: list[Serving] = []
 
-    def start(**changes: Any) -> Serving:
-        running.append(Serving.start(make_config(**changes), tmp_path_factory.mktemp("serve")))
+    def start(*more: str, **changes: Any) -> Serving:
+        folder = tmp_path_factory.mktemp("serve")
+        running.append(Serving.start(make_config(**changes), folder, *more))
         return running[-1]
 
     yield start

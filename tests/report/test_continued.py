@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,29 @@ def test_a_resumed_record_has_the_lines_and_the_totals_of_both_runs(
     assert both["output_tokens_per_joule"] == pytest.approx(first["output_tokens_per_joule"])
     assert both["duration_s"] > 2 * first["duration_s"]
     assert both["tracking"]["relative_mae"] == pytest.approx(first["tracking"]["relative_mae"])
+
+
+def test_another_process_goes_on_from_where_a_record_was_known_to_be(
+    tmp_path: Path, made_run: MadeRun
+) -> None:
+    whole = record(tmp_path / "whole", made_run)
+    first = Recorder(tmp_path / "cut")
+    half = len(made_run.ticks) // 2
+    for tick in made_run.ticks[:half]:
+        first.tick(tick)
+    for request in made_run.requests[:-1]:
+        first.request(request)
+    known = pickle.loads(pickle.dumps(first.position))
+    first.tick(made_run.ticks[half])  # it is killed before it has written down where it is
+    first.request(made_run.requests[-1])
+    first.close()
+    with Recorder.go_on(tmp_path / "cut", known) as second:
+        for tick in made_run.ticks[half:]:
+            second.tick(tick)
+        second.request(made_run.requests[-1])
+        summary = second.finish(made_run.totals, made_run.slo)
+    assert summary == whole
+    assert read_run(tmp_path / "cut") == read_run(tmp_path / "whole")
 
 
 def test_a_line_that_was_cut_is_replaced_by_the_next_run(tmp_path: Path, made_run: MadeRun) -> None:

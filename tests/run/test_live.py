@@ -26,8 +26,10 @@ from steppe.report.record_folder import SUMMARY_FILE
 from steppe.report.records import ReplicaTick, TickRecord
 from steppe.roofline.point import OperatingPoint
 from steppe.run import live, live_frontiers
-from steppe.run.live import LiveRun, LogFormat, RunPlan, running_fleet
+from steppe.run import running_fleet as fleets
+from steppe.run.live import LiveRun, LogFormat, RunPlan
 from steppe.run.refinement import Refined
+from steppe.run.running_fleet import running_fleet
 from steppe.run.starting_frontier import FrontierSource, StartingFrontier
 
 FRONTIER = Frontier.of((OperatingPoint(600, 4, 40.0, 30.0),), 10.0, 15.0, "modelled")
@@ -149,10 +151,12 @@ def raise_signal(number: int) -> bool:
 def fleet(monkeypatch: pytest.MonkeyPatch, hears_hangups: None, tmp_path: Path) -> Interrupted:
     fleet = Interrupted()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(live, "FleetDriver", lambda *_, **__: fleet)
-    monkeypatch.setattr(live, "Cleanup", lambda: nullcontext(SimpleNamespace(say=lambda **_: None)))
+    monkeypatch.setattr(fleets, "FleetDriver", lambda *_, **__: fleet)
+    monkeypatch.setattr(
+        fleets, "Cleanup", lambda: nullcontext(SimpleNamespace(say=lambda **_: None))
+    )
     for name in ("remove_stale_runs", "check_inputs", "_emulate"):
-        monkeypatch.setattr(live, name, lambda *_, **__: None)
+        monkeypatch.setattr(fleets, name, lambda *_, **__: None)
     return fleet
 
 

@@ -20,6 +20,7 @@ from ray._private.state import available_resources_per_node
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from steppe.errors import ConfigError, ReplicaError, StartError, UsageError
+from steppe.fleet.head import allow_own_head, start_head
 from steppe.fleet.orphan_processes import (
     Process,
     end_orphan_processes,
@@ -32,6 +33,8 @@ from steppe.fleet.orphan_processes import (
 _log = logging.getLogger(__name__)
 
 LOCAL = "local"
+NAMESPACE = "steppe"
+"""Namespace of the names of all actors."""
 LOOPBACK = "127.0.0.1"
 # A dashboard would cost 150 MB and a tenth of a core. Ray's workers have niceness 15 by default,
 # and an engine would wait behind whatever else runs on the machine, its clients included.
@@ -63,38 +66,65 @@ class Machine:
     gpus: int
 
 
-def connect(address: str, gcs_storage: Mapping[str, Any] | None = None) -> None:
+def connect(
+    address: str, gcs_storage: Mapping[str, Any] | None = None, *, outlives_driver: bool = False
+) -> None:
     """Start a cluster for this run, or join a running one; a failed attempt is repeated once.
 
     Args:
         address: `local`, or where a running one is.
         gcs_storage: Where the GCS of a cluster for this run keeps its tables, as settings of Ray;
             None for its own memory.
+        outlives_driver: Whether a cluster for this run goes on when this process dies.
 
     Raises:
         UsageError: `address` is malformed, or the cluster requires another token.
         StartError: Ray did not start, or no cluster answers at `address`.
     """
     sigterm = signal.getsignal(signal.SIGTERM)
+    own = {**SYSTEM_CONFIG, **(gcs_storage or {})}
     try:
-        _init(address, gcs_storage or {})
+        _init(address, own, outlives_driver)
     except StartError as error:
         _log.warning("%s; trying once more", error)
-        _init(address, gcs_storage or {})
+        _init(address, own, outlives_driver)
     finally:
         signal.signal(signal.SIGTERM, sigterm)  # Ray's own handler ends the process on the spot
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
-def _init(address: str, gcs_storage: Mapping[str, Any]) -> None:
+def connect_again(address: str, *, own: bool) -> None:
+    """Connect to the cluster of a run whose driver has died.
+
+    Args:
+        address: Where its GCS listens, `host:port`.
+        own: Whether the cluster was started for the run.
+
+    Raises:
+        StartError: It does not answer.
+    """
+    if own:
+        allow_own_head()
+    connect(address)
+
+
+def _init(address: str, system_config: Mapping[str, Any], outlives_driver: bool) -> None:
     own: dict[str, Any] = {}
-    if address == LOCAL:
-        own = {"include_dashboard": False, "_system_config": {**SYSTEM_CONFIG, **gcs_storage}}
-    else:
+    if address != LOCAL:
         _probe(address)
+    elif not outlives_driver:
+        own = {"include_dashboard": False, "_system_config": dict(system_config)}
     try:
+        if address == LOCAL and outlives_driver:
+            address = start_head(system_config)
         # At ERROR, Ray would log the traceback of what it raises as well.
-        ray.init(address=address, logging_level="CRITICAL", log_to_driver=False, **own)
+        ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            logging_level="CRITICAL",
+            log_to_driver=False,
+            **own,
+        )
     except ray.exceptions.AuthenticationError as error:
         raise UsageError(f"ray.address: {address!r} requires another token: {error}") from error
     except Exception as error:

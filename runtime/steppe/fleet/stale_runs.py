@@ -22,6 +22,7 @@ UNDO_S = 10.0
 """How long undoing the limits of a dead run may take, s."""
 
 _GPUS, _RUN, _SEMAPHORE = "steppe-gpus-", "steppe-run-", "sem.mp-"
+_DRIVERS = "-drivers"
 _GPUS_OF_NODE = f"{_GPUS}node-"
 
 _log = logging.getLogger(__name__)
@@ -59,6 +60,11 @@ def gcs_folder(run_id: str) -> Path:
     return state_folder() / f"{_RUN}{run_id}-gcs"
 
 
+def drivers_folder(run_id: str) -> Path:
+    """Return the folder that the drivers of a run share, if it has a standby."""
+    return state_folder() / f"{_RUN}{run_id}{_DRIVERS}"
+
+
 def hold(folder: Path) -> int:
     """Make the folder of a run, and protect it from removal while this process is alive.
 
@@ -76,11 +82,11 @@ def remove_stale_runs(
 ) -> tuple[Path, ...]:
     """Remove what runs left that could not clean up, and return what was removed.
 
-    Files whose name has the id of a live process stay, as does the folder of a live node, even in
-    another container. State files of emulated GPUs on this host are stale as soon as their process
-    is dead; all other files are in use while a process has them mapped or on its command line, as
-    engines, node actors and agents do. A killed engine also leaves named semaphores of Python's
-    multiprocessing, which live engines have mapped.
+    Files whose name has the id of a live process stay, as do those of a run with a live driver, and
+    the folder of a live node, even in another container. State files of emulated GPUs on this host
+    are stale as soon as all these are dead; all other files are in use while a process has them
+    mapped or on its command line, as engines, node actors and agents do. A killed engine also
+    leaves named semaphores of Python's multiprocessing, which live engines have mapped.
 
     A run that was killed with its agent left its limits on the GPUs. They are undone first; if
     that fails, its folder stays.
@@ -152,7 +158,11 @@ def _is_owned(path: Path, processes: Path, ended: int | None) -> bool:
     if not path.name.startswith((_GPUS, _RUN)):
         return False
     owner = path.name.split("-")[2]
-    return (owner != str(ended) and (processes / owner).exists()) or _is_held(path)
+    if owner != str(ended) and (processes / owner).exists():
+        return True
+    # A run with a standby goes on without the process that the user started.
+    drivers = path.parent.glob(f"{_RUN}{owner}-*{_DRIVERS}")
+    return _is_held(path) or any(map(_is_held, drivers))
 
 
 def _is_held(path: Path) -> bool:

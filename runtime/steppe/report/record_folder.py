@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -65,6 +65,23 @@ def refuse_full_folder(folder: Path) -> None:
         raise UsageError(f"{folder}: asked for a new or empty folder, found a full one")
 
 
+@dataclass(frozen=True, slots=True)
+class RecordPosition:
+    """How far a run is recorded, for another process that goes on from there.
+
+    Attributes:
+        ends: Length of each file in bytes, by name.
+        lost: Lines that could not be written, by name.
+        ended: Sums over the requests.
+        earlier: The run before it in the same folder; None without one.
+    """
+
+    ends: Mapping[str, int]
+    lost: Mapping[str, int]
+    ended: EndedRequests
+    earlier: EarlierRun | None
+
+
 class Recorder:
     """Writes `record.jsonl` and `requests.jsonl` line by line; a context manager.
 
@@ -100,6 +117,27 @@ class Recorder:
         except OSError as error:
             raise UsageError(f"{folder}: cannot record here: {error.strerror}") from error
 
+    @classmethod
+    def go_on(cls, folder: Path, position: RecordPosition) -> Self:
+        """Go on with the record of a process that has died; what it wrote later is cut off.
+
+        Raises:
+            UsageError: A file cannot be written.
+        """
+        made = cls.__new__(cls)
+        made._folder, made._ended, made._earlier = folder, position.ended, position.earlier
+        try:
+            for name, end in position.ends.items():
+                if (folder / name).is_file():
+                    os.truncate(folder / name, end)
+            made._ticks = JsonLines(folder / RECORD_FILE, resume=True)
+            made._requests = JsonLines(folder / REQUESTS_FILE, resume=True)
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot record here: {error.strerror}") from error
+        made._ticks.lost = position.lost[RECORD_FILE]
+        made._requests.lost = position.lost[REQUESTS_FILE]
+        return made
+
     def __enter__(self) -> Self:
         return self
 
@@ -110,6 +148,21 @@ class Recorder:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def position(self) -> RecordPosition:
+        """How far the run is recorded."""
+        changes = self._folder / CHANGES_FILE
+        return RecordPosition(
+            ends={
+                RECORD_FILE: self._ticks.end,
+                REQUESTS_FILE: self._requests.end,
+                CHANGES_FILE: changes.stat().st_size if changes.is_file() else 0,
+            },
+            lost={RECORD_FILE: self._ticks.lost, REQUESTS_FILE: self._requests.lost},
+            ended=self._ended.whole(),
+            earlier=self._earlier,
+        )
 
     def tick(self, record: TickRecord) -> None:
         """Write one tick."""
@@ -253,6 +306,11 @@ class JsonLines:
                 _log.warning("%s: lines are lost: %s", self._path, error.strerror)
             with contextlib.suppress(OSError):
                 self._cut()
+
+    @property
+    def end(self) -> int:
+        """Length of all whole lines, bytes."""
+        return self._end
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""

@@ -186,6 +186,14 @@ class EndedRequests:
         made._outcomes.update(cast("dict[Outcome, int]", summary["requests"]))
         return made
 
+    def whole(self) -> EndedRequests:
+        """Return the same sums in little room."""
+        made = EndedRequests()
+        made.prompt_tokens, made.output_tokens = self.prompt_tokens, self.output_tokens
+        made.wasted_j.append(math.fsum(self.wasted_j))
+        made._outcomes.update(self._outcomes)
+        return made
+
     def add(self, request: RequestRecord) -> None:
         """Add a request."""
         self._outcomes[request.outcome] += 1

@@ -18,7 +18,8 @@ from steppe.frontier.cache import frontier_cache
 from steppe.run.batch import JobSummary, check_spec, summary_of
 from steppe.run.batch_progress import batch_progress
 from steppe.run.doctor.examine import refuse_unfit
-from steppe.run.live import LiveRun, RunPlan, running_fleet
+from steppe.run.live import LiveRun, RunPlan
+from steppe.run.running_fleet import running_fleet
 from steppe.run.starting_frontier import explanation, starting_frontiers
 from steppe.run.warnings import warn_on_stderr
 

@@ -32,6 +32,25 @@ _POLL_S = 0.5
 _log = logging.getLogger(__name__)
 
 
+class CleanupPipe:
+    """The write end of the pipe to the process that cleans up.
+
+    It acts when no process has this end open any more, and none has said that the run is done.
+    """
+
+    def __init__(self, number: int) -> None:
+        """Use an open file descriptor; no child process gets it by accident."""
+        self.number = number
+        os.set_inheritable(number, False)
+
+    def say(self, **facts: str) -> None:
+        """Say what there is: `session` of Ray, folder of the `record`, or that it is `done`."""
+        try:
+            os.write(self.number, json.dumps(facts).encode() + b"\n")
+        except OSError as error:
+            _log.warning("nothing would clean up after this run: %s", error)
+
+
 class Cleanup:
     """The run's side: starts the process and tells it what there is; a context manager.
 
@@ -47,6 +66,8 @@ class Cleanup:
             stdout=subprocess.DEVNULL,
             process_group=0,  # Ctrl-C in a terminal is not for it
         )
+        assert self._process.stdin is not None
+        self._pipe = CleanupPipe(self._process.stdin.fileno())
 
     def __enter__(self) -> Self:
         return self
@@ -58,18 +79,22 @@ class Cleanup:
         traceback: TracebackType | None,
     ) -> None:
         self.say(done="")
+        self.close()
+
+    @property
+    def pipe(self) -> int:
+        """The file descriptor of the write end."""
+        return self._pipe.number
+
+    def say(self, **facts: str) -> None:
+        """Say what there is, see `CleanupPipe.say`."""
+        self._pipe.say(**facts)
+
+    def close(self) -> None:
+        """Close the write end of this process, and wait until the other one has cleaned up."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
-
-    def say(self, **facts: str) -> None:
-        """Say what there is: `session` of Ray, folder of the `record`, or that it is `done`."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(facts).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError as error:
-            _log.warning("nothing would clean up after this run: %s", error)
 
 
 def watch(run: int, facts: IO[bytes]) -> bool:

@@ -17,8 +17,9 @@ from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import LengthLimits
 from steppe.load.synthetic import SyntheticLoad
 from steppe.report.summary import Summary
-from steppe.run.live import LiveRun, RunPlan, running_fleet
+from steppe.run.live import LiveRun, RunPlan
 from steppe.run.load_traffic import synthetic_load
+from steppe.run.running_fleet import running_fleet
 from steppe.run.starting_frontier import explanation, starting_frontiers
 from steppe.run.warnings import warn_on_stderr
 

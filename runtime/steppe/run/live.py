@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import os
 import sys
 import threading
 import time
@@ -17,33 +16,27 @@ from typing import Literal
 from rich.console import Console
 from rich.live import Live
 
-from steppe.config import EmulatedSection, RunConfig
-from steppe.emulator.environment import activate_section, remove_state
+from steppe.config import RunConfig
 from steppe.errors import ClusterLostError, ReplicaError
 from steppe.fleet.controller.controller import METER_DELAY_S
 from steppe.fleet.driver.bookkeeper import EnergyTotals
 from steppe.fleet.driver.driver import FleetDriver
 from steppe.fleet.driver.run_update import RunUpdate
-from steppe.fleet.stale_runs import gpus_file, remove_stale_runs, state_folder
 from steppe.report.live import RunSoFar, json_line, live_view, plain_head, plain_line
 from steppe.report.record_folder import Recorder
 from steppe.report.records import RunTotals, Slo, TickRecord
 from steppe.report.summary import Summary
-from steppe.run.check_inputs import check_inputs
-from steppe.run.cleanup import Cleanup, remove_files
-from steppe.run.doctor.examine import refuse_unfit
 from steppe.run.engine_log_files import EngineLogFiles
 from steppe.run.live_frontiers import LiveFrontiers
-from steppe.run.signals import exiting_on_signals, ignoring_signals, restore_handlers, set_handler
+from steppe.run.run_state import RunState
+from steppe.run.shared_run import SharedRun
+from steppe.run.signals import ignoring_signals, restore_handlers, set_handler
 from steppe.run.simulated_pools import slo_of
-from steppe.run.start_progress import StartProgress, start_times
 from steppe.run.starting_frontier import StartingFrontier
 
 _log = logging.getLogger(__name__)
 
 POLL_S = 0.5
-LEFTOVERS_S = 15.0
-"""How long the end of a run waits for files that an agent of a lost cluster still uses, s."""
 CHECKPOINT_S = 5.0
 """Time between two writings of the totals so far, s: a run that is killed loses at most so much."""
 HISTORY_TICKS = 240
@@ -73,72 +66,6 @@ class RunPlan:
     resume: bool = False
 
 
-@contextmanager
-def running_fleet(
-    config: RunConfig,
-    console: Console,
-    record: Path | None = None,
-    refuse: Callable[[RunConfig], None] = refuse_unfit,
-) -> Generator[FleetDriver]:
-    """Start a fleet, and stop it at the end of the block whatever happens.
-
-    If this process is killed, another one cleans up, see `steppe.run.cleanup`.
-
-    Args:
-        config: The run.
-        console: Shows the progress of the start.
-        record: The folder of its record; None for none.
-        refuse: Refuses hosts that are not fit for the run.
-
-    Raises:
-        UsageError: The configuration, or this machine, is not fit for the run.
-        ReplicaError: A replica could not start.
-    """
-    remove_stale_runs(state_folder())
-    check_inputs(config)
-    refuse(config)
-    progress = StartProgress(console, _start_kind(config), start_times())
-    with exiting_on_signals(), Cleanup() as cleanup:
-        state: Path | None = None
-        driver: FleetDriver | None = None
-        try:
-            if record is not None:
-                cleanup.say(record=str(record.resolve()))
-            with progress.shown():
-                state = _emulate(config)
-                driver = FleetDriver(
-                    config,
-                    progress.begin,
-                    note=progress.note,
-                    on_session=lambda session: cleanup.say(session=session),
-                )
-                driver.start()
-            yield driver
-        finally:
-            with ignoring_signals():
-                if driver is not None:
-                    driver.stop()
-                if state is not None:
-                    remove_state(state)
-                remove_files(os.getpid(), LEFTOVERS_S, ended=os.getpid())
-
-
-def _start_kind(config: RunConfig) -> str:
-    """Return a key of the settings that decide how long a start takes."""
-    replicas = f"{config.fleet.replicas} x {config.fleet.gpus_per_replica} GPUs"
-    names = ", ".join(alone.model.name for alone in config.pools.values())
-    return f"{names}, {config.engine.kind}, {replicas}, {config.device.kind}"
-
-
-def _emulate(config: RunConfig) -> Path | None:
-    """Emulate the GPUs of a local cluster, and return their state file; None for real GPUs."""
-    if not isinstance(config.device, EmulatedSection) or config.ray.address != "local":
-        return None
-    state = gpus_file(os.getpid())
-    activate_section(config.device, state)
-    return state
-
-
 class LiveRun:
     """A live run from its first tick to its summary.
 
@@ -148,12 +75,26 @@ class LiveRun:
         lost: Why the run had to end; None while it need not.
     """
 
-    def __init__(self, driver: FleetDriver, plan: RunPlan, console: Console) -> None:
-        """Prepare; nothing happens before `follow`."""
+    def __init__(
+        self,
+        driver: FleetDriver,
+        plan: RunPlan,
+        console: Console,
+        shared: SharedRun | None = None,
+        earlier: RunState | None = None,
+    ) -> None:
+        """Prepare; nothing happens before `follow`.
+
+        Args:
+            driver: The fleet.
+            plan: The run.
+            console: Shows how it goes.
+            shared: Where this driver writes down what a standby needs; None without one.
+            earlier: What the driver before this one knew; None in the first one.
+        """
         self._driver, self._plan, self._console = driver, plan, console
-        self._recorder = (
-            Recorder(plan.record, resume=plan.resume) if plan.record is not None else None
-        )
+        self._shared, self._earlier = shared, earlier
+        self._recorder = _recorder(plan, earlier)
         self._engine_logs = EngineLogFiles(plan.record) if plan.record is not None else None
         self.so_far = RunSoFar(
             plan.duration_s, driver.actors.energy_source, plan.config.site.boundary
@@ -178,8 +119,17 @@ class LiveRun:
         starts: Mapping[str, StartingFrontier],
         finished: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Run until the duration is over, `finished` says so, or a signal comes."""
-        self.frontiers.begin(starts)
+        """Run until the duration is over, `finished` says so, or a signal comes.
+
+        Args:
+            starts: The operating points to begin with; not used where another driver has begun.
+            finished: Returns whether to end.
+        """
+        if self._earlier is None:
+            self.frontiers.begin(starts)
+        else:
+            self.so_far = self._earlier.so_far
+            self.frontiers.go_on(self._earlier.frontiers)
         before = set_handler(self.stop)
         try:
             with self._view() as show:
@@ -198,6 +148,8 @@ class LiveRun:
             The summary; None if the run is not recorded.
         """
         with ignoring_signals():
+            if self._shared is not None:
+                self._shared.end()
             self.frontiers.stop()
             self._driver.close_gateway()
             books = self._end()
@@ -241,7 +193,8 @@ class LiveRun:
             self._recorder.checkpoint(totals, self._slo)
 
     def _follow(self, show: ShowTicks, finished: Callable[[], bool]) -> None:
-        begun_s = time.monotonic()
+        begun_s = time.monotonic() if self._earlier is None else self._earlier.begun_s
+        self._keep(begun_s)
         while not self._stop.wait(POLL_S):
             try:
                 update = self._driver.poll()
@@ -254,11 +207,27 @@ class LiveRun:
             self.frontiers.use_measured(self._latest.t_s if self._latest is not None else 0.0)
             with suppress(OSError):  # a log on a full disk, or a terminal that is gone
                 show(update.ticks)
+            self._keep(begun_s)
             elapsed_s = time.monotonic() - begun_s
             if self._plan.duration_s is not None and elapsed_s >= self._plan.duration_s:
                 return
             if finished():
                 return
+
+    def _keep(self, begun_s: float) -> None:
+        """Write down what a standby needs to go on from here."""
+        if self._shared is None:
+            return
+        state = RunState(
+            config=self._plan.config,
+            address=self._driver.address,
+            driver=self._driver.state(),
+            begun_s=begun_s,
+            so_far=self.so_far,
+            record=None if self._recorder is None else self._recorder.position,
+            frontiers=self.frontiers.state,
+        )
+        self._shared.write(state.write())
 
     def _record(self, update: RunUpdate) -> None:
         if self._engine_logs is not None:
@@ -321,6 +290,15 @@ class LiveRun:
     @property
     def _latest(self) -> TickRecord | None:
         return self._history[-1] if self._history else None
+
+
+def _recorder(plan: RunPlan, earlier: RunState | None) -> Recorder | None:
+    """Return what records a run; None for no record."""
+    if plan.record is None:
+        return None
+    if earlier is not None and earlier.record is not None:
+        return Recorder.go_on(plan.record, earlier.record)
+    return Recorder(plan.record, resume=plan.resume)
 
 
 def _totals(books: EnergyTotals, boundary: str) -> RunTotals:

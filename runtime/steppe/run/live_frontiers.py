@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from steppe.config import RunConfig
@@ -24,6 +25,21 @@ from steppe.run.starting_frontier import (
 )
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FrontiersState:
+    """Where the operating points of a run come from.
+
+    Attributes:
+        sources: The source of each pool.
+        unmeasured: The pools that are to be measured, with the operating points until then.
+        measured_at_s: When the last of them was measured, s since the run began; None before.
+    """
+
+    sources: Mapping[str, FrontierSource]
+    unmeasured: Mapping[str, Frontier]
+    measured_at_s: float | None
 
 
 class LiveFrontiers:
@@ -52,6 +68,7 @@ class LiveFrontiers:
         self._recorder, self._say = recorder, say
         self._sources: dict[str, FrontierSource] = {}
         self._provisional: dict[str, Frontier] = {}
+        self._under_way: dict[str, Frontier] = {}
         self._measured: str | None = None
         self._refiner: FrontierRefiner | None = None
         self.measured_at_s: float | None = None
@@ -74,6 +91,18 @@ class LiveFrontiers:
         }
         self._measure_next()
 
+    @property
+    def state(self) -> FrontiersState:
+        """Where they come from, and what is to be measured; what has begun is begun again."""
+        unmeasured = self._provisional | self._under_way
+        return FrontiersState(self._sources, unmeasured, self.measured_at_s)
+
+    def go_on(self, state: FrontiersState) -> None:
+        """Go on with the operating points of another driver of this run."""
+        self._sources, self._provisional = dict(state.sources), dict(state.unmeasured)
+        self.measured_at_s = state.measured_at_s
+        self._measure_next()
+
     def use_measured(self, now_s: float) -> None:
         """Use a frontier as soon as it is measured, and cache it.
 
@@ -85,7 +114,8 @@ class LiveFrontiers:
         refined = self._refiner.take()
         if refined is not None:
             self._use(self._measured, refined, now_s)
-        if self._provisional and not self._refiner.is_running:
+        if not self._refiner.is_running:
+            self._under_way = {}
             self._measure_next()
 
     def stop(self) -> None:
@@ -98,6 +128,7 @@ class LiveFrontiers:
             return
         self._measured = pool = next(iter(self._provisional))
         frontier = self._provisional.pop(pool)
+        self._under_way = {pool: frontier}
         self._refiner = pool_refiner(self._driver, pool, frontier, self._say)
         self._refiner.start()
 

@@ -32,7 +32,7 @@ from steppe.run.expected_rate import expected_tps
 from steppe.run.fleet_subject import FleetSubject, no_sensors
 from steppe.run.gpu_provenance import provenance_of, refuse_shared
 from steppe.run.host_meter import clock_setter, config_gpus, metering
-from steppe.run.live import running_fleet
+from steppe.run.running_fleet import running_fleet
 
 DEFAULT_LONGEST = 2048
 

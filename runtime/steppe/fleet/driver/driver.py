@@ -22,6 +22,7 @@ from steppe.fleet.cluster import (
     LOCAL,
     Machine,
     connect,
+    connect_again,
     error_line,
     gpu_machines,
     leave,
@@ -45,6 +46,7 @@ from steppe.fleet.driver.pool_actors import PoolActors
 from steppe.fleet.driver.run_services import RunServices
 from steppe.fleet.driver.run_update import RunUpdate
 from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
+from steppe.fleet.orphan_processes import Process
 from steppe.fleet.stale_runs import gcs_folder, hold, new_run_id, remove_run
 from steppe.frontier.pareto import Frontier
 from steppe.power.supply import with_rating
@@ -128,7 +130,7 @@ class FleetDriver:
         """
         address = self._config.ray.address
         self._progress("starting Ray" if self._local else f"joining Ray at {address}")
-        connect(address, self._gcs_storage())
+        connect(address, self._gcs_storage(), outlives_driver=self._lifetime.outlives_driver)
         if self._local:
             self._on_session(ray.get_runtime_context().get_session_name())
         self._watch_servers()
@@ -202,11 +204,14 @@ class FleetDriver:
         self._control.actor.take_back.remote(replica)
         self._books.take_back(replica)
 
-    def state(self) -> DriverState:
+    @property
+    def address(self) -> str:
+        """Where the GCS of Ray listens, `host:port`."""
+        return str(ray.get_runtime_context().gcs_address)
+
+    def state(self) -> bytes:
         """Return what another driver needs to go on from the last poll."""
-        return DriverState(
-            address=ray.get_runtime_context().gcs_address,
-            config=self._config,
+        state = DriverState(
             changed=(self.config, self._changer.version),
             changes_done=self._changer.done,
             url=self.url,
@@ -220,14 +225,26 @@ class FleetDriver:
             nodes_off=self._node_commands.state(),
             log_ends=self._logs.ends,
         )
+        return bytes(ray.cloudpickle.dumps(state))  # it can have the handles of actors
 
-    def take_over(self, state: DriverState) -> None:
+    def take_over(self, address: str, known: bytes) -> None:
         """Go on with the run of a driver that has died, in a new driver with its configuration.
 
-        The process is connected to the cluster. What nodes, gateways and controller have kept since
-        the last poll of the other driver comes with the next one. A loan ends.
+        What nodes, gateways and controller have kept since the last poll of the other driver comes
+        with the next one. A loan ends.
+
+        Args:
+            address: Where the GCS of Ray listens.
+            known: What the other driver knew, as `state` returned it.
+
+        Raises:
+            StartError: The cluster does not answer.
         """
+        connect_again(address, own=self._local)
+        if self._config.ray.restart_gcs:
+            hold(gcs_folder(self.run_id))
         self._watch_servers()
+        state: DriverState = ray.cloudpickle.loads(known)
         self.url, self._began_s = state.url, state.began_s
         self._changer.go_on(*state.changed, state.changes_done)
         self.actors.go_on(state.actors)
@@ -239,8 +256,9 @@ class FleetDriver:
         self._node_commands.go_on(state.nodes_off)
         self._logs.ends = dict(state.log_ends)
         self._ticked_s = self._clock()
-        known = [*self.actors.every(), *self._gateways.every(), self._control.actor]
-        self._lifetime.end_others(known)
+        self._services.start(self.url)
+        others = [*self._gateways.every(), *self._services.actors.values()]
+        self._lifetime.end_others([*self.actors.every(), *others, self._control.actor])
         for replica in state.books.accounts.lent.copy():
             self.take_back(replica)
 
@@ -324,7 +342,12 @@ class FleetDriver:
             ray.kill(self._control.actor)  # or it would restart the replicas that stop now
         self.close_gateway()
         self.actors.stop()
-        leave(self._config.ray.address, servers=frozenset() if watch is None else watch.restarted)
+        servers = frozenset[Process]() if watch is None else watch.restarted
+        if self._lifetime.outlives_driver and not self._local:
+            self._lifetime.end_all()
+        elif self._lifetime.outlives_driver and watch is not None:
+            servers = watch.processes()
+        leave(self._config.ray.address, servers=servers)
         if self._config.ray.restart_gcs:
             remove_run(gcs_folder(self.run_id))
 

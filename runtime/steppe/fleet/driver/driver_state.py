@@ -64,8 +64,6 @@ class DriverState:
     """What a driver knows that another one could not find out.
 
     Attributes:
-        address: Where the GCS of Ray is.
-        config: The configuration of the start.
         changed: The configuration of now, and how many changes it contains.
         changes_done: The changes that were carried out or refused.
         url: Where the gateways listen.
@@ -81,8 +79,6 @@ class DriverState:
         log_ends: How far the logs of the engines are read.
     """
 
-    address: str
-    config: RunConfig
     changed: tuple[RunConfig, int]
     changes_done: frozenset[str]
     url: str

@@ -48,15 +48,24 @@ class ActorLifetime:
 
     def end_others(self, known: Iterable[Any]) -> None:
         """End the actors of the run that are not known: their driver died while it made them."""
-        found = set(known)
+        for name, actor in self._actors().items():
+            if actor not in set(known):
+                _log.warning("%s is ended: the driver before did not know it yet", name)
+                ray.kill(actor)
+
+    def end_all(self) -> None:
+        """End all actors of the run."""
+        for actor in self._actors().values():
+            ray.kill(actor)
+
+    def _actors(self) -> dict[str, Any]:
+        """Return the actors of the run, by name."""
+        found: dict[str, Any] = {}
         for name in ray.util.list_named_actors():
-            if not (name.startswith("steppe-") and self.run_id in name):
-                continue
-            with contextlib.suppress(ValueError):  # it has ended
-                actor = ray.get_actor(name)
-                if actor not in found:
-                    _log.warning("%s is ended: the driver before did not know it yet", name)
-                    ray.kill(actor)
+            if name.startswith("steppe-") and self.run_id in name:
+                with contextlib.suppress(ValueError):  # it has ended
+                    found[name] = ray.get_actor(name)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
