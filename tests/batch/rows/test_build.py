@@ -62,6 +62,17 @@ def test_a_column_becomes_one_message_of_a_chat() -> None:
     assert body["messages"] == [{"role": "system", "content": "be brief"}, *USER]
 
 
+def test_a_column_of_a_table_is_no_parameter() -> None:
+    record = {"text": "hello", "n": 900, "model": "gpt", "seed": "maize"}
+    for options in (
+        WITH_MODEL,
+        RowOptions(model="m", column="text"),
+        RowOptions(model="m", template="{{ text }}"),
+    ):
+        assert made(record, options)[2] == {"model": "m", "messages": USER}
+    assert "asked for a model, found none" in reason(record, RowOptions())
+
+
 def test_a_template_reads_the_fields() -> None:
     options = RowOptions(
         model="m",

@@ -91,14 +91,14 @@ def test_a_compressed_file_that_ends_early_keeps_what_is_there(
 
 def test_csv_names_its_fields(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
-    text = 'id,question,temperature,stop\na,"one, ""two""\nthree",0.5,"[""x""]"\nb,four,,\n'
+    text = 'id,prompt,temperature,stop\na,"one, ""two""\nthree",0.5,"[""x""]"\nb,four,,\n'
     path.write_text(text)
-    first, second = read(path, QUESTIONS)
+    first, second = read(path, RowOptions(model="m", id_column="id"))
     assert isinstance(first, Row)
     assert isinstance(second, Row)
     assert orjson.loads(first.body) == {
         "model": "m",
-        "messages": [{"role": "user", "content": 'one, "two"\nthree'}],
+        "prompt": 'one, "two"\nthree',
         "temperature": 0.5,
         "stop": ["x"],
     }

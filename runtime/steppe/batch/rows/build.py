@@ -21,8 +21,9 @@ PARAMETERS = frozenset(
         "dimensions", "encoding_format", "reasoning_effort",
     }
 )  # fmt: skip
-"""Fields of a record that go into the request under their names."""
-TEXTS = ("messages", "prompt", "input", "text")
+"""Fields that go into a request under their names, where `messages`, `prompt` or `input` is one."""
+TABLE_TEXT = "text"
+TEXTS = ("messages", "prompt", "input", TABLE_TEXT)
 """Fields that may hold the text, first one first."""
 _LONGEST_ID = 512
 
@@ -93,18 +94,24 @@ def _of_line(record: Mapping[str, Any], options: RowOptions) -> tuple[str, dict[
 
 
 def _of_fields(record: Mapping[str, Any], options: RowOptions) -> tuple[str, dict[str, Any]]:
-    body = {name: record[name] for name in PARAMETERS & record.keys() if record[name] is not None}
     if options.template:
-        return _of_text(compiled(options.template)(record), "", body, options)
+        return _of_text(compiled(options.template)(record), "", {}, options)
     if options.column:
         if options.column not in record:
             found = _names(record)
             raise _BadRecordError(f"asked for column {options.column!r}, found {found}")
-        return _of_text(record[options.column], "", body, options)
+        return _of_text(record[options.column], "", {}, options)
     for name in TEXTS:
         if record.get(name) is not None:
-            return _of_text(record[name], name, body, options)
+            return _of_text(record[name], name, _parameters(record, name), options)
     raise _BadRecordError(f"asked for one of {', '.join(TEXTS)}, found {_names(record)}")
+
+
+def _parameters(record: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """Return the fields that go with a request; those of a table of texts mean something else."""
+    if text == TABLE_TEXT:
+        return {}
+    return {name: record[name] for name in PARAMETERS & record.keys() if record[name] is not None}
 
 
 def _of_text(
