@@ -61,9 +61,9 @@ def _tiles(report: JobReport) -> str:
     sums, times, shares, tag = report.sums, report.times, report.shares, _tag(_source(report))
     counts, wasted = report.counts, share(report.wasted_share)
     energy_j, wasted_j = (sums.energy_j, sums.wasted_j) if sums.metered else (None, None)
-    renewable, surplus = (
-        (UNKNOWN, UNKNOWN) if shares is None else (share(shares.renewable), share(shares.surplus))
-    )
+    renewable = surplus = UNKNOWN
+    if shares is not None:
+        renewable, surplus = share(shares.renewable) + tag, share(shares.surplus) + tag
     tiles = (
         ("Energy", quantity(energy_j, "J") + tag, f"boundary: {sums.boundary or UNKNOWN}"),
         ("Per row", quantity(report.joules_per_row, "J") + tag, "mean of the rows with energy"),
@@ -72,8 +72,8 @@ def _tiles(report: JobReport) -> str:
             quantity(wasted_j, "J") + tag,
             f"{wasted} of all; {sums.retried} rows tried again",
         ),
-        ("Renewable", renewable + tag, "of its joules, from the supply"),
-        ("From surplus", surplus + tag, "of its joules, after all other draw"),
+        ("Renewable", renewable, "of its joules, from the supply"),
+        ("From surplus", surplus, "of its joules, after all other draw"),
         ("Waited", span(times.waited_s), f"of {span(times.lasted_s)}; no row ran"),
         (
             "Rows",
