@@ -262,9 +262,7 @@ def _document(
         "commit": source_commit(),
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
         "versions": {"python": platform.python_version()},
-        "arguments": {
-            key: value for key, value in vars(arguments).items() if not isinstance(value, Path)
-        },
+        "arguments": {key: value for key, value in vars(arguments).items() if key != "out"},
         "results": {
             "kills": dict(Counter(kill.what for kill in trial.kills)),
             "rows_stored_at_the_median_kill": statistics.median(stored) if stored else 0,

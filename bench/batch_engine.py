@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.engine.control_block import ControlBlock
 from steppe.engine.seam import Seam
 from steppe.engine.vllm_engine import EngineSettings, start_vllm
@@ -96,7 +97,8 @@ async def _serve_gateway(pipe: Connection, engine_url: str, batch_limit: int) ->
     models = (GatewayModel(MODEL, 2.0),)
     gateway = Gateway(GatewaySettings("127.0.0.1", 0, 10_000, 3600.0, models))
     pipe.send(await gateway.start())
-    gateway.set_routes((Route("r0", engine_url, batch_limit),), None)
+    limit = batch_limit + QUEUE_PER_REPLICA  # that of a fleet: no place of the engine idles
+    gateway.set_routes((Route("r0", engine_url, limit),), None)
     while not pipe.poll():
         await asyncio.sleep(TICK_S)
         ended = gateway.drain_finished()

