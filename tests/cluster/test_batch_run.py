@@ -27,7 +27,7 @@ def write_input(folder: Path) -> None:
         json.dumps({"prompt": f"The wind of day {number}", "max_tokens": 10 + number % 10})
         for number in range(ROWS)
     ]
-    lines.append(json.dumps({"prompt": "too much", "max_tokens": 1_000_000}))
+    lines.append(json.dumps({"prompt": "The wind", "model": "no-such-model"}))
     (folder / "in.jsonl").write_text("\n".join(lines) + "\n")
 
 
