@@ -102,10 +102,9 @@ def draw_sample(rows: Iterable[Row | BadRow], size: int, seed: int = 0) -> RowSa
             bad += 1
             continue
         total += 1
-        place = len(kept) if len(kept) < size else rng.randrange(total)
-        if place == len(kept):
+        if len(kept) < size:
             kept.append(row)
-        elif place < size:
+        elif (place := rng.randrange(total)) < size:
             kept[place] = row
     return RowSample(tuple(sorted(kept, key=lambda row: row.number)), total, bad)
 
