@@ -93,6 +93,7 @@ class Runner:
         self._output, self._on_progress = output, on_progress
         self._now_s, self._epoch_s = now_s, epoch_s
         self._threads = ThreadPoolExecutor(1, "batch-store")
+        self._writers = ThreadPoolExecutor(1, "batch-output")  # long files delay no commit
         self._queue, self._pace = ClaimQueue(), Pace.begin(settings.most_outstanding)
         self._at_gateway: dict[int, tuple[Claim, asyncio.Task[None]]] = {}
         self._retried: dict[int, Claim] = {}
@@ -140,6 +141,7 @@ class Runner:
                 return RunEnd(job.state, await self._db(self._store.counts, self._id))
             return await self._run(job)
         finally:
+            self._writers.shutdown()  # the files may be closed now
             await self._db(self._store.end_lease, self._id, owner)
             self._threads.shutdown(wait=False)
 
@@ -382,7 +384,8 @@ class Runner:
 
     async def _advance(self) -> None:
         if self._output is not None:
-            await self._db(self._output.advance)
+            assert self._loop is not None, "the runner runs"
+            await self._loop.run_in_executor(self._writers, self._output.advance)
 
     def _show(self, *, is_last: bool = False) -> None:
         outstanding = len(self._at_gateway)
