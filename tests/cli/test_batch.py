@@ -58,7 +58,7 @@ def test_every_row_has_a_line_and_the_end_says_what_it_took(
     assert (result.exit_code, result.stderr) == (0, "")
     output = rows.with_name("out.jsonl")
     assert sorted(ids(output)) == sorted(texts(30))
-    assert f"completed: 30 rows in {output}; 90 tokens, 60.0 J" in result.stdout
+    assert f"completed: 30 rows in {output}; 90 tokens, 60.0 J, emulated" in result.stdout
     line = lines_of(output)[0]
     assert line["response"]["body"]["model"] == "m"
     assert line["steppe"]["energy_j"] == 2.0
@@ -72,7 +72,7 @@ def test_the_json_document_has_the_job_its_rows_tokens_and_joules(
     assert found["state"] == "completed"
     assert found["rows"] == {"total": 30, "completed": 30, "failed": 0, "left": 0}
     assert (found["output_tokens"], found["energy_j"], found["wasted_j"]) == (90, 60.0, 0.0)
-    assert found["output_tokens_per_joule"] == 1.5
+    assert (found["output_tokens_per_joule"], found["energy_source"]) == (1.5, "emulated")
     status = json.loads(steppe("status", found["folder"], "--json").stdout)
     assert status == found
 

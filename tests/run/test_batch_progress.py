@@ -21,9 +21,12 @@ def test_the_line_has_rates_watts_surplus_and_the_end() -> None:
         surplus_share=0.874,
         finish=Finish(4000.0, 0.93, 65.0),
         outstanding=8,
+        energy_source="emulated",
     )
     text = progress_text(found, 3600.0)
-    assert text.startswith("2.5 rows/s, 120 tokens/s, 2 tokens/J, 60.0 W, 87.4 % surplus, 3 failed")
+    assert text.startswith(
+        "2.5 rows/s, 120 tokens/s, 2 tokens/J, 60.0 W (emulated), 87.4 % surplus"
+    )
     assert text.endswith("(in 6:40 ± 1:05, in time with 93.0 %)")
 
 

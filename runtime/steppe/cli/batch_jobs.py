@@ -21,7 +21,7 @@ from steppe.cli.batch_options import (
 )
 from steppe.errors import UsageError
 from steppe.options import GivenPath, GivenText
-from steppe.report.quantities import UNKNOWN, count, quantity, span
+from steppe.report.quantities import UNKNOWN, count, quantity, source_text, span
 from steppe.run.batch import JobSummary, cancel, read_key, status
 from steppe.run.batch_remote import fetch, submit
 
@@ -131,7 +131,8 @@ def _show(summary: JobSummary, as_json: bool) -> None:
         "job": f"{job.id}, {job.state}, {running}",
         "rows": f"{count(counts.finished)} of {count(counts.total)} done, {counts.failed} errors",
         "tokens": f"{count(totals.prompt_tokens)} prompt, {count(totals.output_tokens)} output",
-        "energy": f"{quantity(energy_j or None, 'J')}, {quantity(totals.wasted_j, 'J')} wasted",
+        "energy": f"{quantity(energy_j or None, 'J')}, {quantity(totals.wasted_j, 'J')} wasted"
+        + (f", {source_text(summary.energy_source)}" if summary.energy_source else ""),
         "tokens/J": UNKNOWN
         if summary.tokens_per_joule is None
         else f"{summary.tokens_per_joule:.3g}",

@@ -24,7 +24,7 @@ from steppe.cli.batch_options import (
 from steppe.config import load_config
 from steppe.errors import UsageError
 from steppe.options import GivenPath
-from steppe.report.quantities import count, quantity
+from steppe.report.quantities import count, quantity, source_text
 from steppe.run.batch import JobSummary, begin_again, read_key, resume_at, run_at
 
 if TYPE_CHECKING:
@@ -189,7 +189,9 @@ def end_line(summary: JobSummary) -> str:
     counts, totals, job = summary.counts, summary.totals, summary.job
     energy_j = totals.energy_j + totals.wasted_j
     wasted = f", {quantity(totals.wasted_j, 'J')} of it wasted" if totals.wasted_j else ""
-    took = f"{count(totals.output_tokens)} tokens, {quantity(energy_j or None, 'J')}{wasted}"
+    source = f", {source_text(summary.energy_source)}" if summary.energy_source else ""
+    joules = f"{quantity(energy_j or None, 'J')}{wasted}{source}"
+    took = f"{count(totals.output_tokens)} tokens, {joules}"
     if not job.state.ended:
         left = f"{count(counts.total - counts.finished)} of {count(counts.total)} rows left"
         return f"stopped, {left}; `steppe batch resume {summary.folder}` goes on"

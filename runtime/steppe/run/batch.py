@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from steppe.errors import UsageError
 from steppe.run.batch_progress import batch_progress
 from steppe.run.signals import restore_handlers, set_handler
 
+_FIRST = 100
+"""Results in which the source of the energy is looked for."""
+
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -42,6 +46,7 @@ class JobSummary:
         job: The job.
         counts: Its rows.
         totals: Tokens and joules of its finished rows.
+        energy_source: Where the joules are from; empty if unknown.
         is_running: Whether a process runs it now.
         folder: Its folder.
     """
@@ -49,6 +54,7 @@ class JobSummary:
     job: Job
     counts: RowCounts
     totals: JobTotals
+    energy_source: str
     is_running: bool
     folder: Path
 
@@ -77,6 +83,7 @@ class JobSummary:
             "output_tokens": totals.output_tokens,
             "energy_j": totals.energy_j,
             "wasted_j": totals.wasted_j,
+            "energy_source": self.energy_source or None,
             "output_tokens_per_joule": self.tokens_per_joule,
             "created_epoch_s": job.created_epoch_s,
             "deadline_epoch_s": job.deadline_epoch_s,
@@ -223,7 +230,9 @@ def summary_of(folder: JobFolder) -> JobSummary:
     """Return what is known of the job of an open folder."""
     job, store = folder.job(), folder.store
     counts, totals = store.counts(job.id), store.totals(job.id)
-    return JobSummary(job, counts, totals, folder.is_locked(), folder.path)
+    first = (stored.result.energy_source for stored in islice(store.results(job.id), _FIRST))
+    source = next((each for each in first if each), "")
+    return JobSummary(job, counts, totals, source, folder.is_locked(), folder.path)
 
 
 @contextmanager

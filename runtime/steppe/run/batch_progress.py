@@ -16,6 +16,8 @@ from steppe.report.quantities import UNKNOWN, count, quantity, share, span
 LINE_S = 10.0
 """Time between two lines where there is no terminal, s."""
 
+_MODELLED = {"emulated": " (emulated)", "estimated": " (estimated)"}
+
 OnProgress = Callable[[RunProgress], None]
 
 
@@ -26,7 +28,7 @@ def progress_text(progress: RunProgress, now_epoch_s: float) -> str:
         f"{rates.rows_per_s:.3g} rows/s",
         f"{rates.output_tps:.3g} tokens/s",
         f"{_three(rates.tokens_per_joule)} tokens/J",
-        quantity(rates.draw_w or None, "W"),
+        f"{quantity(rates.draw_w or None, 'W')}{_MODELLED.get(progress.energy_source, '')}",
     ]
     if progress.surplus_share is not None:
         parts.append(f"{share(progress.surplus_share)} surplus")

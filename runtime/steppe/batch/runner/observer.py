@@ -104,6 +104,7 @@ class Observer:
             output_tokens=totals.output_tokens,
             energy_j=totals.energy_j,
             wasted_j=totals.wasted_j,
+            energy_source=tally.energy_source,
             outstanding=outstanding,
             allowed=wanted.outstanding,
             reason=wanted.reason,

@@ -64,6 +64,7 @@ class RunProgress:
         output_tokens: Output tokens of the rows done.
         energy_j: Energy of the attempts that gave results, J.
         wasted_j: Energy of other attempts, J.
+        energy_source: Where the joules are from; empty if unknown.
         outstanding: Rows at the gateway.
         allowed: Rows that it wants now; None if it does not say.
         reason: Why so many, in its word.
@@ -82,6 +83,7 @@ class RunProgress:
     output_tokens: int
     energy_j: float
     wasted_j: float
+    energy_source: str = ""
     outstanding: int = 0
     allowed: int | None = None
     reason: str = ""

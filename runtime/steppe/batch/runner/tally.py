@@ -25,10 +25,12 @@ class Tally:
     Attributes:
         counts: Rows, as the store counted them last, with those that ended since.
         totals: Tokens and joules of the rows that have ended.
+        energy_source: Where the joules of the last rows are from; empty if unknown.
     """
 
     counts: RowCounts
     totals: JobTotals
+    energy_source: str = ""
     _sampled: int = 0
     _prompt_guess: float = 0.0
     _output_guess: float = 0.0
@@ -51,6 +53,8 @@ class Tally:
     def add(self, results: Sequence[RowResult]) -> None:
         """Count rows that have ended."""
         failed = sum(result.failed for result in results)
+        sources = [result.energy_source for result in results if result.energy_source]
+        self.energy_source = sources[-1] if sources else self.energy_source
         old, totals = self.counts, self.totals
         self.counts = RowCounts(
             old.total,
