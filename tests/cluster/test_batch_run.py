@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def test_a_job_has_a_fleet_is_stopped_and_goes_on_with_another(
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert len({line["custom_id"] for line in lines}) == len(lines) == ROWS
     assert sum(line["steppe"]["energy_j"] for line in lines) == pytest.approx(ended["energy_j"])
-    assert {line["steppe"]["energy_source"] for line in lines} <= {"emulated", "estimated"}
+    sources = Counter(line["steppe"]["energy_source"] for line in lines)
+    assert sources.keys() <= {"emulated", "estimated", ""}  # on a busy machine some are late
+    assert sources["emulated"] > ROWS / 2
     assert {line["steppe"]["replica"] for line in lines} <= {"replica-0", "replica-1", ""}
     assert ended["output_tokens"] >= ROWS * 10
     (error,) = (tmp_path / "out.errors.jsonl").read_text().splitlines()

@@ -337,6 +337,20 @@ async def test_progress_and_timeline_show_the_job(store: JobStore, tmp_path: Pat
     assert points[-1].supply_w == 300.0
 
 
+async def test_an_energy_that_comes_late_is_asked_for(store: JobStore) -> None:
+    def without_energy() -> web.Response:
+        body = completion()
+        del body["usage"]["energy"]
+        return web.json_response(body, headers={"X-Steppe-Energy-Wait": "2.0"})
+
+    id_ = add_job(store, "a", "b")
+    gateway = FakeGateway(every=answer_with(without_energy), books={"any": 7.5})
+    async with gateway.running():
+        await run(store, id_, gateway)
+    found = results(store, id_)["a"]
+    assert (found.energy_j, found.energy_source, found.boundary) == (7.5, "emulated", "gpu")
+
+
 async def test_rows_that_wait_for_their_energy_take_no_place(store: JobStore) -> None:
     id_ = add_job(store, *[str(number) for number in range(600)])
 

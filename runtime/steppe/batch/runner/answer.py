@@ -34,11 +34,18 @@ class Answered:
 
     Attributes:
         result: Its result: an answer, or the row's own error.
-        energy_wait_s: Time that the answer was held for its energy, s.
+        energy_wait_s: Time that the answer was held for its energy, s; None if its server meters
+            none.
     """
 
     result: RowResult
-    energy_wait_s: float = 0.0
+    energy_wait_s: float | None = None
+
+    @property
+    def lacks_energy(self) -> bool:
+        """Whether its energy was not known in time, and will be a little later."""
+        answered = self.energy_wait_s is not None and not self.result.failed
+        return answered and not self.result.energy_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,7 @@ def outcome_of(claim: Claim, answer: RawAnswer) -> Outcome:
     if status >= 500 or status < 200 or is_broken:
         reason = _reason(found, answer)
         return Failed(status, replica, answer.request_id, f"status {status}: {reason}")
-    wait_s = _seconds(answer.headers.get(ENERGY_WAIT)) or 0.0
+    wait_s = _seconds(answer.headers.get(ENERGY_WAIT))
     return Answered(_result(claim, answer, found or {}, replica), wait_s)
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from steppe.batch.job import Job, JobState, RowCounts
@@ -228,8 +228,12 @@ class Runner:
             case Answered(result, energy_wait_s):
                 self._pace = self._pace.answered()
                 weight = 0.05 if self._energy_wait_s else 1.0
-                self._energy_wait_s += weight * (energy_wait_s - self._energy_wait_s)
-                self._finish(claim, result)
+                self._energy_wait_s += weight * ((energy_wait_s or 0.0) - self._energy_wait_s)
+                if outcome.lacks_energy:
+                    self._retried[claim.row.number] = claim
+                    self._tasks.create_task(self._settle(claim, result))
+                else:
+                    self._finish(claim, result)
             case Refused(status, retry_after_s):
                 is_limit = status == 429
                 self._pace = self._pace.refused(now_s, retry_after_s, is_limit=is_limit)
@@ -241,6 +245,19 @@ class Runner:
                 self._retried[claim.row.number] = claim
                 self._tasks.create_task(self._retry(claim, outcome))
 
+    async def _settle(self, claim: Claim, result: RowResult) -> None:
+        """Finish a row whose energy was not known in time, with its energy if it is known now."""
+        found = await self._sender.energy(result.request_id)
+        metered = replace(
+            result,
+            energy_j=found.energy_j,
+            energy_source=found.source,
+            boundary=found.boundary,
+        )
+        self._finish(claim, metered)
+        del self._retried[claim.row.number]
+        self._wake.set()
+
     async def _retry(self, claim: Claim, outcome: Lost | Failed) -> None:
         """Put a row back after a pause, unless it has failed too often."""
         number, wasted_j = claim.row.number, 0.0
@@ -250,7 +267,7 @@ class Runner:
             code = _CONNECTIONS_LOST if lost >= MOST_LOST else ""
         else:
             if outcome.request_id:
-                wasted_j = await self._sender.energy_j(outcome.request_id)
+                wasted_j = (await self._sender.energy(outcome.request_id)).energy_j
             tried = claim.attempts + 1
             code = _TRIES_USED_UP if tried >= self._settings.most_attempts else ""
         if code:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,24 @@ def open_session(settings: RunnerSettings) -> aiohttp.ClientSession:
     )
     timeout = aiohttp.ClientTimeout(total=settings.row_timeout_s, sock_connect=_CONNECT_S)
     return aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnergy:
+    """The energy of one request.
+
+    Attributes:
+        energy_j: Its energy, J.
+        source: Where the joules are from; empty if unknown.
+        boundary: What they enclose; empty if unknown.
+    """
+
+    energy_j: float
+    source: str
+    boundary: str
+
+
+NO_ENERGY = RequestEnergy(0.0, "", "")
 
 
 class RowSender:
@@ -89,19 +108,21 @@ class RowSender:
         answer = RawAnswer(response.status, response.headers, body, id_, started_s, self._epoch_s())
         return outcome_of(claim, answer)
 
-    async def energy_j(self, request_id: str) -> float:
-        """Return the energy of a request that gave no result, J; 0 if the gateway has none."""
+    async def energy(self, request_id: str) -> RequestEnergy:
+        """Return the energy of a request that has ended, once the meters have been read."""
         address = self._settings.address(f"/steppe/v1/requests/{request_id}")
-        energy_j = 0.0
+        known = NO_ENERGY
         for _ in range(_BOOKS_TRIES):
             await asyncio.sleep(self._settings.retry_pause_s)
             energy = await self._books(address)
             if energy is None:
-                return energy_j
-            energy_j = float(energy.get("joules") or 0.0)
+                return known
+            if energy:
+                source, boundary = energy.get("source", ""), energy.get("boundary", "")
+                known = RequestEnergy(float(energy.get("joules") or 0.0), source, boundary)
             if energy.get("final"):
                 break
-        return energy_j
+        return known
 
     async def _books(self, address: str) -> dict[str, Any] | None:
         """Return what the gateway knows of the energy of a request; None if it knows nothing."""
