@@ -67,11 +67,18 @@ def test_a_wrong_argument_is_exit_code_2_and_is_named(arguments: list[str], name
     assert named in result.stderr
 
 
+def test_a_standby_in_a_cluster_of_others_is_refused(config: Path) -> None:
+    config.write_text(f"{config.read_text()}\nray: {{address: auto}}\n")
+    result = CliRunner().invoke(main, ["serve", str(config), "--standby"])
+    assert result.exit_code == 2
+    assert "ray.address: auto; a standby is for a cluster that" in result.stderr
+
+
 def test_a_missing_model_is_refused_before_anything_starts(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.write_text(CONFIG.replace("no-such-model/nowhere", "./nowhere"))
-    monkeypatch.setattr("steppe.run.live.FleetDriver", None)
+    monkeypatch.setattr("steppe.run.running_fleet.FleetDriver", None)
     with pytest.raises(UsageError, match="nowhere"), running_fleet(load_config(config), Console()):
         pass
 
@@ -129,7 +136,7 @@ def test_replicas_beyond_the_emulated_gpus_are_refused_before_anything_starts(
     device = "device: {kind: emulated, count: 2}"
     text = CONFIG.replace("device: {kind: emulated}", device)
     config.write_text(f"{text}{kind}fleet: {fleet}\n")
-    monkeypatch.setattr("steppe.run.live.FleetDriver", None)
+    monkeypatch.setattr("steppe.run.running_fleet.FleetDriver", None)
     result = CliRunner().invoke(main, ["serve", str(config)])
     assert (result.exit_code, result.stderr) == (
         2,

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from steppe.config import load_config
+from steppe.errors import UsageError
 from steppe.frontier.cache import frontier_cache
 from steppe.options import ABOVE_ZERO, GivenPath, log_format_option
 from steppe.power.budget import budget_from_config
@@ -82,6 +83,9 @@ def serve_command(
     if record is not None and known is None:
         refuse_record(record, resume=resume)
     settings = load_config(config) if known is None else known.config
+    if standby and settings.ray.address != "local":
+        asked = f"--standby: asked for with ray.address: {settings.ray.address}"
+        raise UsageError(f"{asked}; a standby is for a cluster that the run starts (local)")
     with _folder(record, as_json) as folder:
         if standby:
             command = _command(config, folder, duration, log_format)
