@@ -9,9 +9,10 @@ One vLLM engine, with the settings of a replica, serves three sides in turns, in
 - `mapping`: rows in batches, as `ray.data.llm` maps them in an actor: 32 rows a batch, 8 batches at
   once, straight to the engine, without Ray's own cost.
 
-Rows have output lengths from 8 to 64 tokens; with `--prefixes` each has one of some long prefixes,
-and the input is in random order. The prefix cache is dropped before each turn. There is no
-controller: nothing but engine, gateway and runner uses the cores.
+Rows have output lengths from 8 to 64 tokens, and Steppe runs them in another order than the others,
+so that few rows compare how the last ones fall and not how fast a side is. With `--prefixes` each
+has one of some long prefixes, and the input is in random order. The prefix cache is dropped before
+each turn. There is no controller: nothing but engine, gateway and runner uses the cores.
 
     python bench/batch_throughput.py --model FOLDER --rounds 3
     python bench/batch_throughput.py --model FOLDER --rounds 3 --prefixes 12
@@ -227,7 +228,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", required=True, help="folder of a model for vLLM on the CPU")
-    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--prefixes", type=int, default=0, help="shared prefixes; 0 for none")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-limit", type=int, default=16)
