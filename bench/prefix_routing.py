@@ -249,7 +249,7 @@ def main() -> None:
     parser.add_argument("--swings-speed", type=float, default=1.5)
     parser.add_argument("--windy-speed", type=float, default=3.88)
     parser.add_argument("--host-bytes", type=int, default=1_000_000_000_000, help="of a replica")
-    parser.add_argument("--bound", type=float, default=1.5, help="gateway.prefix_load_bound")
+    parser.add_argument("--bound", type=float, default=3.0, help="gateway.prefix_load_bound")
     parser.add_argument("--roofline-s", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

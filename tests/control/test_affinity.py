@@ -115,3 +115,18 @@ def test_the_cache_never_overloads_a_replica_beyond_the_bound(
             of_roomy = sum(before[i] for i in roomy) + places
             share = speeds[chosen] / sum(speeds[i] for i in roomy)
             assert before[chosen] + places <= ceil(load_bound * of_roomy * share + 1e-9)
+
+
+def test_a_request_should_wait_for_a_busy_replica_only_if_that_saves_enough_blocks() -> None:
+    slots = ReplicaSlots([8, 8, 8])
+    affinity = PrefixAffinity(PrefixIndex(3, 100), 1.0, least_saved=2)
+    affinity.index.record(0, LONG)
+    affinity.index.record(1, LONG[:2])
+    assert not affinity.should_wait(slots, LONG)  # it has room
+    slots.take(0)
+    slots.take(0)
+    assert affinity.should_wait(slots, LONG)
+    assert not affinity.should_wait(slots, LONG[:3])  # another one holds all but one block
+    assert not affinity.should_wait(slots, (9, 10))  # none holds it
+    slots.limit(0, 0)  # it sleeps now
+    assert not affinity.should_wait(slots, LONG)

@@ -7,7 +7,8 @@ import pytest
 from tests.gateway.site import Clock
 
 from steppe.control.admission import Ticket
-from steppe.gateway.gate import AdmissionGate, RefusedError, ReplicaSlot
+from steppe.gateway.gate import AdmissionGate, RefusedError
+from steppe.gateway.replica_slot import ReplicaSlot
 from steppe.gateway.routing import Route
 
 FIRST = asyncio.FIRST_COMPLETED

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import asyncio
+import math
 from dataclasses import replace
 
 import orjson
+import pytest
 from tests.gateway.site import SiteFactory
 
+from steppe.control.admission import Ticket
 from steppe.control.affinity import Decisions
-from steppe.gateway.replica_caches import AffinitySettings, ReplicaCaches
+from steppe.gateway.gate import AdmissionGate, RefusedError
+from steppe.gateway.replica_caches import LEAST_SAVED_BLOCKS, AffinitySettings, ReplicaCaches
+from steppe.gateway.replica_slot import ReplicaSlot
 from steppe.gateway.routing import Route, RoutingTable
 
 PROMPT = (1, 2, 3)
@@ -105,3 +111,58 @@ async def test_requests_of_a_conversation_reach_one_replica_over_http(
     text = (await site.get("/metrics"))[2].decode()
     assert 'steppe_prefix_placements_total{decision="nearest",model="m"} 3.0' in text
     assert site.gateway.status().cache_worth[replicas.pop()] > 0
+
+
+BLOCKS = tuple(range(100, 100 + LEAST_SAVED_BLOCKS))
+SETTINGS = AffinitySettings(1.0, 1000)
+FAR_S = math.inf
+
+
+async def gate_with_a_busy_holder(prefix_wait_s: float) -> tuple[AdmissionGate, ReplicaSlot]:
+    """Return a gate whose replica r0 holds a prompt, and is overloaded by it."""
+    gate = AdmissionGate(10, affinity=SETTINGS, prefix_wait_s=prefix_wait_s)
+    gate.set_routes((Route("r0", "http://r0", 8), Route("r1", "http://r1", 8)), None)
+    slot = await gate.enter(Ticket(1, 1), FAR_S, blocks=BLOCKS)
+    assert slot.route.replica == "r0"
+    return gate, slot
+
+
+async def test_a_request_waits_for_the_busy_replica_that_holds_its_prompt() -> None:
+    gate, slot = await gate_with_a_busy_holder(1000.0)
+    task = asyncio.create_task(gate.enter(Ticket(1, 2), FAR_S, blocks=BLOCKS))
+    await asyncio.sleep(0)
+    other = await gate.enter(Ticket(1, 3), FAR_S)  # it is not held up
+    assert (other.route.replica, task.done(), gate.waiting) == ("r1", False, 0)
+    gate.leave(slot)
+    assert (await task).route.replica == "r0"
+
+
+async def test_it_goes_elsewhere_once_it_has_waited_as_long_as_it_may() -> None:
+    gate, _ = await gate_with_a_busy_holder(0.001)
+    assert (await gate.enter(Ticket(1, 2), FAR_S, blocks=BLOCKS)).route.replica == "r1"
+
+
+async def test_it_does_not_wait_without_leave_or_for_a_short_part() -> None:
+    for wait_s, blocks in ((0.0, BLOCKS), (1000.0, (*BLOCKS[:1], *range(30)))):
+        gate, _ = await gate_with_a_busy_holder(wait_s)
+        assert (await gate.enter(Ticket(1, 2), FAR_S, blocks=blocks)).route.replica == "r1"
+
+
+async def test_a_gateway_that_stops_refuses_what_waits_for_a_replica() -> None:
+    gate, _ = await gate_with_a_busy_holder(1000.0)
+    task = asyncio.create_task(gate.enter(Ticket(1, 2), FAR_S, blocks=BLOCKS))
+    await asyncio.sleep(0)
+    gate.close()
+    with pytest.raises(RefusedError, match="stopping"):
+        await task
+
+
+async def test_a_client_that_leaves_while_it_waits_frees_its_place() -> None:
+    gate, slot = await gate_with_a_busy_holder(1000.0)
+    task = asyncio.create_task(gate.enter(Ticket(1, 2), FAR_S, blocks=BLOCKS))
+    await asyncio.sleep(0)
+    gate.leave(slot)  # the place is its own now
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert gate.table.all_outstanding() == {"r0": 0, "r1": 0}

@@ -107,3 +107,30 @@ def test_a_request_whose_replica_died_waits_no_longer_than_from_its_arrival() ->
     recording.gateway.submit_again(Request(1, Arrival(0.0, 10, 10, 1)))
     recording.queue.run_until(9.0)
     assert recording.ended == [(1, "shed", 5.0), (2, "shed", 6.0)]
+
+
+def test_a_request_waits_a_moment_for_the_busy_replica_that_holds_its_prompt() -> None:
+    limits = GatewayLimits(10, 9.0, 2.0, load_bound=1.0, prefix_wait_s=0.5)
+    recording = Recording(limits, replicas=2)
+    recording.gateway.route([8, 8])
+    blocks = tuple(range(8))
+
+    def submit(number: int) -> Request:
+        arrival = Arrival(recording.queue.now_s, 4096, 10, 1, hash_ids=blocks, block_tokens=512)
+        request = Request(number, arrival)
+        recording.gateway.submit(request)
+        return request
+
+    first = submit(0)
+    submit(1)
+    assert recording.sent == [(0, 0)]
+    recording.gateway.begin(0, [first])
+    recording.gateway.release(0, first)
+    assert recording.sent == [(0, 0), (0, 1)]
+    submit(2)
+    recording.queue.run_until(0.6)
+    assert recording.sent[-1] == (1, 2)  # it has waited as long as it may
+    submit(3)
+    submit(4)
+    recording.gateway.close()
+    assert len(recording.sent) + len(recording.ended) == 5

@@ -157,9 +157,12 @@ class GatewaySection(Section):
     """Send a request to the replica that was sent the longest part of its prompt before, such as
     the same conversation or the same system prompt, unless that one is overloaded. Otherwise the
     replica with the least outstanding work gets it. Prompts below 512 bytes have no affinity."""
-    prefix_load_bound: Annotated[float, Field(ge=1)] = 1.5
+    prefix_load_bound: Annotated[float, Field(ge=1)] = 3.0
     """Most requests of a replica that is chosen for its prefix cache, times its fair share of the
     outstanding requests. 1: the load decides; large: the prefix does."""
+    prefix_wait_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Longest time that a request waits for a busy replica that holds much more of its prompt than
+    those with room (2,048 tokens or more), share of the TTFT SLO. 0: none."""
     prefix_index_blocks: Annotated[int, Field(ge=1)] = 8192
     """Blocks of 512 bytes of prompts that the gateway remembers of each replica; a block takes
     about 250 bytes of memory. A simulation remembers as many tokens as a replica's caches hold."""

@@ -12,7 +12,7 @@ from steppe.errors import ReplicaError
 from steppe.gateway.answer_so_far import AnswerSoFar, Rejoin
 from steppe.gateway.client_stream import ClientStream, StreamTimes
 from steppe.gateway.continuable import asking_for_ids, continuation
-from steppe.gateway.gate import RefusedError, ReplicaSlot
+from steppe.gateway.gate import RefusedError
 from steppe.gateway.openai_error import error_event, translate_body
 from steppe.gateway.replica_client import (
     EVENT_STREAM,
@@ -22,6 +22,7 @@ from steppe.gateway.replica_client import (
     StreamedResponse,
     WholeResponse,
 )
+from steppe.gateway.replica_slot import ReplicaSlot
 from steppe.gateway.request import RequestContext
 from steppe.gateway.request_body import with_model
 from steppe.gateway.stream import StreamScanner, before_failure, find_client_error, summarize

@@ -18,13 +18,7 @@ from aiohttp import web
 from steppe.errors import ReplicaError
 from steppe.gateway.client_stream import StreamTimes
 from steppe.gateway.delivery import REQUEST_ID, Delivery
-from steppe.gateway.gate import (
-    AdmissionGate,
-    HandedOverError,
-    MovedError,
-    RefusedError,
-    ReplicaSlot,
-)
+from steppe.gateway.gate import AdmissionGate, HandedOverError, MovedError, RefusedError
 from steppe.gateway.replica_client import (
     ProxyRequest,
     ReplicaLostError,
@@ -33,6 +27,7 @@ from steppe.gateway.replica_client import (
     StreamedResponse,
     send_request,
 )
+from steppe.gateway.replica_slot import ReplicaSlot
 from steppe.gateway.request import RequestContext
 from steppe.gateway.stream import find_error_status
 

@@ -7,13 +7,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from steppe.control.admission import DEFERRABLE, NO_SHARES, AdmissionQueue, Ticket
 from steppe.errors import SteppeError
-from steppe.gateway.cancel_scope import CancelScope
 from steppe.gateway.replica_caches import AffinitySettings, ReplicaCaches
 from steppe.gateway.replica_client import ReplicaLostError
+from steppe.gateway.replica_slot import PendingSlot, ReplicaSlot
 from steppe.gateway.routing import Route, RoutingTable
 
 
@@ -45,52 +45,6 @@ class MovedError(SteppeError):
         self.model = model
 
 
-@dataclass(eq=False, slots=True)
-class ReplicaSlot:
-    """One request's slot at a replica.
-
-    Attributes:
-        route: The route to the replica.
-        places: Places that it takes there.
-        streams: Whether the request's first token will be seen.
-        later: Whether the request is deferrable.
-        has_begun: Whether the request has its first token.
-        scope: Ends the exchange with the replica when it is cancelled.
-        can_move: Returns whether the request could go on at another replica.
-        is_charged: Whether the request has waited, so that its class and tenant were charged.
-    """
-
-    route: Route
-    places: int = 1
-    streams: bool = False
-    later: bool = False
-    has_begun: bool = False
-    scope: CancelScope = field(default_factory=CancelScope)
-    can_move: Callable[[], bool] = lambda: False
-    is_charged: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """A request that waits for a slot.
-
-    Attributes:
-        slot: The slot that it gets.
-        places: Its sequences.
-        streams: Whether its first token will be seen.
-        blocks: Chained hashes of the blocks of its prompt.
-        alias: The alias that it asks for, if any variant may serve it; else empty.
-        later: Whether it is deferrable.
-    """
-
-    slot: asyncio.Future[ReplicaSlot]
-    places: int
-    streams: bool
-    blocks: tuple[int, ...] = ()
-    alias: str = ""
-    later: bool = False
-
-
 class AdmissionGate:
     """Assigns slots at replicas in the order of an `AdmissionQueue`.
 
@@ -109,6 +63,7 @@ class AdmissionGate:
         class_shares: Sequence[float] = NO_SHARES,
         *,
         affinity: AffinitySettings | None = None,
+        prefix_wait_s: float = 0.0,
     ) -> None:
         """Begin without replicas.
 
@@ -121,19 +76,23 @@ class AdmissionGate:
                 controller is gone, and its replicas have paused or soon will.
             class_shares: Least share of each class in what is served while it waits.
             affinity: How much the prefix caches of replicas count; the load alone decides if None.
+            prefix_wait_s: Longest wait for a busy replica that holds much of a prompt, s.
         """
+        self._prefix_wait_s, self._held = prefix_wait_s, list[PendingSlot]()
         self._stale_s, self._routed_s = stale_s, math.nan
         self._max_waiting = max_waiting
         self._now_s = now_s
         self._queue = AdmissionQueue(class_shares)
         caches = None if affinity is None else ReplicaCaches(affinity)
         self._table = RoutingTable(prompt_wait_s, caches)
-        self._pending: dict[Ticket, _Pending] = {}
+        self._pending: dict[Ticket, PendingSlot] = {}
         self._waiting_places: dict[Ticket, int] = {}
         self._waiting = 0
         self._slots: set[ReplicaSlot] = set()
         self._capacity_s: float | None = None
-        self._resuming: deque[_Pending] = deque()  # streams that have begun, and lost their replica
+        self._resuming: deque[PendingSlot] = (
+            deque()
+        )  # streams that have begun, and lost their replica
         self._is_open, self._has_ended = True, False
         self.on_wait: Callable[[], None] = lambda: None
 
@@ -230,6 +189,9 @@ class AdmissionGate:
         for pending in self._pending.values():
             if not pending.slot.done():
                 pending.slot.set_exception(_stopping())
+        for pending in self._held:
+            if not pending.slot.done():
+                pending.slot.set_exception(_stopping())
 
     def cancel_all(self) -> None:
         """End all requests that have a slot, or had one, because the gateway stops."""
@@ -270,13 +232,14 @@ class AdmissionGate:
         if not self._is_open:
             raise _stopping()
         later = ticket.rank == DEFERRABLE
-        if not len(self._queue) and not self._resuming:
+        slot = None if later else await self._held_for_prefix(places, blocks, streams=streams)
+        if slot is None and not len(self._queue) and not self._resuming:
             slot = self._acquire(places, blocks, streams=streams, later=later)
-            if slot is not None:
-                return slot
+        if slot is not None:
+            return slot
         if self.waiting >= self._max_waiting and not is_retry:
             self._make_room(ticket)
-        request = _Pending(_new_future(), places, streams, blocks, alias, later)
+        request = PendingSlot(_new_future(), places, streams, blocks, alias, later)
         return await self._wait(ticket, deadline_s, request)
 
     async def resume(self, deadline_s: float, places: int = 1) -> ReplicaSlot:
@@ -363,13 +326,55 @@ class AdmissionGate:
             self._table.expect_first_token(route, self._now_s(), slot.places)
         return slot
 
+    async def _held_for_prefix(
+        self, places: int, blocks: tuple[int, ...], *, streams: bool
+    ) -> ReplicaSlot | None:
+        """Wait a moment for a busy replica that holds much of a prompt.
+
+        Returns:
+            A slot there; None without a wait, or if it stays busy.
+        """
+        is_idle = not len(self._queue) and not self._resuming and not self.is_stale
+        may_wait = self._prefix_wait_s > 0 and is_idle and self._table.has_room
+        if not (may_wait and self._table.should_wait(places, blocks)):
+            return None
+        request = PendingSlot(_new_future(), places, streams, blocks)
+        self._held.append(request)
+        try:
+            async with asyncio.timeout(self._prefix_wait_s):
+                slot = await request.slot
+        except TimeoutError:
+            self._give_up(request.slot)
+            return None
+        except asyncio.CancelledError:
+            self._give_up(request.slot)
+            raise
+        finally:
+            if request in self._held:
+                self._held.remove(request)
+        if self._table.contains(slot.route):
+            return slot
+        self.leave(slot)  # the table changed before this task resumed
+        return None
+
+    def _assign_held(self) -> None:
+        """Give slots to requests whose replicas are no longer busy, or hold nothing any more."""
+        for request in [r for r in self._held if not r.slot.done()]:
+            if self._table.should_wait(request.places, request.blocks):
+                continue
+            slot = self._acquire(request.places, request.blocks, streams=request.streams)
+            if slot is None:
+                return
+            self._held.remove(request)
+            request.slot.set_result(slot)
+
     def _release(self, slot: ReplicaSlot) -> None:
         if not slot.has_begun:
             self._begin(slot)
         self._slots.remove(slot)
         self._table.release(slot.route, slot.places, later=slot.later)
 
-    async def _wait(self, ticket: Ticket, deadline_s: float, request: _Pending) -> ReplicaSlot:
+    async def _wait(self, ticket: Ticket, deadline_s: float, request: PendingSlot) -> ReplicaSlot:
         while self._is_open:
             slot = await self._next_slot(ticket, deadline_s, request)
             if self._table.contains(slot.route):
@@ -378,7 +383,9 @@ class AdmissionGate:
             request = replace(request, slot=_new_future())
         raise _stopping()
 
-    async def _next_slot(self, ticket: Ticket, deadline_s: float, request: _Pending) -> ReplicaSlot:
+    async def _next_slot(
+        self, ticket: Ticket, deadline_s: float, request: PendingSlot
+    ) -> ReplicaSlot:
         pending, places = request.slot, request.places
         self._pending[ticket] = request
         self._queue.join(ticket)
@@ -404,7 +411,7 @@ class AdmissionGate:
 
     async def _next_resumed(self, deadline_s: float, places: int) -> ReplicaSlot:
         slot: asyncio.Future[ReplicaSlot] = asyncio.get_running_loop().create_future()
-        pending = _Pending(slot, places, streams=True)
+        pending = PendingSlot(slot, places, streams=True)
         self._resuming.append(pending)
         self._waiting += places
         self.on_wait()
@@ -455,6 +462,7 @@ class AdmissionGate:
             slot.is_charged = True
             self._leave_queue(ticket)
             pending.slot.set_result(slot)
+        self._assign_held()
 
     def _leave_queue(self, ticket: Ticket) -> None:
         """Remove a request from those that wait; one that does not wait is ignored."""

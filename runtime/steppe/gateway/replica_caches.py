@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from steppe.control.affinity import Decisions, PrefixAffinity
+from steppe.control.affinity import LEAST_SAVED_TOKENS, Decisions, PrefixAffinity
 from steppe.control.placing import ReplicaSlots
 from steppe.control.prefix_index import PrefixIndex
+from steppe.gateway.prompt_blocks import BLOCK_BYTES
+
+BYTES_PER_TOKEN = 4
+"""About what a token of a Western text takes."""
+LEAST_SAVED_BLOCKS = LEAST_SAVED_TOKENS * BYTES_PER_TOKEN // BLOCK_BYTES
 
 Cache = tuple[str, int]
 """URL of a replica and how often it has lost its cache there: another one is another cache."""
@@ -20,10 +25,12 @@ class AffinitySettings:
     Attributes:
         load_bound: Most load of a replica that is chosen for its cache, times its fair share.
         blocks_per_replica: Blocks of prompts that are remembered of each replica.
+        wait_share: Longest wait for a busy replica that holds a prompt, share of the TTFT SLO.
     """
 
     load_bound: float
     blocks_per_replica: int
+    wait_share: float = 0.0
 
 
 class ReplicaCaches:
@@ -36,7 +43,7 @@ class ReplicaCaches:
     def __init__(self, settings: AffinitySettings) -> None:
         """Begin without replicas."""
         index = PrefixIndex(0, settings.blocks_per_replica)
-        self._affinity = PrefixAffinity(index, settings.load_bound)
+        self._affinity = PrefixAffinity(index, settings.load_bound, LEAST_SAVED_BLOCKS)
         self._numbers: dict[str, int] = {}
         self._caches: dict[str, Cache] = {}
 
@@ -74,6 +81,16 @@ class ReplicaCaches:
         """
         numbers = [self._number(replica) for replica in replicas]
         return self._affinity.acquire(slots, blocks, places, numbers, later=later)
+
+    def should_wait(
+        self, slots: ReplicaSlots, blocks: Sequence[int], places: int, replicas: Iterable[str]
+    ) -> bool:
+        """Return whether a busy replica holds much more of a prompt than those with room.
+
+        The arguments are those of `acquire`.
+        """
+        numbers = [self._number(replica) for replica in replicas]
+        return self._affinity.should_wait(slots, blocks, places, numbers)
 
     def worth(self) -> dict[str, float]:
         """Return how many blocks of recent prompts the cache of each replica could serve."""

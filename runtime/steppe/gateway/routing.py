@@ -158,6 +158,12 @@ class RoutingTable:
         self._slots.take(index, places)
         return self._routes[index]
 
+    def should_wait(self, places: int, blocks: Sequence[int]) -> bool:
+        """Return whether a busy replica holds much more of a prompt than those with room."""
+        if self.caches is None or not blocks:
+            return False
+        return self.caches.should_wait(self._slots, blocks, places, [a for a, _ in self._indices])
+
     def expect_first_token(self, route: Route, now_s: float, places: int = 1) -> None:
         """Note that the first token of a new request will be seen, because it streams."""
         self._slots.expect_first_token(self._indices[route.address], now_s, places)

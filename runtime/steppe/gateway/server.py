@@ -366,13 +366,15 @@ class Gateway:
                 self._started.tracker.set_slo(pool.model.name, slo.ttft_s, slo.tpot_s)
 
     def _new_gate(self, model: GatewayModel) -> AdmissionGate:
+        affinity = self._settings.affinity
         return AdmissionGate(
             self._settings.max_waiting,
             self._now_s,
             prompt_wait_s=PROMPT_WAIT_SHARE * model.ttft_s,
             stale_s=self._settings.stale_s,
             class_shares=self._settings.class_shares,
-            affinity=self._settings.affinity,
+            affinity=affinity,
+            prefix_wait_s=0.0 if affinity is None else affinity.wait_share * model.ttft_s,
         )
 
     def _new_forwarder(

@@ -203,6 +203,7 @@ def fleet_of(config: RunConfig, kind: ReplicaKind) -> FleetSettings:
         gateway.class_shares.in_order,
         gateway.prefix_load_bound if gateway.prefix_affinity else None,
         min(MOST_INDEXED, max(engine.kv_tokens, engine.host.tokens)),
+        gateway.prefix_wait_share * ttft_s,
     )
     return FleetSettings(
         replicas,

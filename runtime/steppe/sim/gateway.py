@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from steppe.control.admission import DEFERRABLE, NO_SHARES, AdmissionQueue, Ticket
-from steppe.control.affinity import PrefixAffinity
+from steppe.control.affinity import LEAST_SAVED_TOKENS, PrefixAffinity
 from steppe.control.placing import ReplicaSlots
 from steppe.control.prefix_index import PrefixIndex
 from steppe.load.arrivals import Arrival
@@ -31,6 +31,7 @@ class GatewayLimits:
         load_bound: Most load of a replica that is chosen for its prefix cache, times its fair
             share; None: the cache does not count.
         index_tokens: Prompt tokens that the gateway remembers of each replica.
+        prefix_wait_s: Longest wait for a busy replica that holds much of a prompt, s.
     """
 
     max_waiting: int
@@ -41,6 +42,7 @@ class GatewayLimits:
     class_shares: tuple[float, ...] = NO_SHARES
     load_bound: float | None = None
     index_tokens: int = 1 << 20
+    prefix_wait_s: float = 0.0
 
 
 class SimulatedGateway:
@@ -55,6 +57,7 @@ class SimulatedGateway:
     __slots__ = (
         "_deadlines",
         "_ended",
+        "_held",
         "_limits",
         "_order",
         "_queue",
@@ -89,6 +92,7 @@ class SimulatedGateway:
         self._order = AdmissionQueue(limits.class_shares)
         self.affinity: PrefixAffinity | None = None
         self._waiting: dict[int, Request] = {}
+        self._held: dict[int, Request] = {}  # for a busy replica that holds their prompts
         self._deadlines: list[tuple[float, int]] = []
 
     @property
@@ -102,7 +106,15 @@ class SimulatedGateway:
         return self._order.deferrable
 
     def submit(self, request: Request) -> None:
-        """Take a new request in."""
+        """Take a new request in; it may wait a moment for a replica that holds its prompt."""
+        if not self._waiting and self.slots.has_room and self._should_wait(request.arrival):
+            self._held[request.number] = request
+            until_s = self._queue.now_s + self._limits.prefix_wait_s
+            self._queue.at(until_s, self._end_hold, request.number)
+        else:
+            self._take(request)
+
+    def _take(self, request: Request) -> None:
         if not self._waiting:
             replica = self._acquire(request.arrival)
             if replica is not None:
@@ -142,14 +154,13 @@ class SimulatedGateway:
             self.slots.begin(replica, now_s, later, streams=False, later=True)
         if len(requests) > later:
             self.slots.begin(replica, self._queue.now_s, len(requests) - later)
-        if requests and self._waiting:
+        if requests:
             self._send_waiting()
 
     def release(self, replica: int, request: Request) -> None:
         """Return a slot."""
         self.slots.release(replica, later=request.is_deferrable)
-        if self._waiting:
-            self._send_waiting()
+        self._send_waiting()
 
     def release_all(self, replica: int) -> None:
         """Return all slots of a replica that is lost; nothing more goes there."""
@@ -182,10 +193,23 @@ class SimulatedGateway:
 
     def close(self) -> None:
         """Cancel the requests that wait: the run is over, and the clients leave."""
-        for request in self._waiting.values():
+        for request in [*self._waiting.values(), *self._held.values()]:
             request.end(self._queue.now_s, "cancelled", 0)
             self._ended(request)
         self._waiting.clear()
+        self._held.clear()
+
+    def _should_wait(self, arrival: Arrival) -> bool:
+        """Return whether a busy replica holds much more of a prompt than those with room."""
+        may_wait = self._limits.prefix_wait_s > 0 and arrival.rank != DEFERRABLE
+        if self.affinity is None or not may_wait or not arrival.hash_ids:
+            return False
+        return self.affinity.should_wait(self.slots, arrival.hash_ids)
+
+    def _end_hold(self, _now_s: float, number: int) -> None:
+        request = self._held.pop(number, None)
+        if request is not None:
+            self._take(request)
 
     def _acquire(self, arrival: Arrival) -> int | None:
         """Take a slot for a request, which streams."""
@@ -203,7 +227,8 @@ class SimulatedGateway:
         """Begin to note what the replicas hold, in blocks of the size of this request's."""
         blocks = max(1, self._limits.index_tokens // arrival.block_tokens)
         index = PrefixIndex(len(self.slots.limits), blocks)
-        self.affinity = PrefixAffinity(index, load_bound)
+        saved = -(-LEAST_SAVED_TOKENS // arrival.block_tokens)
+        self.affinity = PrefixAffinity(index, load_bound, saved)
         return self.affinity
 
     def _make_room(self, newcomer: Request) -> bool:
@@ -222,10 +247,19 @@ class SimulatedGateway:
             request = self._waiting[ticket.number]
             replica = self._acquire(request.arrival)
             if replica is None:  # a deferrable one, and room for others only
-                return
+                break
             self._order.serve(ticket)
             del self._waiting[ticket.number]
             self._send(replica, request)
+        if self._held:
+            self._send_held()
+
+    def _send_held(self) -> None:
+        """Send requests whose replicas are no longer busy."""
+        for request in list(self._held.values()):
+            if self.slots.has_room and not self._should_wait(request.arrival):
+                del self._held[request.number]
+                self._take(request)
 
     def _wait(self, request: Request) -> None:
         self._waiting[request.number] = request

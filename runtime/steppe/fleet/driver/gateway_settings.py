@@ -50,7 +50,9 @@ def gateway_settings(
         max_body_bytes=gateway.http.body_bytes,
         http=HttpLimits(**gateway.http.model_dump(exclude={"body_bytes"})),
         class_shares=gateway.class_shares.in_order,
-        affinity=AffinitySettings(gateway.prefix_load_bound, gateway.prefix_index_blocks)
+        affinity=AffinitySettings(
+            gateway.prefix_load_bound, gateway.prefix_index_blocks, gateway.prefix_wait_share
+        )
         if gateway.prefix_affinity
         else None,
         models=tuple(
