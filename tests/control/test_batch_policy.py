@@ -90,10 +90,16 @@ def test_a_deadline_draws_bought_power_and_one_replica_at_least(frontier: Fronti
     found = site(frontier, 1.0, 0.0)
     rested = found.policy.decide(found.observation(job(1000.0, 20 * STEP_S)))
     assert rested.batch["t/j"].reason is PaceReason.WAITS_FOR_SURPLUS
-    hurried = found.policy.decide(found.observation(job(1000.0, 5.0, "k"), rows=9))
+    hurried = found.policy.decide(found.observation(job(1.76e6, 3 * STEP_S, "k"), rows=9))
     assert hurried.batch["t/k"].reason is PaceReason.DEADLINE
     one_w = frontier.floor.draw_w + 3 * frontier.asleep_w
     assert one_w <= found.inner.budgets_w[-1] < found.budget.watts
+
+
+def test_shortly_before_a_deadline_rows_may_use_the_whole_budget(frontier: Frontier) -> None:
+    found = site(frontier, 1.0, 0.0)
+    found.policy.decide(found.observation(job(1000.0, STEP_S), rows=9))
+    assert found.inner.budgets_w == [found.budget.watts]
 
 
 def test_work_is_planned_again_when_the_surplus_moves_or_another_job_comes(

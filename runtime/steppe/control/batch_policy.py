@@ -270,13 +270,15 @@ class PlanBatch:
         if not any(pace.runs for pace in self._planned.paces.values()):
             return _without_waiting_rows(observation)
         plans, needed_w = self._planned.plans, 0.0
+        if any(plan.is_urgent for plan in plans.values()):
+            return observation
         for model, pool in self._pools.items():
             asleep_w = pool.replicas * pool.frontier.asleep_w
             one_w = ONE_ROOM * (pool.frontier.floor.draw_w - pool.frontier.asleep_w)
             firm_w = pool.capacity.watts(demands.get(model, 0.0) * (1 + SPARE_SHARE))
             firm_w = asleep_w + self._firm_room * (firm_w + one_w - asleep_w)
             plan = plans.get(model, BatchPlan())
-            must_w = max(plan.must_w, asleep_w + one_w) if plan.must_w else 0.0
+            must_w = max(plan.must_w + self._excess_w, asleep_w + one_w) if plan.must_w else 0.0
             wants_w = min(plan.wants_w + self._excess_w, surplus_w) if plan.wants_w else 0.0
             needed_w += max(firm_w, must_w, wants_w)
         return observation.with_budget(min(observation.gpu_budget_w, needed_w))

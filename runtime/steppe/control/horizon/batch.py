@@ -28,6 +28,9 @@ ROW_FACTOR = 1.5
 """Time of the last rows, in that of a mean row: they are read and written, too."""
 ALL_SHARE = 0.97
 """From this share of the surplus on, a plan uses all of it, whatever comes until the next plan."""
+URGENT_STEPS = 2
+"""A job whose deadline is nearer may use the whole budget: its last rows may be in replicas that
+sleep, and these wake."""
 LEAST_S = 1.0
 """What is due sooner is due within this time, s."""
 LEAST_SHARE = 1e-3
@@ -70,12 +73,14 @@ class BatchPlan:
         must_w: Draw of the replicas that deadlines need now, firm requests included, W.
         wants_w: Draw up to which surplus is used now, W.
         draw_w: Draw of the replicas in each step, W.
+        is_urgent: Whether a deadline is so near that rows may use the whole budget.
     """
 
     paces: Mapping[str, BatchPace] = field(default_factory=dict)
     must_w: float = 0.0
     wants_w: float = 0.0
     draw_w: tuple[float, ...] = ()
+    is_urgent: bool = False
 
 
 def plan_batch(
@@ -166,6 +171,10 @@ class _Lines:
             must_w=self.capacity.watts((firm_tps + must_tps) / REAL_SHARE) if must_tps else 0.0,
             wants_w=planned_w,
             draw_w=horizon.draw_w,
+            is_urgent=any(
+                left_s < URGENT_STEPS * self.outlook.step_s and job.rows
+                for job, left_s in zip(self.jobs, self.left_s, strict=True)
+            ),
         )
 
     def _planned_w(self, horizon: HorizonPlan) -> float:
