@@ -31,7 +31,12 @@ def start_head(system_config: Mapping[str, Any]) -> str:
     allow_own_head()
     ensure_token_if_auth_enabled({}, create_token_if_missing=True)
     parameters = RayParams(
-        include_dashboard=False, gcs_server_port=_free_port(), _system_config=dict(system_config)
+        include_dashboard=False,
+        # Neither is needed, and they do not end with the servers that they watch.
+        no_monitor=True,
+        include_log_monitor=False,
+        gcs_server_port=_free_port(),
+        _system_config=dict(system_config),
     )
     node = Node(parameters, head=True, shutdown_at_exit=False, spawn_reaper=False)
     return str(node.gcs_address)
