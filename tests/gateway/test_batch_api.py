@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import orjson
 import pytest
+from tests.gateway.raw import WITHIN_S, Raw
 from tests.gateway.site import Cut, FakeReplica, Site, SiteFactory
 
 from steppe.gateway.access import AccessSettings
@@ -61,6 +62,19 @@ async def test_a_service_that_starts_is_a_503_that_says_when_to_try_again(
     site = await open_site(uploads=LIMITS)
     status, headers, body = await site.get("/v1/batches")
     assert (status, code_of(body), headers["Retry-After"]) == (503, "batch_unavailable", "1")
+
+
+async def test_an_absolute_url_is_refused_before_the_service_is_asked(
+    open_site: SiteFactory,
+) -> None:
+    site, service = await with_service(open_site)
+    async with Raw(site) as client:
+        client.send(b"GET http://elsewhere/v1/batches HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert client.reader is not None
+        async with asyncio.timeout(WITHIN_S):
+            head = await client.reader.readuntil(b"\r\n")
+    assert b" 400 " in head
+    assert not service.received
 
 
 async def test_a_call_reaches_the_service_with_its_tenant_and_the_secret_but_no_key(

@@ -45,7 +45,7 @@ class Job:
 
     Attributes:
         id: `batch_...`.
-        tenant: Who pays; empty for a run without tenants.
+        tenant: The tenant that pays; empty for a run without tenants.
         model: The model of its rows; empty if each row names its own.
         endpoint: Path of the API for rows that name none.
         when: `now`; before its deadline, in surplus as far as possible; or in surplus only.

@@ -1,8 +1,9 @@
 """The secret of a run: the HTTP apps of its replicas answer only this run.
 
-The driver makes it, and Ray carries it to the replicas and to the gateway. It stands in no file, in
-no environment and on no command line. Who can read the network between the nodes can read it: see
-`SECURITY.md`.
+The driver makes it, and Ray carries it to the replicas, the gateways and the services. It stands in
+no environment and on no command line. It is in files, in memory and closed to other users, only of
+a run with a standby or with `ray.restart_gcs`. What can read the network between the nodes can read
+it: see `SECURITY.md`.
 """
 
 from __future__ import annotations

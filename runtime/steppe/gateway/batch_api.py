@@ -104,6 +104,8 @@ class BatchApi:
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """Answer a call with what the service answers."""
+        if not request.raw_path.startswith("/"):
+            raise web.HTTPBadRequest(text="asked for a path, found an absolute URL")
         if self._limits is None:
             what = f"{request.method} {request.path}: asked for the Batch API"
             found = "found no section batch in the configuration of this run"

@@ -310,6 +310,52 @@ async def test_rows_that_come_too_late_expire(store: JobStore) -> None:
     assert results(store, id_)["a"].error_code == "batch_expired"
 
 
+async def test_a_late_job_expires_at_a_gateway_that_refuses_every_row(store: JobStore) -> None:
+    id_ = add_job(store, "a")
+    gateway = FakeGateway(every=answer_with(lambda: refusal(401, "invalid_api_key")))
+    async with gateway.running():
+        end = await run(store, id_, gateway, expires_epoch_s=1.0)
+    assert end.state is JobState.EXPIRED
+    assert results(store, id_)["a"].error_code == "batch_expired"
+    assert not gateway.seen
+
+
+async def test_an_answer_whose_energy_is_waited_for_is_kept_by_a_job_that_is_stopped(
+    store: JobStore,
+) -> None:
+    id_ = add_job(store, "a")
+    answered = asyncio.Event()
+
+    async def without_energy(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        answer = completion()
+        del answer["usage"]["energy"]
+        answered.set()
+        return web.json_response(answer, headers={"X-Steppe-Energy-Wait": "2.0"})
+
+    async with FakeGateway(every=without_energy, books={"any": 7.5}).running() as gateway:
+        first = runner(store, id_, gateway, stop_grace_s=SOON_S, retry_pause_s=0.5)
+        running = asyncio.create_task(first.run())
+        async with asyncio.timeout(SOON_S):
+            await answered.wait()
+            first.stop()
+            end = await running
+    assert (end.state, end.counts.completed) == (JobState.COMPLETED, 1)
+    assert results(store, id_)["a"].energy_j == 7.5
+    assert gateway.seen["a"] == 1
+
+
+async def test_a_server_that_knows_no_energy_of_requests_costs_a_row_an_attempt_only(
+    store: JobStore,
+) -> None:
+    id_ = add_job(store, "a")
+    gateway = FakeGateway({"a": [answer_with(lambda: web.Response(status=500))]})
+    gateway.about_requests = {"found": "nothing"}
+    async with gateway.running():
+        end = await run(store, id_, gateway)
+    assert (end.state, end.counts.completed) == (JobState.COMPLETED, 1)
+    assert results(store, id_)["a"].attempts == 2
+
+
 async def test_rows_run_while_others_are_still_read(store: JobStore) -> None:
     id_ = add_job(store, "a", loaded=False)
     async with FakeGateway().running() as gateway:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,27 @@ def test_a_service_is_closed_and_its_process_ended(host: ServiceHost) -> None:
     host.look()
     assert actor.names() == ["close", "kill"]
     assert (host.actor, host.url) == (None, "")
+
+
+@dataclass
+class Earlier(ServiceHost):
+    """Finds the actor that an earlier driver has made."""
+
+    found: FakeActor
+
+    def __post_init__(self) -> None:
+        super().__init__("ledger", ActorLifetime("1-a"), Ledger, "http://here")
+
+    def _create(self) -> FakeActor:
+        return self.found
+
+
+def test_another_driver_goes_on_without_a_service_that_does_not_answer() -> None:
+    host = Earlier(FakeActor({"open": ray.exceptions.RayActorError()}))
+    host.find()
+    assert (host.actor, host.url) == (host.found, "")
+    host.found.answers["open"] = "http://here"
+    assert look(host) == "http://here"
 
 
 async def test_the_actor_starts_its_service_once() -> None:

@@ -173,6 +173,7 @@ class Runner:
                     await self._commit.flush()
                     await self._put_back_all()
                 raise _first(group) from group
+            await self._commit.flush()  # of rows whose energy was waited for meanwhile
             await self._put_back_all()
             await observer.work.withdraw()
             end = await self._end()
@@ -373,9 +374,6 @@ class Runner:
                 renewed_s, now_epoch_s = self._now_s(), self._epoch_s()
                 lease = self._store.lease
                 await self._db(lease, self._id, settings.owner, now_epoch_s, settings.lease_s)
-            expires_s = settings.expires_epoch_s
-            if expires_s is not None and self._epoch_s() >= expires_s:
-                self._end_as(JobState.EXPIRED)
 
     def _note_state(self, job: Job) -> None:
         self._was_loading, self._is_loading = self._is_loading, job.state is JobState.VALIDATING
@@ -383,6 +381,9 @@ class Runner:
             self._may_have_more = True  # rows may have come since the store was asked
         if job.state is JobState.CANCELLING:
             self._end_as(JobState.CANCELLED)
+        expires_s = self._settings.expires_epoch_s
+        if expires_s is not None and self._epoch_s() >= expires_s:
+            self._end_as(JobState.EXPIRED)
         self._wake.set()
 
     def _end_as(self, state: JobState) -> None:

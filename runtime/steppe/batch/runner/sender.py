@@ -137,8 +137,11 @@ class RowSender:
             return None
         if response.status != 200:
             return None
-        energy = found["usage"]["energy"]
-        return {} if energy is None else energy
+        usage = found.get("usage") if isinstance(found, dict) else None
+        if not isinstance(usage, dict) or "energy" not in usage:
+            return None
+        energy = usage["energy"]
+        return energy if isinstance(energy, dict) else {}
 
     def _headers(self, claim: Claim, id_: str) -> dict[str, str]:
         headers = {

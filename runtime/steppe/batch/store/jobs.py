@@ -214,7 +214,7 @@ class JobPart(StorePart):
             return bool(ended.rowcount)
 
     def lease_owner(self, job_id: str, now_epoch_s: float) -> str | None:
-        """Return who runs a job; None if the lease is free or has ended."""
+        """Return the runner of a job; None if its lease is free or has ended."""
         found = sql.select(JOBS.c.lease_owner).where(
             JOBS.c.id == job_id, JOBS.c.lease_until_epoch_s > now_epoch_s
         )

@@ -256,7 +256,7 @@ class FleetDriver:
         self._node_commands.go_on(state.nodes_off)
         self._logs.ends = dict(state.log_ends)
         self._ticked_s = self._clock()
-        self._services.start(self.url)
+        self._services.find(self.url)
         others = [*self._gateways.every(), *self._services.actors.values()]
         self._lifetime.end_others([*self.actors.every(), *others, self._control.actor])
         for replica in state.books.accounts.lent.copy():

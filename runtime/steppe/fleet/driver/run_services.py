@@ -47,6 +47,12 @@ class RunServices:
             self._hosts.append(host)
             host.start()
 
+    def find(self, gateway_url: str) -> None:
+        """Find those of an earlier driver; one that does not answer is looked for later."""
+        for host in self._configured(gateway_url):
+            self._hosts.append(host)
+            host.find()
+
     def look(self) -> dict[str, str]:
         """Start again what has died; return where each service listens, by name."""
         for host in self._hosts:

@@ -8,13 +8,15 @@ from typing import Any
 
 import ray
 
+from steppe.errors import ReplicaError, UsageError
 from steppe.fleet.cluster import call_result, error_line, local_node_id, on_node
 from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.service_actor import Service, ServiceActor
 
 _log = logging.getLogger(__name__)
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S, FIND_TIMEOUT_S = 60.0, 5.0
+"""Longest waits for a service to listen: of the driver that starts it, and of the next one, s."""
 
 
 class ServiceHost:
@@ -45,12 +47,28 @@ class ServiceHost:
         self._problem = ""
 
     def start(self) -> None:
-        """Start the service, or find that of an earlier driver, and wait until it listens.
+        """Start the service, and wait until it listens.
 
         Raises:
             UsageError: It cannot run as it is configured.
             ReplicaError: Its actor does not start.
         """
+        self.actor = self._create()
+        self.url = call_result(self.actor.open.remote(), self.name, START_TIMEOUT_S)
+
+    def find(self) -> None:
+        """Find the service that an earlier driver has started.
+
+        One that does not listen now is looked for later: the run goes on without it.
+        """
+        self.actor = self._create()
+        try:
+            self.url = call_result(self.actor.open.remote(), self.name, FIND_TIMEOUT_S)
+        except (ReplicaError, UsageError) as error:
+            _log.warning("%s", error)
+
+    def _create(self) -> Any:
+        """Return the actor; make it if there is none."""
         remote: Any = ray.remote(ServiceActor)
         options = {
             **self._lifetime.options(f"steppe-{self.name}-{self._lifetime.run_id}"),
@@ -58,8 +76,7 @@ class ServiceHost:
             "max_concurrency": 100,
             "scheduling_strategy": on_node(local_node_id()),
         }
-        self.actor = remote.options(**options).remote(self._make, self._settings)
-        self.url = call_result(self.actor.open.remote(), self.name, START_TIMEOUT_S)
+        return remote.options(**options).remote(self._make, self._settings)
 
     def look(self) -> None:
         """Note where the service listens now, and start it again in a new process.
