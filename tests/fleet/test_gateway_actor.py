@@ -32,3 +32,24 @@ async def test_open_requests_are_listed_by_the_id_that_their_energy_is_charged_t
     assert again.news(found.after) == ()
     assert (await actor.drain(found.after)).requests == ()
     assert (await actor.drain(Drained("another process", 7))).before == found.after
+
+
+async def test_a_driver_that_knows_an_earlier_time_loses_no_request_that_has_ended_since() -> None:
+    settings = GatewaySettings("127.0.0.1", 0, 1, 0.0, (GatewayModel("m", 1.0),), stop_timeout_s=0)
+    actor = GatewayActor(settings)
+    url = await actor.open()
+    headers = {"Content-Type": "application/json"}
+
+    async def ask(client: aiohttp.ClientSession) -> None:
+        async with client.post(f"{url}/v1/completions", data=b'{"prompt":"a"}', headers=headers):
+            return
+
+    async with aiohttp.ClientSession() as client:
+        begin = (await actor.drain(Drained())).after
+        await ask(client)
+        first = await actor.drain(begin)
+        assert (await actor.drain(first.after)).requests == ()
+        await ask(client)
+        await ask(client)
+        assert len((await actor.drain(begin)).requests) == 2
+    await actor.close()

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 from tests.gateway.site import Clock
 
-from steppe.control.admission import Ticket
+from steppe.control.admission import DEFERRABLE, Ticket
 from steppe.gateway.gate import AdmissionGate, RefusedError
 from steppe.gateway.replica_slot import ReplicaSlot
 from steppe.gateway.routing import Route
@@ -36,6 +37,18 @@ async def test_a_free_slot_is_given_at_once_even_if_no_request_may_wait() -> Non
     with pytest.raises(RefusedError, match="1 replicas are awake, all busy") as refused:
         await gate.enter(Ticket(1, 2), _far())
     assert refused.value.code == "queue_full"
+
+
+async def test_a_row_that_avoids_a_replica_leaves_the_places_of_others_free() -> None:
+    gate = AdmissionGate(max_waiting=0)
+    gate.set_routes((ONE, replace(ONE, replica="r1")), None)
+    for number in range(3):
+        row = await gate.enter(Ticket(DEFERRABLE, number), _far(), streams=True)
+        row = gate.elsewhere(row, {"r0"})
+        assert row.route.replica == "r1"
+        gate.leave(row)
+    firm = [await gate.enter(Ticket(1, number), _far()) for number in (8, 9)]
+    assert {slot.route.replica for slot in firm} == {"r0", "r1"}
 
 
 async def test_slots_go_to_the_most_urgent_class_first() -> None:

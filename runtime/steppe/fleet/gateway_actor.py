@@ -72,7 +72,7 @@ class GatewayActor:
         """
         await self.open()
         self._ended += self._gateway.drain_finished()
-        if known.process == self._known.process:
+        if known.process == self._known.process and known.number > self._known.number:
             del self._ended[: known.number - self._known.number]
             self._known = known
         unfinished = self._gateway.unfinished() if closing else []

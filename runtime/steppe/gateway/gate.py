@@ -304,12 +304,12 @@ class AdmissionGate:
         """
         if slot.route.replica not in avoid:
             return slot
-        route = self._table.acquire_but(avoid, slot.places)
+        route = self._table.acquire_but(avoid, slot.places, later=slot.later)
         if route is None:
             return slot
         other = replace(slot, route=route, places=min(slot.places, route.limit))
         self._slots.add(other)
-        if slot.streams:
+        if slot.streams and not slot.later:
             self._table.expect_first_token(route, self._now_s(), other.places)
         self.leave(slot)
         return other

@@ -148,14 +148,17 @@ class RoutingTable:
             index = self.caches.acquire(self._slots, blocks, places, names, later=later)
         return None if index is None else self._routes[index]
 
-    def acquire_but(self, avoid: Collection[str], places: int = 1) -> Route | None:
+    def acquire_but(
+        self, avoid: Collection[str], places: int = 1, *, later: bool = False
+    ) -> Route | None:
         """Take a slot at the least loaded replica that is not to be avoided; None without one."""
-        roomy = [i for i in self._slots.within(_ANY_LOAD, places) if i < len(self._routes)]
+        with_room = self._slots.within(_ANY_LOAD, places, later=later)
+        roomy = [i for i in with_room if i < len(self._routes)]
         others = [i for i in roomy if self._routes[i].replica not in avoid]
         if not others:
             return None
         index = self._slots.least_of(others)
-        self._slots.take(index, places)
+        self._slots.take(index, places, later=later)
         return self._routes[index]
 
     def should_wait(self, places: int, blocks: Sequence[int]) -> bool:
