@@ -1,0 +1,194 @@
+"""Double entry: what each step of an account's life moves, from where to where.
+
+Every amount is a whole number of one unit: 10^-9 of a currency (`CNY`), tokens of a model class
+(`tokens:large`), uJ. A movement takes from one account and gives the same to another, so the sum of
+all accounts of a unit is always zero. These functions are pure; `ledger.store` keeps balances.
+
+    hold       available -> held              when a request is admitted, for the most it may cost
+    capture    held -> revenue                what it did cost
+    release    held -> available              the rest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from steppe.errors import UsageError
+
+BANK, REVENUE, GRANTS, EXPIRED, ISSUED = "bank", "revenue", "grants", "expired", "issued"
+"""Accounts of the site: money that came in, what was earned, what was given, tokens that were not
+used in time, and token packages that were sold."""
+
+
+class Kind(StrEnum):
+    """Why something moves. With the id of what caused it, it names a movement once."""
+
+    DEPOSIT = "deposit"
+    WITHDRAWAL = "withdrawal"
+    GRANT = "grant"
+    HOLD = "hold"
+    CAPTURE = "capture"
+    RELEASE = "release"
+    EXPIRE = "expire"
+    PURCHASE = "purchase"
+    PACKAGE = "package"
+    TRANSFER = "transfer"
+    REFUND = "refund"
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """An amount that goes from one account to another.
+
+    Attributes:
+        cause: Id of what caused it: a request, a deposit, a transfer.
+        kind: Why.
+        taken_from: The account that has less afterwards.
+        given_to: The account that has more.
+        unit: What is moved.
+        amount: How much, above 0.
+    """
+
+    cause: str
+    kind: Kind
+    taken_from: str
+    given_to: str
+    unit: str
+    amount: int
+
+    def __post_init__(self) -> None:
+        """Refuse an amount that is not above 0, and a movement to the same account.
+
+        Raises:
+            UsageError: One of these.
+        """
+        if self.amount <= 0:
+            raise UsageError(f"{self.kind} {self.cause}: asked to move {self.amount} {self.unit}")
+        if self.taken_from == self.given_to:
+            raise UsageError(f"{self.kind} {self.cause}: asked to move to the same account")
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What is set aside for an open request.
+
+    Attributes:
+        request: Its id.
+        tenant: The tenant that pays.
+        unit: What is set aside.
+        amount: How much.
+        expires_us: When it is given back if the request has not ended, us since the Unix epoch.
+    """
+
+    request: str
+    tenant: str
+    unit: str
+    amount: int
+    expires_us: int
+
+
+def available(tenant: str) -> str:
+    """Return the account of what a tenant may use."""
+    return f"tenant/{tenant}/available"
+
+
+def held(tenant: str) -> str:
+    """Return the account of what is set aside for its open requests."""
+    return f"tenant/{tenant}/held"
+
+
+def deposited(cause: str, tenant: str, unit: str, amount: int) -> Movement:
+    """Return the movement of a payment of a tenant."""
+    return Movement(cause, Kind.DEPOSIT, BANK, available(tenant), unit, amount)
+
+
+def withdrawn(cause: str, tenant: str, unit: str, amount: int) -> Movement:
+    """Return the movement of a payment back to a tenant."""
+    return Movement(cause, Kind.WITHDRAWAL, available(tenant), BANK, unit, amount)
+
+
+def granted(cause: str, tenant: str, unit: str, amount: int) -> Movement:
+    """Return the movement of a grant to a tenant."""
+    return Movement(cause, Kind.GRANT, GRANTS, available(tenant), unit, amount)
+
+
+def held_for(hold: Hold) -> Movement:
+    """Return the movement of a hold."""
+    tenant = hold.tenant
+    return Movement(
+        hold.request, Kind.HOLD, available(tenant), held(tenant), hold.unit, hold.amount
+    )
+
+
+def captured(hold: Hold, amount: int) -> list[Movement]:
+    """Return the movements at the end of a request: what it cost, and the rest back.
+
+    Args:
+        hold: What was set aside.
+        amount: What it cost, at most the hold.
+
+    Raises:
+        UsageError: It is below 0 or above the hold.
+    """
+    if not 0 <= amount <= hold.amount:
+        found = f"found a hold of {hold.amount}"
+        raise UsageError(f"capture {hold.request}: asked for {amount} {hold.unit}, {found}")
+    cause, own, unit = hold.request, held(hold.tenant), hold.unit
+    moved = []
+    if amount:
+        moved.append(Movement(cause, Kind.CAPTURE, own, REVENUE, unit, amount))
+    if rest := hold.amount - amount:
+        back = available(hold.tenant)
+        moved.append(Movement(cause, Kind.RELEASE, own, back, unit, rest))
+    return moved
+
+
+def given_back(hold: Hold, kind: Kind = Kind.RELEASE) -> Movement:
+    """Return the movement of a hold that is not used: `RELEASE`, or `EXPIRE` when it is too old."""
+    tenant = hold.tenant
+    return Movement(hold.request, kind, held(tenant), available(tenant), hold.unit, hold.amount)
+
+
+def package_bought(
+    cause: str, tenant: str, price: tuple[str, int], tokens: tuple[str, int]
+) -> list[Movement]:
+    """Return the movements of a package: money for tokens of a model class.
+
+    Args:
+        cause: Id of the purchase.
+        tenant: The buyer.
+        price: Currency and amount.
+        tokens: Unit, such as `tokens:large`, and number.
+    """
+    own = available(tenant)
+    return [
+        Movement(cause, Kind.PURCHASE, own, REVENUE, *price),
+        Movement(cause, Kind.PACKAGE, ISSUED, own, *tokens),
+    ]
+
+
+def package_expired(cause: str, tenant: str, unit: str, amount: int) -> Movement:
+    """Return the movement of tokens that were not used in time."""
+    return Movement(cause, Kind.EXPIRE, available(tenant), EXPIRED, unit, amount)
+
+
+def transferred(cause: str, giver: str, taker: str, unit: str, amount: int) -> Movement:
+    """Return the movement of what one tenant gives to another."""
+    return Movement(cause, Kind.TRANSFER, available(giver), available(taker), unit, amount)
+
+
+def refunded(cause: str, tenant: str, unit: str, amount: int) -> Movement:
+    """Return the movement of a refund; the entry that it corrects stays."""
+    return Movement(cause, Kind.REFUND, REVENUE, available(tenant), unit, amount)
+
+
+def changes_of(movements: Sequence[Movement]) -> dict[tuple[str, str], int]:
+    """Return by how much each account, with its unit, changes."""
+    changes: dict[tuple[str, str], int] = {}
+    for each in movements:
+        for account, amount in ((each.taken_from, -each.amount), (each.given_to, each.amount)):
+            key = (account, each.unit)
+            changes[key] = changes.get(key, 0) + amount
+    return changes

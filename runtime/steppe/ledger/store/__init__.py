@@ -1,0 +1,1 @@
+"""What is on disk before it is acknowledged?"""

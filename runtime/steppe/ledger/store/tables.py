@@ -1,0 +1,64 @@
+"""The tables of the ledger's store."""
+
+from __future__ import annotations
+
+import sqlalchemy as sql
+
+from steppe.database import Schema
+
+VERSION = 1
+_NUMBER = sql.BigInteger().with_variant(sql.Integer, "sqlite")
+"""SQLite counts up only a column of type INTEGER."""
+
+TABLES = sql.MetaData()
+ABOUT = sql.Table(
+    "steppe_ledger_about",
+    TABLES,
+    sql.Column("version", sql.Integer, primary_key=True, autoincrement=False),
+)
+ENTRIES = sql.Table(
+    "steppe_ledger_entries",
+    TABLES,
+    sql.Column("seq", _NUMBER, primary_key=True, autoincrement=False),  # its place in the log
+    sql.Column("kind", sql.String(32), nullable=False),
+    sql.Column("id", sql.String(128), nullable=False),
+    sql.Column("tenant", sql.String(128), nullable=False),
+    sql.Column("time_us", sql.BigInteger, nullable=False),
+    sql.Column("bytes", sql.LargeBinary, nullable=False),
+    sql.UniqueConstraint("kind", "id"),
+    sql.Index("steppe_ledger_entries_by_tenant", "tenant", "time_us"),
+)
+BALANCES = sql.Table(
+    "steppe_ledger_balances",
+    TABLES,
+    sql.Column("account", sql.String(256), primary_key=True),
+    sql.Column("unit", sql.String(64), primary_key=True),
+    sql.Column("balance", sql.BigInteger, nullable=False),
+    sql.Column("floor", sql.BigInteger),  # null: no floor
+    sql.CheckConstraint("floor IS NULL OR balance >= floor", name="not_below_the_floor"),
+)
+MOVEMENTS = sql.Table(
+    "steppe_ledger_movements",
+    TABLES,
+    sql.Column("seq", _NUMBER, primary_key=True),
+    sql.Column("cause", sql.String(128), nullable=False),
+    sql.Column("kind", sql.String(16), nullable=False),
+    sql.Column("taken_from", sql.String(256), nullable=False, index=True),
+    sql.Column("given_to", sql.String(256), nullable=False, index=True),
+    sql.Column("unit", sql.String(64), nullable=False),
+    sql.Column("amount", sql.BigInteger, nullable=False),
+    sql.Column("time_us", sql.BigInteger, nullable=False),
+    sql.UniqueConstraint("cause", "kind"),
+    sql.CheckConstraint("amount > 0", name="moves_something"),
+    sqlite_autoincrement=True,
+)
+HOLDS = sql.Table(
+    "steppe_ledger_holds",
+    TABLES,
+    sql.Column("request", sql.String(128), primary_key=True),
+    sql.Column("tenant", sql.String(128), nullable=False),
+    sql.Column("unit", sql.String(64), nullable=False),
+    sql.Column("amount", sql.BigInteger, nullable=False),
+    sql.Column("expires_us", sql.BigInteger, nullable=False, index=True),
+)
+SCHEMA = Schema("ledger store", TABLES, ABOUT, VERSION)

@@ -1,0 +1,299 @@
+"""The ledger's store: exact balances under any order of calls, and each entry once."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.fixtures.postgresql import postgresql
+
+from steppe.errors import UsageError
+from steppe.ledger.entries import (
+    Hold,
+    available,
+    deposited,
+    granted,
+    held,
+    package_bought,
+    package_expired,
+    refunded,
+    transferred,
+    withdrawn,
+)
+from steppe.ledger.store.ledger_store import ConflictError, LedgerStore, LogEntry, TooLowError
+
+CNY = "CNY"
+Open = Callable[[str], LedgerStore]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LedgerStore]:
+    opened = LedgerStore(str(tmp_path / "ledger.sqlite"))
+    yield opened
+    opened.close()
+
+
+def balance(store: LedgerStore, account: str, unit: str = CNY) -> int:
+    return sum(each.balance for each in store.balances(account) if each.unit == unit)
+
+
+def entry(name: str, text: bytes = b"{}") -> LogEntry:
+    return LogEntry("receipt", name, "lab", 5, text)
+
+
+def test_a_request_pays_what_it_cost_and_gets_the_rest_back(store: LedgerStore) -> None:
+    store.move([deposited("d1", "lab", CNY, 100)], 1)
+    assert store.hold(Hold("r1", "lab", CNY, 60, 1_000), 2)
+    assert (balance(store, available("lab")), balance(store, held("lab"))) == (40, 60)
+    assert store.end_request("r1", 25, [entry("r1")], 3)
+    assert (balance(store, available("lab")), balance(store, held("lab"))) == (75, 0)
+    assert balance(store, "revenue") == 25
+    assert sum(each.balance for each in store.balances()) == 0
+    assert store.entries(0) == [b"{}"]
+    assert store.audit() == []
+
+
+def test_the_same_call_again_changes_nothing(store: LedgerStore) -> None:
+    hold = Hold("r1", "lab", CNY, 60, 1_000)
+    for expected in (True, False):
+        assert store.move([deposited("d1", "lab", CNY, 100)], 1) is expected
+    for expected in (True, False):
+        assert store.hold(hold, 2) is expected
+    for expected in (True, False):
+        assert store.end_request("r1", 25, [entry("r1")], 3) is expected
+    assert not store.hold(hold, 2)  # its request has ended: nothing is set aside again
+    assert balance(store, available("lab")) == 75
+    assert store.size() == 1
+
+
+def test_another_content_of_the_same_name_is_a_conflict(store: LedgerStore) -> None:
+    store.move([deposited("d1", "lab", CNY, 100)], 1)
+    store.hold(Hold("r1", "lab", CNY, 60, 1_000), 2)
+    store.add([entry("r1")])
+    with pytest.raises(ConflictError, match="deposit d1: asked to move 99 CNY, found 100 CNY"):
+        store.move([deposited("d1", "lab", CNY, 99)], 1)
+    with pytest.raises(ConflictError, match="hold r1"):
+        store.hold(Hold("r1", "lab", CNY, 61, 1_000), 2)
+    with pytest.raises(ConflictError, match="receipt r1: asked to log it, found other bytes"):
+        store.end_request("r1", 1, [entry("r1", b"[]")], 3)
+    assert balance(store, held("lab")) == 60
+
+
+def test_a_tenant_cannot_spend_more_than_it_has(store: LedgerStore) -> None:
+    store.move([deposited("d1", "lab", CNY, 100)], 1)
+    with pytest.raises(TooLowError, match="asked for 101 CNY, found 100 free") as error:
+        store.hold(Hold("r1", "lab", CNY, 101, 1_000), 2)
+    assert error.value.free == 100
+    with pytest.raises(TooLowError, match="found 0 free"):
+        store.hold(Hold("r2", "new", CNY, 1, 1_000), 2)
+    with pytest.raises(TooLowError):
+        store.move([withdrawn("w1", "lab", CNY, 101)], 2)
+    assert balance(store, available("lab")) == 100
+
+
+def test_a_tenant_with_credit_may_owe_that_much(store: LedgerStore) -> None:
+    store.open_account("lab", CNY, credit=50)
+    store.hold(Hold("r1", "lab", CNY, 50, 1_000), 2)
+    with pytest.raises(TooLowError):
+        store.hold(Hold("r2", "lab", CNY, 1, 1_000), 2)
+    store.end_request("r1", 50, [], 3)
+    with pytest.raises(TooLowError):
+        store.open_account("lab", CNY, credit=49)
+    assert balance(store, available("lab")) == -50
+
+
+def test_a_request_that_cost_more_than_its_hold_pays_its_hold(store: LedgerStore) -> None:
+    store.move([deposited("d1", "lab", CNY, 100)], 1)
+    store.hold(Hold("r1", "lab", CNY, 10, 1_000), 2)
+    store.end_request("r1", 12, [], 3)
+    assert balance(store, available("lab")) == 90
+
+
+def test_old_holds_are_given_back_once(store: LedgerStore) -> None:
+    store.move([deposited("d1", "lab", CNY, 100)], 1)
+    store.hold(Hold("r1", "lab", CNY, 10, 1_000), 2)
+    store.hold(Hold("r2", "lab", CNY, 20, 2_000), 2)
+    assert store.give_back_expired(1_000) == 1
+    assert store.give_back_expired(1_000) == 0
+    assert balance(store, available("lab")) == 80
+    store.end_request("r1", 10, [entry("r1")], 3)  # too late: the operator pays
+    assert balance(store, available("lab")) == 80
+    assert store.give_back("r2", 4)
+    assert not store.give_back("r2", 4)
+    assert balance(store, available("lab")) == 100
+    assert store.audit() == []
+
+
+def test_packages_are_bought_given_away_and_run_out(store: LedgerStore) -> None:
+    store.move([deposited("d1", "lab", CNY, 100)], 1)
+    large = "tokens:large"
+    bought = package_bought("p1", "lab", (CNY, 30), (large, 1_000))
+    assert store.move(bought, 2)
+    assert not store.move(bought, 2)
+    store.move([transferred("t1", "lab", "school", large, 400)], 3)
+    with pytest.raises(TooLowError):
+        store.move([transferred("t2", "lab", "school", large, 601)], 3)
+    store.move([package_expired("e1", "lab", large, 600)], 4)
+    store.move([refunded("f1", "lab", CNY, 5), granted("g1", "school", CNY, 7)], 5)
+    assert balance(store, available("lab"), large) == 0
+    assert balance(store, available("school"), large) == 400
+    assert balance(store, available("lab")) == 75
+    assert [each.kind for each in store.history(available("school"))] == ["grant", "transfer"]
+    for unit in (CNY, large):
+        assert sum(each.balance for each in store.balances() if each.unit == unit) == 0
+    assert store.audit() == []
+
+
+def test_movements_of_one_call_are_carried_out_all_or_none(store: LedgerStore) -> None:
+    store.move([deposited("d1", "lab", CNY, 10)], 1)
+    with pytest.raises(TooLowError):
+        store.move(package_bought("p1", "lab", (CNY, 30), ("tokens:large", 1_000)), 2)
+    assert balance(store, available("lab"), "tokens:large") == 0
+
+
+@pytest.mark.parametrize("amount", [0, -1])
+def test_nothing_and_less_cannot_be_moved(amount: int) -> None:
+    with pytest.raises(UsageError, match=f"deposit d1: asked to move {amount} CNY"):
+        deposited("d1", "lab", CNY, amount)
+    with pytest.raises(UsageError, match="same account"):
+        transferred("t1", "lab", "lab", CNY, 1)
+
+
+def test_the_audit_names_a_balance_that_was_changed(store: LedgerStore, tmp_path: Path) -> None:
+    store.move([deposited("d1", "lab", CNY, 10)], 1)
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        connection.execute("UPDATE steppe_ledger_balances SET balance = 11 WHERE account != 'bank'")
+    connection.close()
+    assert store.audit() == ["tenant/lab/available: its balance is not the sum of its movements"]
+
+
+def test_entries_have_places_in_order_and_are_found_by_name_and_time(store: LedgerStore) -> None:
+    assert store.add([entry("a", b"1"), entry("b", b"2")]) == 2
+    assert store.add([entry("b", b"2"), entry("c", b"3")]) == 1
+    assert store.entries(0) == [b"1", b"2", b"3"]
+    assert store.entries(1, 1) == [b"2"]
+    assert store.place_of("receipt", "c") == 2
+    assert store.place_of("tariff", "c") is None
+    assert list(store.of_tenant("lab", 5, 6)) == [(0, b"1"), (1, b"2"), (2, b"3")]
+    assert not list(store.of_tenant("lab", 6, 9))
+    assert not list(store.of_tenant("other", 0, 9))
+
+
+def spend_at_once(open_store: Callable[[], LedgerStore], credit: int, requests: int) -> int:
+    """Let two stores of one database hold 1 each for many requests; return how many got it."""
+    first = open_store()
+    first.move([deposited("d1", "lab", CNY, credit)], 1)
+    served: list[str] = []
+
+    def run(numbers: range) -> None:
+        store = open_store()
+        for number in numbers:
+            try:
+                store.hold(Hold(f"r{number}", "lab", CNY, 1, 10**15), 2)
+            except TooLowError:
+                continue
+            served.append(f"r{number}")
+        store.close()
+
+    threads = [threading.Thread(target=run, args=(range(half, requests, 2),)) for half in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert first.audit() == []
+    assert balance(first, held("lab")) == len(served)
+    first.close()
+    return len(served)
+
+
+def test_of_many_requests_at_once_exactly_as_many_as_are_paid_are_served(tmp_path: Path) -> None:
+    assert spend_at_once(lambda: LedgerStore(str(tmp_path / "ledger.sqlite")), 10, 40) == 10
+
+
+@pytest.mark.slow
+def test_of_many_requests_at_once_as_many_as_are_paid_are_served_on_postgresql() -> None:
+    with postgresql() as url:
+        assert spend_at_once(lambda: LedgerStore(url), 25, 100) == 25
+
+
+class AgainstModel(RuleBasedStateMachine):
+    """Any order of calls gives the balances of a model of a few lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.store = LedgerStore(f"{self.folder.name}/ledger.sqlite")
+        self.free, self.holds = {"a": 0, "b": 0}, dict[str, tuple[str, int]]()
+        self.revenue, self.number = 0, 0
+
+    def name(self) -> str:
+        self.number += 1
+        return f"n{self.number}"
+
+    @rule(tenant=st.sampled_from("ab"), amount=st.integers(1, 50))
+    def deposit(self, tenant: str, amount: int) -> None:
+        self.store.move([deposited(self.name(), tenant, CNY, amount)], 1)
+        self.free[tenant] += amount
+
+    @rule(giver=st.sampled_from("ab"), amount=st.integers(1, 60))
+    def transfer(self, giver: str, amount: int) -> None:
+        taker = "b" if giver == "a" else "a"
+        movement = transferred(self.name(), giver, taker, CNY, amount)
+        if amount > self.free[giver]:
+            with pytest.raises(TooLowError):
+                self.store.move([movement], 1)
+            return
+        self.store.move([movement], 1)
+        self.free[giver] -= amount
+        self.free[taker] += amount
+
+    @rule(tenant=st.sampled_from("ab"), amount=st.integers(1, 60), old=st.booleans())
+    def hold(self, tenant: str, amount: int, old: bool) -> None:
+        name = self.name()
+        hold = Hold(name, tenant, CNY, amount, 10 if old else 10**9)
+        if amount > self.free[tenant]:
+            with pytest.raises(TooLowError):
+                self.store.hold(hold, 1)
+            return
+        assert self.store.hold(hold, 1)
+        self.free[tenant] -= amount
+        self.holds[name] = (tenant, amount)
+        if old:
+            assert self.store.give_back_expired(10) == 1
+            del self.holds[name]
+            self.free[tenant] += amount
+
+    @precondition(lambda self: self.holds)
+    @rule(cost=st.integers(0, 80), twice=st.booleans(), data=st.data())
+    def end(self, cost: int, twice: bool, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.holds)))
+        tenant, amount = self.holds.pop(name)
+        for _ in range(1 + twice):
+            self.store.end_request(name, cost, [entry(name)], 1)
+        paid = min(cost, amount)
+        self.revenue += paid
+        self.free[tenant] += amount - paid
+
+    @invariant()
+    def balances_are_those_of_the_model(self) -> None:
+        for tenant in "ab":
+            assert balance(self.store, available(tenant)) == self.free[tenant]
+            aside = sum(amount for owner, amount in self.holds.values() if owner == tenant)
+            assert balance(self.store, held(tenant)) == aside
+        assert balance(self.store, "revenue") == self.revenue
+        assert self.store.audit() == []
+
+    def teardown(self) -> None:
+        self.store.close()
+        self.folder.cleanup()
+
+
+TestAgainstModel = AgainstModel.TestCase
+TestAgainstModel.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
