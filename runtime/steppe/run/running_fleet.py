@@ -135,8 +135,9 @@ def taken_over_fleet(earlier: RunState, of_two: DriverOfTwo) -> Generator[FleetD
         StartError: The cluster of the run does not answer.
     """
     with exiting_on_signals(), _ending(of_two.shared.process, of_two) as driver_of:
-        driver = driver_of[0] = FleetDriver(earlier.config, print, lifetime=of_two.lifetime)
+        driver = FleetDriver(earlier.config, print, lifetime=of_two.lifetime)
         driver.take_over(earlier.address, earlier.driver)
+        driver_of[0] = driver
         yield driver
 
 
@@ -165,12 +166,18 @@ def _ending(process: int, of_two: DriverOfTwo | None) -> Generator[list[FleetDri
         with ignoring_signals():
             if of_two is not None:
                 of_two.shared.end()
-            if driver_of[0] is not None:
-                driver_of[0].stop()
-            remove_state(gpus_file(process))
-            if of_two is not None:
-                of_two.end()
-            remove_files(process, LEFTOVERS_S, ended=process)
+            # A fleet that could not be taken over is left to the process that cleans up.
+            if of_two is None or driver_of[0] is not None or not of_two.shared.has_begun:
+                _stop(driver_of[0], process, of_two)
+
+
+def _stop(driver: FleetDriver | None, process: int, of_two: DriverOfTwo | None) -> None:
+    if driver is not None:
+        driver.stop()
+    remove_state(gpus_file(process))
+    if of_two is not None:
+        of_two.end()
+    remove_files(process, LEFTOVERS_S, ended=process)
 
 
 def _start_kind(config: RunConfig) -> str:
