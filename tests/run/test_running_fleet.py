@@ -91,4 +91,3 @@ def test_a_fleet_that_cannot_be_taken_over_is_left_to_the_process_that_cleans_up
     with pytest.raises(BlockingIOError):
         os.read(read, 100)
     assert two.shared.has_ended
-    assert become_active(RUN, two.pipe.number) == (None, None)

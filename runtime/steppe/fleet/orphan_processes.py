@@ -65,7 +65,8 @@ def processes_of(session: str) -> frozenset[Process]:
     """Return the living processes of the cluster that this process started.
 
     Ray redirects the output of its server and its actors to the folder of their session, which is
-    named by the microsecond: that identifies them and their descendants. Environment variables do
+    named by the microsecond, and gives it to its helpers as an option: that identifies them and
+    their descendants. Environment variables do
     not, because a process that sets its title overwrites them. Processes with a kernel session of
     their own, such as agents, end by themselves and are left alone, as are those of other users.
 
@@ -163,8 +164,11 @@ def _stat(number: int) -> _ProcessStat:
 
 
 def _prints_to(session: str, number: int) -> bool:
-    """Return whether the standard output of a process goes to a file of a session."""
+    """Return whether a process prints to a file of a session, or was started with its folder."""
     try:
-        return session in Path(os.readlink(f"/proc/{number}/fd/1")).parts
+        if session in Path(os.readlink(f"/proc/{number}/fd/1")).parts:
+            return True
+        words = Path(f"/proc/{number}/cmdline").read_text(errors="replace").split("\0")
+        return any(word.startswith("--") and session in word for word in words)
     except OSError:
         return False  # it has closed it, or has ended
