@@ -11,6 +11,7 @@ import pytest
 from tests.gateway.site import Clock, Site, SiteFactory
 
 from steppe.control.batch_work import When
+from steppe.gateway.work_api import BODY_BYTES
 
 DECLARED: dict[str, Any] = {"model": "m", "rows": 90, "prompt_tokens": 9000, "output_tokens": 4500}
 
@@ -122,6 +123,13 @@ async def test_a_declaration_that_is_not_valid_names_its_field(
     status, body = await declare(site, **changes)
     assert (status, body["error"]["param"]) == (400, param)
     assert found in body["error"]["message"]
+    assert site.gateway.status().work == ()
+
+
+async def test_a_long_body_is_refused_before_all_of_it_is_read(site: Site) -> None:
+    status, found = await declare(site, note="a" * BODY_BYTES)
+    assert status == 400
+    assert found["error"]["message"] == f"body: asked for at most {BODY_BYTES} bytes, found more"
     assert site.gateway.status().work == ()
 
 

@@ -30,6 +30,8 @@ LEAST_TTL_S, MOST_TTL_S, USUAL_TTL_S = 1.0, 600.0, 30.0
 MOST_COUNT = 1 << 53
 """Largest number of rows or tokens that JSON carries exactly."""
 RETRY_AFTER_S = 30
+BODY_BYTES = 16 << 10
+"""Longest declaration, bytes; a tenant may send many of them at no charge."""
 _NO_CONTROLLER = BatchPace(0.0, 1.0, PaceReason.HEADROOM)
 """The pace while the controller plans no batch work: that of an older version does not."""
 _NOT_PLANNED_YET = BatchPace(0.0, 0.0, PaceReason.WAITS_FOR_SURPLUS)
@@ -121,7 +123,7 @@ class WorkApi:
     async def declare(self, request: web.Request) -> web.Response:
         """Take a declaration; return how many rows may be open."""
         try:
-            declared = read_declaration(await request.read())
+            declared = read_declaration(await _read_body(request))
             pool = self._pools.of(declared.model)
         except InvalidWorkError as error:
             return _invalid(400, str(error), "invalid_value", error.param)
@@ -200,6 +202,15 @@ def pace_from(found: Mapping[str, Any], age_s: float) -> BatchPace:
         finish_in_s=None if finish_s is None else max(0.0, finish_s - age_s),
         sure=found["sure"],
     )
+
+
+async def _read_body(request: web.Request) -> bytes:
+    found = bytearray()
+    while chunk := await request.content.readany():
+        found += chunk
+        if len(found) > BODY_BYTES:
+            raise InvalidWorkError("body", f"asked for at most {BODY_BYTES} bytes, found more")
+    return bytes(found)
 
 
 def read_declaration(body: bytes) -> Declaration:

@@ -32,7 +32,7 @@ class NoRateError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """One row of a tariff: for whom it is, and its prices.
+    """One row of a tariff: what it is for, and its prices.
 
     Attributes:
         model: The model; empty for any.
