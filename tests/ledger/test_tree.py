@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from steppe.ledger.tree import (
     EMPTY_ROOT,
-    Frontier,
+    CompactRange,
     HashAt,
     Head,
     ProofError,
@@ -73,7 +73,7 @@ def test_the_published_vector_of_eight_leaves_has_its_root() -> None:
 
 
 def test_an_empty_tree_has_the_hash_of_nothing() -> None:
-    assert Frontier().head == Head(0, hashlib.sha256(b"").digest())
+    assert CompactRange().head == Head(0, hashlib.sha256(b"").digest())
     assert root_of(0, hashes_of([])) == EMPTY_ROOT
 
 

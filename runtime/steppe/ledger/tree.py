@@ -49,7 +49,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Frontier:
+class CompactRange:
     """The complete subtrees of a tree, largest first: enough to append to it.
 
     Attributes:
@@ -60,13 +60,13 @@ class Frontier:
     size: int = 0
     subtrees: tuple[bytes, ...] = ()
 
-    def append(self, leaf: bytes) -> Frontier:
-        """Return the frontier with one more leaf, given by its hash."""
+    def append(self, leaf: bytes) -> CompactRange:
+        """Return the range with one more leaf, given by its hash."""
         subtrees, hash_, bits = list(self.subtrees), leaf, self.size
         while bits & 1:
             hash_ = node_hash(subtrees.pop(), hash_)
             bits >>= 1
-        return Frontier(self.size + 1, (*subtrees, hash_))
+        return CompactRange(self.size + 1, (*subtrees, hash_))
 
     @property
     def head(self) -> Head:
@@ -81,10 +81,10 @@ class Frontier:
 
 def head_of(leaves: Sequence[bytes]) -> Head:
     """Return the head of the tree of these hashes of leaves."""
-    frontier = Frontier()
+    grown = CompactRange()
     for leaf in leaves:
-        frontier = frontier.append(leaf)
-    return frontier.head
+        grown = grown.append(leaf)
+    return grown.head
 
 
 def root_of(size: int, hash_at: HashAt) -> bytes:

@@ -17,7 +17,7 @@ from steppe.ledger.log.checkpoint import Checkpoint, Proof, open_checkpoint, sig
 from steppe.ledger.log.tiles import MOST_BYTES, Tiles
 from steppe.ledger.signing import Note, PrivateKey, PublicKey
 from steppe.ledger.tree import (
-    Frontier,
+    CompactRange,
     Head,
     ProofError,
     consistency_proof,
@@ -64,7 +64,7 @@ class LogReader:
         """
         note = self.note()
         if not note:
-            return Checkpoint(self.origin, Frontier().head)
+            return Checkpoint(self.origin, CompactRange().head)
         return open_checkpoint(note, self.origin, self._keys)
 
     def entry(self, index: int) -> bytes:
@@ -128,12 +128,12 @@ class Log(LogReader):
         super().__init__(folder, origin, [key.public for key in keys])
         assert keys, "a log is signed"
         self._private = tuple(keys)
-        self._frontier = self._stored_frontier(self.checkpoint().head)
+        self._range = self._stored_range(self.checkpoint().head)
 
     @property
     def head(self) -> Head:
         """Size and root with all entries so far."""
-        return self._frontier.head
+        return self._range.head
 
     def add(self, entries: Sequence[bytes]) -> Note:
         """Bring entries to disk, then sign and publish the new head; return its note.
@@ -148,13 +148,13 @@ class Log(LogReader):
         if too_long > MOST_BYTES:
             raise UsageError(f"log: asked for entries of {MOST_BYTES} bytes, found {too_long}")
         leaves = [leaf_hash(entry) for entry in entries]
-        frontier = self._frontier
+        grown = self._range
         for leaf in leaves:
-            frontier = frontier.append(leaf)
-        self._tiles.write(self._frontier.size, leaves, entries)
-        note = sign_checkpoint(self.origin, frontier.head, self._private)
+            grown = grown.append(leaf)
+        self._tiles.write(self._range.size, leaves, entries)
+        note = sign_checkpoint(self.origin, grown.head, self._private)
         self._publish(note)
-        self._frontier = frontier
+        self._range = grown
         return note
 
     def _publish(self, note: Note) -> None:
@@ -169,8 +169,8 @@ class Log(LogReader):
             draft.replace(path)
             sync_folder(self._folder)
 
-    def _stored_frontier(self, head: Head) -> Frontier:
-        """Return the frontier of a head from the tiles, and compare the roots."""
+    def _stored_range(self, head: Head) -> CompactRange:
+        """Return the compact range of a head from the tiles, and compare the roots."""
         subtrees, first = list[bytes](), 0
         for level in reversed(range(head.size.bit_length())):
             if head.size >> level & 1:
@@ -178,4 +178,4 @@ class Log(LogReader):
                 first += 1 << level
         if root_of(head.size, self._tiles.hash_at) != head.root:
             raise ProofError(f"log: the tiles of {self._folder} are not those of its checkpoint")
-        return Frontier(head.size, tuple(subtrees))
+        return CompactRange(head.size, tuple(subtrees))
