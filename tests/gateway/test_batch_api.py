@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import orjson
@@ -12,7 +14,7 @@ from tests.gateway.raw import WITHIN_S, Raw
 from tests.gateway.site import Cut, FakeReplica, Site, SiteFactory
 
 from steppe.gateway.access import AccessSettings
-from steppe.gateway.batch_api import UploadLimits
+from steppe.gateway.batch_api import UploadLimits, _Upload
 from steppe.gateway.driver_news import DriverNews
 from steppe.tenants.key import make_key
 from steppe.tenants.tenant import KnownTenants, Tenant, TenantLimits
@@ -198,6 +200,52 @@ async def test_a_service_that_is_gone_is_a_503(open_site: SiteFactory) -> None:
     await service.stop()
     status, headers, body = await site.get("/v1/batches")
     assert (status, code_of(body), headers["Retry-After"]) == (503, "batch_unavailable", "1")
+
+
+async def test_a_service_that_does_not_answer_is_a_503(open_site: SiteFactory) -> None:
+    site, service = await with_service(open_site, limits=UploadLimits(1000, answer_s=0.1))
+    service.may_answer.clear()
+    for call in (site.get("/v1/batches"), site.post("/v1/batches", b"{}"), site.post("/v1/files")):
+        status, headers, body = await call
+        assert (status, code_of(body), headers["Retry-After"]) == (503, "batch_unavailable", "1")
+
+
+async def test_a_service_that_takes_no_more_of_an_upload_is_a_503(open_site: SiteFactory) -> None:
+    never = asyncio.Event()
+
+    async def stand_still(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await never.wait()
+        writer.close()
+
+    site = await open_site(uploads=UploadLimits(64 * MIB, answer_s=0.2))
+    stopped = await asyncio.start_server(stand_still, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{stopped.sockets[0].getsockname()[1]}"
+    site.gateway.tell(DriverNews(services={"batch": url}))
+    status, headers, body = await site.post("/v1/files", b"x" * (40 * MIB))
+    assert (status, code_of(body), headers["Retry-After"]) == (503, "batch_unavailable", "1")
+    never.set()
+    stopped.close()
+
+
+async def test_the_time_of_a_client_does_not_count_as_that_of_the_service() -> None:
+    content = asyncio.StreamReader()
+    request: Any = SimpleNamespace(content=SimpleNamespace(readany=lambda: content.read(100)))
+    async with asyncio.timeout(100) as wait:
+        chunks = _Upload(request, UploadLimits(answer_s=50)).chunks(wait)
+        for text in (b"a", b"b"):
+            chunk = asyncio.ensure_future(anext(chunks))
+            await asyncio.sleep(0)
+            assert wait.when() is None
+            content.feed_data(text)
+            assert await chunk == text
+            assert wait.when() is not None
+
+
+async def test_an_answer_that_stands_still_is_broken_off(open_site: SiteFactory) -> None:
+    site, service = await with_service(open_site, limits=UploadLimits(1000, answer_s=0.5))
+    service.stream = [b"a line\n", asyncio.Event()]
+    with pytest.raises(aiohttp.ClientError):
+        await site.get("/v1/files/file-1/content")
 
 
 async def test_an_answer_that_the_service_breaks_off_is_broken_off(open_site: SiteFactory) -> None:

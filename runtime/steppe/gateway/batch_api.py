@@ -7,6 +7,7 @@ that a large file takes no memory here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,17 +40,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """What a client may upload.
+    """What a client may upload, and how long the service may take.
 
     Attributes:
         file_bytes: Largest file, bytes.
         uploads: Most uploads at one time.
         idle_s: Longest time in which an upload may bring nothing, s.
+        answer_s: Longest time in which the service may take no more of a call, and send nothing of
+            its answer, s.
     """
 
     file_bytes: int = 200 << 20
     uploads: int = 8
     idle_s: float = 30.0
+    answer_s: float = 60.0
 
 
 class BatchApi:
@@ -117,12 +121,13 @@ class BatchApi:
         if not self.url:
             return _unavailable("the batch service is starting")
         if request.method != "POST":
-            return await self._send(request, tenant, b"")
+            return await self._send(request, tenant, b"", self._limits)
         charge = await self._access.admit(request, NO_TOKENS)
         try:
             if request.path.rstrip("/") == PATHS[0]:
                 return await self._upload(request, tenant, self._limits)
-            return await self._send(request, tenant, await self._bodies.read(request))
+            body = await self._bodies.read(request)
+            return await self._send(request, tenant, body, self._limits)
         finally:
             self._access.finish(charge)
 
@@ -136,31 +141,33 @@ class BatchApi:
             return upload.too_large(request.content_length or 0)
         self._uploads += 1
         try:
-            return await self._send(request, tenant, upload.chunks(), lambda: upload.refusal)
+            return await self._send(request, tenant, upload, limits)
         finally:
             self._uploads -= 1
 
     async def _send(
-        self,
-        request: web.Request,
-        tenant: str,
-        body: bytes | AsyncIterator[bytes],
-        refusal: Callable[[], web.Response | None] = lambda: None,
+        self, request: web.Request, tenant: str, body: bytes | _Upload, limits: UploadLimits
     ) -> web.StreamResponse:
-        """Send a call to the service; if its body broke off, `refusal` is the answer."""
+        """Send a call to the service; an upload that broke off has its own answer."""
         headers = end_to_end(request.headers)
         drop_keys(headers)
         id_ = request_id(request.headers.get(REQUEST_ID, ""))
         headers[TENANT_HEADER], headers[REQUEST_ID] = tenant, id_
         url = URL(self.url + request.raw_path, encoded=True)
         try:
-            async with self._opened.request(
-                request.method, url, headers=headers, data=body or None, allow_redirects=False
-            ) as answer:
-                return await _relay(request, answer, id_)
-        except (aiohttp.ClientError, OSError) as error:
+            async with contextlib.AsyncExitStack() as stack:
+                async with asyncio.timeout(limits.answer_s) as wait:
+                    data = body.chunks(wait) if isinstance(body, _Upload) else body or None
+                    call = self._opened.request(
+                        request.method, url, headers=headers, data=data, allow_redirects=False
+                    )
+                    answer = await stack.enter_async_context(call)
+                    first = await answer.content.readany()  # without it, the answer is a 503
+                return await _relay(request, answer, id_, first, limits.answer_s)
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
             problem = f"the batch service does not answer: {type(error).__name__}"
-            return refusal() or _unavailable(problem)
+            refusal = body.refusal if isinstance(body, _Upload) else None
+            return refusal or _unavailable(problem)
 
     @property
     def _opened(self) -> aiohttp.ClientSession:
@@ -186,21 +193,26 @@ class _Upload:
         self.most_bytes = limits.file_bytes + FORM_BYTES
         self.refusal: web.Response | None = None
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self, wait: asyncio.Timeout) -> AsyncIterator[bytes]:
         """Yield the body as it arrives.
+
+        Args:
+            wait: The limit of the call; it stands still while the client is waited for, and begins
+                anew with each chunk.
 
         Raises:
             _LimitError: At a limit; `refusal` is set.
         """
         read = 0
-        while chunk := await self._next_chunk():
+        while chunk := await self._next_chunk(wait):
             read += len(chunk)
             if read > self.most_bytes:
                 self.refusal = self.too_large(read)
                 raise _LimitError("the file is too large")
             yield chunk
 
-    async def _next_chunk(self) -> bytes:
+    async def _next_chunk(self, wait: asyncio.Timeout) -> bytes:
+        _reschedule(wait, None)
         try:
             async with asyncio.timeout(self._limits.idle_s):
                 return await self._request.content.readany()
@@ -208,6 +220,8 @@ class _Upload:
             message = f"asked for the rest of the file within {self._limits.idle_s:g} s"
             self.refusal = _invalid(408, message, code="request_timeout")
             raise _LimitError(message) from error
+        finally:
+            _reschedule(wait, asyncio.get_running_loop().time() + self._limits.answer_s)
 
     def too_large(self, found: int) -> web.Response:
         """Return the answer to a body of this size, bytes."""
@@ -216,21 +230,27 @@ class _Upload:
         return _invalid(413, message, code="file_too_large", param="file")
 
 
+def _reschedule(wait: asyncio.Timeout, when_s: float | None) -> None:
+    """Move a limit that still counts; the service may have answered before the end of an upload."""
+    with contextlib.suppress(RuntimeError):
+        wait.reschedule(when_s)
+
+
 async def _relay(
-    request: web.Request, answer: aiohttp.ClientResponse, id_: str
+    request: web.Request, answer: aiohttp.ClientResponse, id_: str, chunk: bytes, answer_s: float
 ) -> web.StreamResponse:
-    """Send the answer of the service on, piece by piece."""
+    """Send the answer of the service on, piece by piece, from its first chunk."""
     headers: Headers = end_to_end(answer.headers)
     headers[REQUEST_ID] = id_
     response = web.StreamResponse(status=answer.status, headers=headers)
     if answer.content_length is not None:
         response.content_length = answer.content_length
-    chunk = await answer.content.readany()  # a service that dies before it has its 503
     await response.prepare(request)
     while chunk:
         await response.write(chunk)
         try:
-            chunk = await answer.content.readany()
+            async with asyncio.timeout(answer_s):
+                chunk = await answer.content.readany()
         except (aiohttp.ClientError, OSError) as error:
             _log.warning("the batch service broke off its answer: %r", error)
             if request.transport is not None:
