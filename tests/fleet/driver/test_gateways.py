@@ -35,8 +35,11 @@ class Cluster:
     machines: list[Machine]
     made: dict[str, FakeActor] = field(default_factory=dict)
     settings: dict[str, GatewaySettings] = field(default_factory=dict)
+    refusal: Exception | None = None
 
     def create(self, cls: type, options: dict[str, Any], args: tuple[Any, ...]) -> FakeActor:
+        if self.refusal is not None:
+            raise self.refusal
         answers = {"open": "http://10.0.0.1:8000", "tell": GatewayNews()}
         actor = self.made[options["name"]] = FakeActor(answers)
         if args:
@@ -144,14 +147,46 @@ def test_the_gateway_of_a_lost_node_is_forgotten(cluster: Cluster) -> None:
     assert cluster.made["steppe-gateway-run-10.0.0.2"].names()[-1] == "kill"
 
 
-def test_a_gateway_that_cannot_listen_on_a_new_node_is_tried_again(cluster: Cluster) -> None:
+def test_a_gateway_that_cannot_listen_on_a_new_node_is_tried_again_after_a_pause(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, starts = [100.0], []
+    monkeypatch.setattr(gateways_module, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
     made = gateways(nodes="every")
     made.open(())
     cluster.machines.append(Machine("n3", "10.0.0.3", 1))
     first = made._start
-    made._start = lambda place: _failing(first(place))  # type: ignore[method-assign]
-    assert not made.follow()
+
+    def failing(place: Any) -> Any:
+        starts.append(now_s[0])
+        return _failing(first(place))
+
+    made._start = failing  # type: ignore[method-assign]
+    for now_s[0] in (100.0, 100.5, 101.0, 102.0, 102.5, 103.0):
+        assert not made.follow()
+    assert starts == [100.0, 101.0, 103.0]
     made._start = first  # type: ignore[method-assign]
+    now_s[0] = 107.0
+    assert made.follow()
+
+
+@pytest.mark.parametrize("error", [ValueError("the name is taken"), ray.exceptions.RayError()])
+def test_an_actor_that_cannot_be_made_is_a_warning_and_is_tried_again(
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr(gateways_module, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    made = gateways(nodes="every")
+    made.open(())
+    cluster.machines.append(Machine("n3", "10.0.0.3", 1))
+    cluster.refusal = error
+    assert not made.follow()
+    assert not made.follow()
+    assert caplog.text.count("asked for an actor") == 1
+    cluster.refusal, now_s[0] = None, 101.0
     assert made.follow()
 
 

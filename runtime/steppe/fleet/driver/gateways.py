@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -16,6 +17,7 @@ from steppe.config.gateway import ALL_ADDRESSES
 from steppe.errors import ReplicaError, UsageError
 from steppe.fleet.cluster import (
     call_result,
+    error_line,
     gateway_machines,
     local_node_id,
     on_node,
@@ -24,6 +26,7 @@ from steppe.fleet.driver.config_changer import ConfigChanger
 from steppe.fleet.driver.gateway_link import GatewayLink
 from steppe.fleet.driver.gateway_settings import gateway_settings
 from steppe.fleet.driver.new_actors import ActorLifetime
+from steppe.fleet.driver.pending_actors import MachinePauses
 from steppe.fleet.driver.usage_totals import UsageTotals
 from steppe.fleet.gateway_actor import GatewayActor
 from steppe.fleet.gateway_peers import GatewayCoordinator, coordinator_actor, gateway_actor
@@ -90,6 +93,7 @@ class Gateways:
         self._places: dict[str, GatewayPlace] = {}
         self._opening: dict[str, tuple[Any, Any]] = {}
         self._links: dict[str, GatewayLink] = {}
+        self._pauses = MachinePauses()
         self._began: tuple[float, ConfigChanger] | None = None
 
     @property
@@ -161,6 +165,8 @@ class Gateways:
     def follow(self) -> bool:
         """Give each new node of the run a gateway, and forget those of lost nodes; never waits.
 
+        A node whose gateway could not start is tried again after a growing pause.
+
         Returns:
             Whether the set of gateways has changed.
         """
@@ -170,7 +176,7 @@ class Gateways:
         for name in self._places.keys() - wanted.keys():
             self._forget(name)
         for name in wanted.keys() - self._places.keys():
-            self._opening[name] = self._start(wanted[name])
+            self._try(name, wanted[name])
         for name in list(self._opening):
             self._adopt(name)
         return before != self.names
@@ -255,6 +261,21 @@ class Gateways:
             actor = remote.options(**options).remote(part, self._lifetime.run_id)
         return actor, actor.open.remote()
 
+    def _try(self, name: str, place: GatewayPlace) -> None:
+        """Begin to start the gateway of a new node, if it is not to wait."""
+        if self._pauses.lasts(name, time.monotonic()):
+            return
+        try:
+            self._opening[name] = self._start(place)
+        except (ray.exceptions.RayError, ValueError) as error:  # ValueError: the name is taken
+            _log.warning("%s: asked for an actor, found: %s", name, error_line(error))
+            self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        """Forget a gateway that did not start, and begin its pause."""
+        del self._places[name]
+        self._pauses.begin(name, time.monotonic())
+
     def _link(self, name: str, usage: UsageTotals) -> None:
         """Begin to tell a gateway what is new, and the usage so far."""
         assert self._began is not None, "begin comes first"
@@ -275,7 +296,7 @@ class Gateways:
         except (ReplicaError, UsageError) as error:
             _log.warning("%s", error)
             ray.kill(actor, no_restart=True)
-            del self._places[name]  # the next call tries again
+            self._drop(name)
             return
         self.actors[name] = actor
         if self._began is not None:
