@@ -64,6 +64,10 @@ class JobBusyError(UsageError):
     """Another process runs this job."""
 
 
+class StoreBusyError(UsageError):
+    """Another service runs the jobs of this store."""
+
+
 class InputChangedError(UsageError):
     """The input of a job is not what it was when the job began."""
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from tests.batch.service.running import CHAT, Running, ServiceFactory, error_of, lines
 
@@ -13,6 +16,7 @@ from steppe.batch.service.folder_lock import FolderLock
 from steppe.batch.service.service import BatchService
 from steppe.batch.service.settings import BatchSettings
 from steppe.batch.service.window import shown_window
+from steppe.batch.store.job_store import JobStore
 from steppe.config import BatchSection
 from steppe.errors import UsageError
 
@@ -118,6 +122,52 @@ async def test_a_folder_has_one_service_at_a_time(service: Running, tmp_path: Pa
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"batch\.folder: cannot write"):
         FolderLock(tmp_path / "file", 0.0)
+
+
+async def test_a_folder_has_a_name_of_its_own_that_stays(tmp_path: Path) -> None:
+    first = FolderLock(tmp_path / "a", 0.0)
+    first.release()
+    again = FolderLock(tmp_path / "a", 0.0)
+    copy = Path(shutil.copytree(tmp_path / "a", tmp_path / "b"))
+    other = FolderLock(copy, 0.0)
+    assert again.owner == first.owner != other.owner
+    again.release()
+    other.release()
+
+
+async def test_a_store_has_one_service_at_a_time_whatever_its_folder(
+    open_service: ServiceFactory, tmp_path: Path
+) -> None:
+    store = str(tmp_path / "shared.db")
+    first = await open_service(store=store)
+    with pytest.raises(UsageError, match=r"batch\.store: .* in use by another run until"):
+        await open_service(store=store, folder=tmp_path / "other")
+    await first.stop()
+    await open_service(store=store, folder=tmp_path / "other")
+
+
+async def test_a_service_that_has_lost_its_store_stops(tmp_path: Path) -> None:
+    settings = BatchSettings(BatchSection(folder=tmp_path / "b"), "http://here")
+    service = BatchService(settings, renew_s=0.01)
+    url = await service.start()
+    store = JobStore(settings.store, tmp_path / "b" / "files")
+    store.lease_store("other", time.time() + 1e6, 60.0)
+    async with aiohttp.ClientSession() as client, asyncio.timeout(20):
+        while await _answers(client, url):
+            await asyncio.sleep(0.01)
+    await service.stop()
+    with pytest.raises(UsageError, match="in use by another run"):
+        await service.start()
+    assert store.end_store_lease("other")
+    store.close()
+
+
+async def _answers(client: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with client.get(url + "/metrics") as answer:
+            return answer.status == 200
+    except aiohttp.ClientConnectionError:
+        return False
 
 
 async def test_the_metrics_count_open_jobs(open_service: ServiceFactory) -> None:

@@ -8,7 +8,7 @@ import pytest
 from steppe.batch.job import ExportMark, Job, JobState, RowCounts, When
 from steppe.batch.row import BadRow, Row, RowResult, make_row
 from steppe.batch.store.job_store import JobStore
-from steppe.errors import InputChangedError, JobBusyError, UsageError
+from steppe.errors import InputChangedError, JobBusyError, StoreBusyError, UsageError
 
 CHAT = "/v1/chat/completions"
 JOB = Job(
@@ -227,3 +227,14 @@ def test_a_row_may_have_the_name_that_a_bad_line_got(store: JobStore) -> None:
     named = make_row(2, "row-1", CHAT, {"model": "m"})
     store.add_rows("batch_1", [row(0), BadRow(1, "row-1", "bad"), named])
     assert [claim.row for claim in store.claim("batch_1", 9, "runner")] == [row(0), named]
+
+
+def test_a_store_has_one_service_at_a_time(store: JobStore) -> None:
+    store.lease_store("first", 1000.0, 40.0)
+    store.lease_store("first", 1010.0, 30.0)
+    with pytest.raises(StoreBusyError, match=r"batch\.store: .*another run until 1970-01-01T00:17"):
+        store.lease_store("second", 1039.0, 40.0)
+    store.lease_store("second", 1040.0, 40.0)
+    assert not store.end_store_lease("first")
+    assert store.end_store_lease("second")
+    store.lease_store("first", 1041.0, 40.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.fixtures.postgresql import postgresql
 from steppe.batch.job import Job, RowCounts, When
 from steppe.batch.row import BadRow, Row, RowResult, make_row
 from steppe.batch.store.job_store import JobStore
+from steppe.errors import StoreBusyError
 
 JOB, PATH = "batch_1", "/v1/completions"
 MOST = 12
@@ -190,6 +192,30 @@ SETTINGS = settings(
 @pytest.mark.slow
 def test_sqlite_does_what_a_simple_model_does() -> None:
     check(StoreAndModel, settings=SETTINGS)
+
+
+@pytest.mark.slow
+def test_one_of_the_services_that_start_at_once_gets_postgresql() -> None:
+    with postgresql() as url:
+        stores = [JobStore(url) for _ in range(4)]
+        got, busy = list[str](), list[StoreBusyError]()
+
+        def start(number: int) -> None:
+            try:
+                stores[number].lease_store(f"{number}", 0.0, 40.0)
+                got.append(f"{number}")
+            except StoreBusyError as error:
+                busy.append(error)
+
+        threads = [threading.Thread(target=start, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(got), len(busy)) == (1, 3)
+        assert stores[0].end_store_lease(got[0])
+        for store in stores:
+            store.close()
 
 
 @pytest.mark.slow

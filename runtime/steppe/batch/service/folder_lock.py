@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import time
 from pathlib import Path
 
 from steppe.errors import UsageError
 
 _POLL_S = 0.05
+_TOKEN_CHARS = 24
 
 
 class FolderLock:
-    """Holds a folder until `release`."""
+    """Holds a folder until `release`.
+
+    Attributes:
+        owner: A name for who has this folder. It stays from one holder to the next, and a copy of
+            the folder has another one.
+    """
 
     def __init__(self, folder: Path, wait_s: float) -> None:
         """Take the folder; make it if it is missing.
@@ -34,6 +41,7 @@ class FolderLock:
                     os.close(self._file)
                     raise UsageError(f"batch.folder: {folder} is in use by another run")
                 time.sleep(_POLL_S)
+            self.owner = self._read_owner()
         except OSError as error:
             found = error.strerror or error
             raise UsageError(f"batch.folder: cannot write {folder}: {found}") from error
@@ -41,6 +49,14 @@ class FolderLock:
     def release(self) -> None:
         """Give the folder back."""
         os.close(self._file)
+
+    def _read_owner(self) -> str:
+        token = os.pread(self._file, _TOKEN_CHARS, 0).decode(errors="replace")
+        if len(token) != _TOKEN_CHARS:
+            token = secrets.token_hex(_TOKEN_CHARS // 2)
+            os.pwrite(self._file, token.encode(), 0)
+            os.fsync(self._file)
+        return f"{token}-{os.fstat(self._file).st_ino}"
 
     def _take(self) -> bool:
         try:

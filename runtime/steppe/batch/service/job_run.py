@@ -107,7 +107,7 @@ class JobRun:
         self._count_rows(end.counts.completed, end.counts.failed)
 
     def _release_lease(self, job_id: str) -> None:
-        """End the lease of a runner of an earlier process: only one service has the folder."""
+        """End the lease of a runner of an earlier process: only one service has the store."""
         owner = self._store.lease_owner(job_id, self._epoch_s())
         if owner is not None:
             self._store.end_lease(job_id, owner)

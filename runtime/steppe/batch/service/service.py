@@ -22,12 +22,16 @@ from steppe.batch.service.scheduler import RETRY_S, JobScheduler
 from steppe.batch.service.settings import BatchSettings
 from steppe.batch.store.job_store import JobStore
 from steppe.engine.run_secret import HEADER
-from steppe.errors import SteppeError
+from steppe.errors import SteppeError, StoreBusyError
 
 FILES = "files"
 """Folder of the contents of files, in that of the service."""
 LOCK_WAIT_S = 15.0
 """Longest wait for the folder, s: the process of an earlier service may be ending."""
+LEASE_S = 60.0
+"""How long the store stays with a service that does not renew its lease, s."""
+RENEW_S = 10.0
+"""Time between two renewals of the lease, s."""
 LONG_CALLS = 2
 """Inputs that are read, files that are made and reports at one time; each takes seconds."""
 CLEAN_S = 600.0
@@ -49,6 +53,7 @@ class BatchService:
         epoch_s: Callable[[], float] = time.time,
         *,
         retry_s: float = RETRY_S,
+        renew_s: float = RENEW_S,
     ) -> None:
         """Prepare; nothing happens before `start`.
 
@@ -56,12 +61,15 @@ class BatchService:
             settings: How it is set up.
             epoch_s: Reads the time, s since the Unix epoch.
             retry_s: A job that could not go on is tried again after this time, s.
+            renew_s: Time between two renewals of the lease of the store, s.
         """
-        self._settings, self._epoch_s, self._retry_s = settings, epoch_s, retry_s
+        self._settings, self._epoch_s = settings, epoch_s
+        self._retry_s, self._renew_s = retry_s, renew_s
         self._lock: FolderLock | None = None
         self._store: JobStore | None = None
         self._scheduler: JobScheduler | None = None
         self._cleaning: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
         self._threads: ThreadPoolExecutor | None = None
 
@@ -69,7 +77,7 @@ class BatchService:
         """Listen and go on with the jobs that have not ended; return the URL.
 
         Raises:
-            UsageError: Another run uses the folder, or it or the store cannot be used.
+            UsageError: Another run uses the folder or the store, or one of them cannot be used.
         """
         is_started = False
         try:
@@ -85,6 +93,8 @@ class BatchService:
         self._lock = await asyncio.to_thread(FolderLock, folder, LOCK_WAIT_S)
         store = await asyncio.to_thread(JobStore, settings.store, folder / FILES)
         self._store = store
+        await asyncio.to_thread(store.lease_store, self._lock.owner, self._epoch_s(), LEASE_S)
+        self._renewing = asyncio.create_task(self._renew(store, self._lock.owner))
         await asyncio.to_thread(delete_leftovers, folder / FILES)
         self._threads = threads = ThreadPoolExecutor(LONG_CALLS, "batch-long")
         metrics, epoch_s = BatchMetrics(), self._epoch_s
@@ -108,6 +118,22 @@ class BatchService:
 
     async def stop(self) -> None:
         """Stop listening and running; what is not done goes on after the next start."""
+        await self._stop_work()
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
+        if self._threads is not None:
+            await asyncio.to_thread(self._threads.shutdown)
+        if self._store is not None:
+            if self._lock is not None:
+                await asyncio.to_thread(_end_lease, self._store, self._lock.owner)
+            await asyncio.to_thread(self._store.close)
+        if self._lock is not None:
+            self._lock.release()
+        self._renewing = self._threads = self._store = self._lock = None
+
+    async def _stop_work(self) -> None:
+        """Answer no more calls and run no more jobs."""
         if self._runner is not None:
             await self._runner.cleanup()
         if self._cleaning is not None:
@@ -115,14 +141,7 @@ class BatchService:
             await asyncio.wait([self._cleaning])
         if self._scheduler is not None:
             await self._scheduler.stop()
-        if self._threads is not None:
-            await asyncio.to_thread(self._threads.shutdown)
-        if self._store is not None:
-            await asyncio.to_thread(self._store.close)
-        if self._lock is not None:
-            self._lock.release()
-        self._runner = self._cleaning = self._scheduler = self._threads = None
-        self._store = self._lock = None
+        self._runner = self._cleaning = self._scheduler = None
 
     async def _listen(self, application: web.Application) -> str:
         self._runner = web.AppRunner(
@@ -136,6 +155,19 @@ class BatchService:
         host, port = self._runner.addresses[0][:2]
         return f"http://{host}:{port}"
 
+    async def _renew(self, store: JobStore, owner: str) -> None:
+        """Keep the store; stop the work if another service has got it meanwhile."""
+        while True:
+            await asyncio.sleep(self._renew_s)
+            try:
+                await asyncio.to_thread(store.lease_store, owner, self._epoch_s(), LEASE_S)
+            except StoreBusyError as error:
+                _log.error("the batch service stops: %s", error)
+                await self._stop_work()
+                return
+            except SteppeError as error:  # the store does not answer now
+                _log.warning("lease of the batch store: %s", error)
+
     async def _clean(self, store: JobStore) -> None:
         while True:
             try:
@@ -143,3 +175,10 @@ class BatchService:
             except (SteppeError, OSError) as error:
                 _log.warning("old batch files: %s", error)
             await asyncio.sleep(CLEAN_S)
+
+
+def _end_lease(store: JobStore, owner: str) -> None:
+    try:
+        store.end_store_lease(owner)
+    except SteppeError as error:  # it ends by itself
+        _log.warning("lease of the batch store: %s", error)

@@ -8,11 +8,12 @@ from steppe.batch.store.files import FilePart
 from steppe.batch.store.jobs import JobPart
 from steppe.batch.store.results import ResultPart
 from steppe.batch.store.rows import RowPart
+from steppe.batch.store.service_lease import ServiceLeasePart
 from steppe.batch.store.tables import SCHEMA
 from steppe.database import Database
 
 
-class JobStore(JobPart, RowPart, ResultPart, FilePart):
+class JobStore(JobPart, RowPart, ResultPart, FilePart, ServiceLeasePart):
     """Jobs with their rows, results and files, in SQLite or PostgreSQL.
 
     Every call is one transaction or a few, and may wait for the disk. Threads and processes may

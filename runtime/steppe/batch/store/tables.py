@@ -21,6 +21,13 @@ ABOUT = sql.Table(
     TABLES,
     sql.Column("version", sql.Integer, primary_key=True, autoincrement=False),
 )
+SERVICES = sql.Table(
+    "steppe_batch_services",  # one row at most: the service that runs the jobs
+    TABLES,
+    sql.Column("number", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("owner", sql.String(256), nullable=False),
+    sql.Column("until_epoch_s", sql.Float, nullable=False),
+)
 JOBS = sql.Table(
     "steppe_batch_jobs",
     TABLES,
