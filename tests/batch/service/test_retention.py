@@ -30,7 +30,9 @@ def add_file(store: JobStore, id_: str, expires_s: float) -> Path:
     return store.file_path(id_)
 
 
-def add_job(store: JobStore, id_: str, state: JobState, input_: str = "") -> None:
+def add_job(
+    store: JobStore, id_: str, state: JobState, input_: str = "", *, has_files: bool = True
+) -> None:
     entered = {state: 0.0}
     store.add_job(
         Job(
@@ -43,6 +45,7 @@ def add_job(store: JobStore, id_: str, state: JobState, input_: str = "") -> Non
             input=input_,
             state=state,
             entered=entered,
+            settings={"has_files": has_files},
         )
     )
 
@@ -72,6 +75,15 @@ def test_jobs_are_deleted_some_time_after_their_end(store: JobStore, batch: Batc
     assert delete_old(store, batch, KEEP_S) == (0, 1)
     assert [job.id for job in store.jobs()] == ["batch_2"]
     assert not timeline.exists()
+
+
+def test_a_job_whose_files_are_not_made_stays(store: JobStore, batch: BatchSection) -> None:
+    for number, state in enumerate((JobState.COMPLETED, JobState.FAILED)):  # a failed one has none
+        add_job(store, f"batch_{number}", state, has_files=False)
+    assert delete_old(store, batch, KEEP_S) == (0, 1)
+    assert [job.id for job in store.jobs()] == ["batch_0"]
+    store.update_job("batch_0", settings={"has_files": True})
+    assert delete_old(store, batch, KEEP_S) == (0, 1)
 
 
 def test_what_a_killed_process_was_writing_is_deleted(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 def delete_old(store: JobStore, batch: BatchSection, now_epoch_s: float) -> tuple[int, int]:
     """Delete what is old enough; return the number of files and of jobs.
 
-    The input of a job that is being read stays.
+    The input of a job that is being read stays, and a job whose files are not made yet.
 
     Args:
         store: Files and jobs.
@@ -32,6 +32,7 @@ def delete_old(store: JobStore, batch: BatchSection, now_epoch_s: float) -> tupl
     jobs = [
         job.id
         for job in store.jobs(states=ENDED)
+        if job.state is JobState.FAILED or job.settings.get("has_files")
         if job.entered.get(job.state, now_epoch_s) + batch.keep_jobs_s <= now_epoch_s
         and store.delete_job(job.id)
     ]
