@@ -93,9 +93,10 @@ class JobScheduler:
     async def _look(self) -> None:
         found = await asyncio.to_thread(self._store.jobs, states=OPEN)
         now_s = time.monotonic()
+        known = {job.id: job for job in [*self._without_files, *found]}
         ready = [
             job
-            for job in [*found, *self._without_files]
+            for job in known.values()
             if job.id not in self._running and self._not_before_s.get(job.id, now_s) <= now_s
         ]
         running = [job for job, _, _ in self._running.values()]
@@ -106,7 +107,7 @@ class JobScheduler:
             task.add_done_callback(partial(self._ended, job.id))
 
     def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
-        del self._running[job_id]
+        job, _, _ = self._running.pop(job_id)
         self._wake.set()
         if task.cancelled():
             return
@@ -115,6 +116,8 @@ class JobScheduler:
             self._not_before_s.pop(job_id, None)
             self._without_files = [job for job in self._without_files if job.id != job_id]
             return
+        if all(each.id != job_id for each in self._without_files):
+            self._without_files.append(job)  # it may have ended, and lack only its files
         self._not_before_s[job_id] = time.monotonic() + self._retry_s
         trace = None if isinstance(error, SteppeError) else error
         _log.warning("job %s is tried again: %s", job_id, error, exc_info=trace)
