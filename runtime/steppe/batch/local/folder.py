@@ -6,7 +6,7 @@ import fcntl
 import shutil
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from steppe.disk import disk_errors, sync_folder
 from steppe.errors import JobBusyError, UsageError
 
 STORE, LOCK, TIMELINE = "jobs.sqlite", "lock", "timeline.jsonl"
+RUNNING = "running"
+"""A second lock, which says that the first one is held: a look at it never refuses a runner."""
 
 
 def folder_of(output: Path) -> Path:
@@ -138,12 +140,14 @@ class JobFolder:
             JobBusyError: Another process runs it.
         """
         path = self.path / LOCK
-        with disk_errors(path), path.open("ab") as file:
+        with disk_errors(path), path.open("ab") as file, ExitStack() as stack:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 found = "found another process that runs it"
                 raise JobBusyError(f"{self.path}: asked to run the job, {found}") from error
+            running = stack.enter_context((self.path / RUNNING).open("ab"))
+            fcntl.flock(running, fcntl.LOCK_EX)  # a look ends at once
             job = self.job()
             owner = self.store.lease_owner(job.id, time.time())
             if owner is not None:
@@ -153,8 +157,8 @@ class JobFolder:
     def is_locked(self) -> bool:
         """Return whether a process runs the job."""
         try:
-            with (self.path / LOCK).open("ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with (self.path / RUNNING).open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         return False
