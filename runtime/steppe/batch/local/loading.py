@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from steppe.batch.job import Job, JobState
@@ -22,6 +23,10 @@ Source = Callable[[], Iterable[Row | BadRow]]
 _CHUNK = 1 << 20
 _GROUP, _GROUP_S = 500, 1.0
 """Rows that are given to the store together, and the longest time to wait for so many, s."""
+
+
+class _StoppedError(Exception):
+    """The loader is to stop."""
 
 
 class Loader:
@@ -77,11 +82,17 @@ def load_rows(
     """
     spec = spec_of(job)
 
+    def check(_: int = 0) -> None:
+        if is_stopped():
+            raise _StoppedError
+
     def rows() -> Iterator[Row | BadRow]:
-        for row in open_rows(spec.input, spec.options) if source is None else source():
-            if is_stopped():
-                return
-            yield row
+        # Empty lines are no rows, so the reading is checked, too.
+        source_ = open_rows(spec.input, spec.options, check) if source is None else source()
+        with suppress(_StoppedError):
+            for row in source_:
+                check()
+                yield row
 
     for group in _groups(rows()):
         store.add_rows(job.id, group, time.time())

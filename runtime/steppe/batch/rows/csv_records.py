@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from steppe.batch.rows.build import PARAMETERS
-from steppe.batch.rows.lines import lines
+from steppe.batch.rows.lines import OnPiece, lines, pass_on
 from steppe.batch.rows.record import Record, TornRecord
 from steppe.errors import UsageError
 
@@ -20,8 +20,8 @@ _JSON_FIELDS = PARAMETERS | {"messages", "body"}
 class _Text:
     """The lines of a file as text; counts the bytes of the record that is read."""
 
-    def __init__(self, path: Path, most_bytes: int) -> None:
-        self._lines = lines(path, most_bytes)
+    def __init__(self, path: Path, most_bytes: int, on_piece: OnPiece) -> None:
+        self._lines = lines(path, most_bytes, on_piece)
         self._most_bytes, self._bytes = most_bytes, 0
         self.line = 0
 
@@ -43,7 +43,9 @@ class _Text:
         return line.text.decode(errors="surrogateescape")
 
 
-def csv_records(path: Path, delimiter: str, most_bytes: int) -> Iterator[Record | TornRecord]:
+def csv_records(
+    path: Path, delimiter: str, most_bytes: int, on_piece: OnPiece = pass_on
+) -> Iterator[Record | TornRecord]:
     """Yield the records of a file; a field of JSON, such as `messages`, is read as JSON.
 
     Raises:
@@ -51,7 +53,7 @@ def csv_records(path: Path, delimiter: str, most_bytes: int) -> Iterator[Record 
     """
     # The limit of a field holds for the whole process, and `_Text` bounds a record anyhow.
     csv.field_size_limit(max(csv.field_size_limit(), most_bytes))
-    text = _Text(path, most_bytes)
+    text = _Text(path, most_bytes, on_piece)
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     names = _names(path, reader)
     while True:

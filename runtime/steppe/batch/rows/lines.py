@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,13 @@ from steppe.batch.rows.pieces import TornFileError, pieces
 from steppe.batch.rows.record import Record, TornRecord
 
 _BOM = b"\xef\xbb\xbf"
+
+OnPiece = Callable[[int], None]
+"""Called with the size of each piece that was read, bytes; what it raises ends the reading."""
+
+
+def pass_on(_: int) -> None:
+    """Do nothing: an `OnPiece` of a reader without limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +36,13 @@ class Line:
     problem: str = ""
 
 
-def lines(path: Path, most_bytes: int) -> Iterator[Line]:
+def lines(path: Path, most_bytes: int, on_piece: OnPiece = pass_on) -> Iterator[Line]:
     """Yield the lines of a file, decompressed, with at most `most_bytes` of one in memory.
+
+    Args:
+        path: The file.
+        most_bytes: Longest line, bytes.
+        on_piece: Called with the size of each decompressed piece, bytes.
 
     Raises:
         UsageError: The file cannot be read.
@@ -46,6 +58,7 @@ def lines(path: Path, most_bytes: int) -> Iterator[Line]:
             break
         if not piece:
             break
+        on_piece(len(piece))
         for part in _parts(piece):
             length += len(part)
             if length <= most_bytes:
@@ -59,13 +72,17 @@ def lines(path: Path, most_bytes: int) -> Iterator[Line]:
         yield _line(number, kept, length, most_bytes)
 
 
-def json_records(path: Path, most_bytes: int) -> Iterator[Record | TornRecord]:
+def json_records(
+    path: Path, most_bytes: int, on_piece: OnPiece = pass_on
+) -> Iterator[Record | TornRecord]:
     """Yield the records of a file with one JSON value a line; empty lines are none.
+
+    Its arguments are those of `lines`.
 
     Raises:
         UsageError: The file cannot be read.
     """
-    for line in lines(path, most_bytes):
+    for line in lines(path, most_bytes, on_piece):
         place = f"line {line.number}"
         if line.problem:
             yield TornRecord(place, line.problem)

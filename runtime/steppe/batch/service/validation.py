@@ -22,6 +22,10 @@ from steppe.errors import InputChangedError, SteppeError
 MOST_ERRORS = 100
 """Bad lines that the answer names when all are bad."""
 
+UNPACKED, UNPACKED_MORE_BYTES = 2, 1 << 20
+"""A packed file may hold so many times `batch.file_bytes`, and so much more, bytes: what stands
+around its requests."""
+
 
 class StoppedError(SteppeError):
     """The service stops; the file is read again after its next start."""
@@ -71,6 +75,7 @@ class Validation:
         self._most_lines, self._most_bytes = batch.lines, batch.file_bytes
         self._epoch_s, self._is_stopping = epoch_s, is_stopping
         self._models: Counter[str] = Counter()
+        self._read_bytes = 0
 
     def run(self) -> None:
         """Add all rows and let the job begin, or let it fail.
@@ -116,9 +121,8 @@ class Validation:
     def _rows(self, path: Path) -> Iterator[Row | BadRow]:
         body_bytes = 0
         options = RowOptions(endpoint=self._job.endpoint)
-        for count, row in enumerate(open_json_rows(path, options), 1):
-            if self._is_stopping():
-                raise StoppedError("the service stops")
+        for count, row in enumerate(open_json_rows(path, options, self._count_bytes), 1):
+            self._check_stop()
             if count > self._most_lines:
                 message = f"asked for at most {self._most_lines} requests, found more"
                 raise _TooLargeError(message, "too_many_requests")
@@ -129,6 +133,19 @@ class Validation:
                 message = f"asked for requests of at most {self._most_bytes} bytes, found more"
                 raise _TooLargeError(message, "file_too_large")
             yield row
+
+    def _count_bytes(self, read: int) -> None:
+        """Bound what a packed file holds: empty lines and lines without an end are no rows."""
+        self._check_stop()
+        self._read_bytes += read
+        most = UNPACKED * self._most_bytes + UNPACKED_MORE_BYTES
+        if self._read_bytes > most:
+            message = f"asked for a file of at most {most} bytes when unpacked, found more"
+            raise _TooLargeError(message, "file_too_large")
+
+    def _check_stop(self) -> None:
+        if self._is_stopping():
+            raise StoppedError("the service stops")
 
 
 class _TooLargeError(SteppeError):
