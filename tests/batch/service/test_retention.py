@@ -86,8 +86,24 @@ def test_a_job_whose_files_are_not_made_stays(store: JobStore, batch: BatchSecti
     assert delete_old(store, batch, KEEP_S) == (0, 1)
 
 
-def test_what_a_killed_process_was_writing_is_deleted(tmp_path: Path) -> None:
-    for name in ("file-1", "file-2.part", "other"):
-        (tmp_path / name).touch()
-    assert delete_leftovers(tmp_path) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"file-1", "other"}
+def test_what_a_killed_process_was_writing_is_deleted(store: JobStore) -> None:
+    folder = add_file(store, "file-1", 10.0).parent
+    for name in ("file-2.part", "other"):
+        (folder / name).touch()
+    assert delete_leftovers(store, folder) == 1
+    assert {path.name for path in folder.iterdir()} == {"file-1", "other"}
+
+
+def test_a_content_that_no_table_knows_is_deleted(store: JobStore) -> None:
+    folder = add_file(store, "file-1", 10.0).parent
+    store.write_file("file-2").close()  # killed before `add_file`
+    assert delete_leftovers(store, folder) == 1
+    assert [path.name for path in folder.iterdir()] == ["file-1"]
+
+
+def test_contents_stay_if_the_store_is_a_new_one(store: JobStore, tmp_path: Path) -> None:
+    folder = add_file(store, "file-1", 10.0).parent
+    new = JobStore(str(tmp_path / "new.db"), folder)
+    assert delete_leftovers(new, folder) == 0
+    assert [path.name for path in folder.iterdir()] == ["file-1"]
+    new.close()

@@ -43,9 +43,24 @@ def delete_old(store: JobStore, batch: BatchSection, now_epoch_s: float) -> tupl
     return len(files), len(jobs)
 
 
-def delete_leftovers(folder: Path) -> int:
-    """Delete what a killed process was writing; return how much. Nothing may be written now."""
-    leftovers = list(folder.glob("file-*.part"))
+def delete_leftovers(store: JobStore, folder: Path) -> int:
+    """Delete what a killed process left; return how much. Nothing may be written now.
+
+    Contents that the store does not know stay if it knows no file at all: it may be a new one,
+    and the contents those of another.
+
+    Args:
+        store: Knows the files.
+        folder: Has their contents.
+    """
+    known = {file.id for file in store.files()}
+    contents = list(folder.glob("file-*"))
+    leftovers = [path for path in contents if path.suffix == ".part"]
+    unknown = [path for path in contents if path.suffix != ".part" and path.name not in known]
+    if unknown and not known:
+        _log.warning("%s: found %d files, of which the store knows none", folder, len(unknown))
+    elif unknown:
+        leftovers += unknown
     for path in leftovers:
         path.unlink(missing_ok=True)
     return len(leftovers)

@@ -95,7 +95,7 @@ class BatchService:
         self._store = store
         await asyncio.to_thread(store.lease_store, self._lock.owner, self._epoch_s(), LEASE_S)
         self._renewing = asyncio.create_task(self._renew(store, self._lock.owner))
-        await asyncio.to_thread(delete_leftovers, folder / FILES)
+        await asyncio.to_thread(delete_leftovers, store, folder / FILES)
         self._threads = threads = ThreadPoolExecutor(LONG_CALLS, "batch-long")
         metrics, epoch_s = BatchMetrics(), self._epoch_s
         self._scheduler = scheduler = JobScheduler(
