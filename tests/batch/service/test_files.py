@@ -153,6 +153,48 @@ async def test_a_tenant_whose_files_take_all_its_room_has_to_delete_some(
     await service.upload(b"x")
 
 
+async def test_uploads_at_the_same_time_keep_the_limit_of_a_tenant_together(
+    open_service: ServiceFactory,
+) -> None:
+    service = await open_service(tenant_bytes=100)
+    go_on = asyncio.Event()
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    tail = b'\r\n--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--x--\r\n'
+
+    async def content() -> AsyncIterator[bytes]:
+        yield head
+        await go_on.wait()  # all are admitted before one has brought a byte
+        yield b"x" * 40 + tail
+
+    async def upload() -> int:
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        return (await service.call("POST", "/v1/files", data=content(), headers=headers))[0]
+
+    sent = [asyncio.create_task(upload()) for _ in range(5)]
+    async with asyncio.timeout(20):
+        while len(list((service.folder / "files").glob("*.part"))) < 5:
+            await asyncio.sleep(0.001)
+        go_on.set()
+        statuses = await asyncio.gather(*sent)
+    files = (await service.call("GET", "/v1/files"))[1]["data"]
+    assert set(statuses) <= {200, 429}
+    assert statuses.count(200) == len(files) <= 2
+    await service.upload(
+        b"x" * (100 - sum(file["bytes"] for file in files))
+    )  # nothing is left over
+
+
+async def test_a_file_that_does_not_fit_beside_the_others_is_refused(
+    open_service: ServiceFactory,
+) -> None:
+    service = await open_service(tenant_bytes=100)
+    await service.upload(b"x" * 60)
+    status, answer = await service.call("POST", "/v1/files", data=form(b"x" * 41))
+    assert (status, error_of(answer)) == (429, ("storage_full", "file"))
+    assert len(list((service.folder / "files").glob("*"))) == 1
+    await service.upload(b"x" * 40)
+
+
 async def test_only_the_run_itself_may_ask_the_service(open_service: ServiceFactory) -> None:
     service = await open_service(secret="of-this-run")
     for headers in ({}, {"X-Steppe-Run": "a guess"}):

@@ -10,7 +10,7 @@ from aiohttp import web
 from steppe.batch.job import JobState, StoredFile, new_file_id
 from steppe.batch.service.api_error import ApiError, invalid, not_found
 from steppe.batch.service.listing import read_listing
-from steppe.batch.service.room import require_room
+from steppe.batch.service.room import UploadRoom, require_room
 from steppe.batch.service.shown import shown_file, shown_list
 from steppe.batch.service.tenant_header import tenant_of
 from steppe.batch.service.upload import read_upload
@@ -29,6 +29,7 @@ class FilesApi:
     def __init__(self, store: JobStore, batch: BatchSection, epoch_s: Callable[[], float]) -> None:
         """Create it; `epoch_s` reads the time, s since the Unix epoch."""
         self._store, self._batch, self._epoch_s = store, batch, epoch_s
+        self._room = UploadRoom(store, batch.tenant_bytes)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
@@ -45,16 +46,17 @@ class FilesApi:
         writer = self._store.write_file(id_ := new_file_id())
         is_stored = False
         try:
-            form = await read_upload(request, writer, self._batch.file_bytes)
-            if form.purpose != INPUT:
-                asked = f"asked for {INPUT}, the only purpose of this API"
-                raise invalid(f"purpose: {asked}, found {form.purpose!r:.60}", "purpose")
-            now_s = self._epoch_s()
-            expires_s = now_s + (form.expires_after_s or self._batch.keep_files_s)
-            size = await asyncio.to_thread(writer.close)
-            file = StoredFile(id_, tenant, INPUT, form.filename, size, now_s, expires_s)
-            await asyncio.to_thread(self._store.add_file, file)
-            is_stored = True
+            with self._room.upload(tenant, writer) as counting:
+                form = await read_upload(request, counting, self._batch.file_bytes)
+                if form.purpose != INPUT:
+                    asked = f"asked for {INPUT}, the only purpose of this API"
+                    raise invalid(f"purpose: {asked}, found {form.purpose!r:.60}", "purpose")
+                now_s = self._epoch_s()
+                expires_s = now_s + (form.expires_after_s or self._batch.keep_files_s)
+                size = await asyncio.to_thread(writer.close)
+                file = StoredFile(id_, tenant, INPUT, form.filename, size, now_s, expires_s)
+                await asyncio.to_thread(self._store.add_file, file)
+                is_stored = True
         finally:
             if not is_stored:
                 writer.abort()

@@ -151,6 +151,14 @@ class FilePart(StorePart):
                 found = found.where(number < last if newest_first else number > last)
             return [StoredFile(*row) for row in connection.execute(found)]
 
+    def file_bytes(self, tenant: str) -> int:
+        """Return the size of all files of a tenant, bytes."""
+        size = sql.func.coalesce(sql.func.sum(FILES.c.size), 0)
+        with self._database.read() as connection:
+            return int(
+                connection.execute(sql.select(size).where(FILES.c.tenant == tenant)).scalar_one()
+            )
+
     def delete_file(self, file_id: str) -> bool:
         """Delete a file and its content; return whether there was one."""
         path = self.file_path(file_id)
