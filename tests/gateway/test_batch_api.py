@@ -242,7 +242,7 @@ async def test_the_time_of_a_client_does_not_count_as_that_of_the_service() -> N
 
 
 async def test_an_answer_that_stands_still_is_broken_off(open_site: SiteFactory) -> None:
-    site, service = await with_service(open_site, limits=UploadLimits(1000, answer_s=0.5))
+    site, service = await with_service(open_site, limits=UploadLimits(1000, answer_s=2.0))
     service.stream = [b"a line\n", asyncio.Event()]
     with pytest.raises(aiohttp.ClientError):
         await site.get("/v1/files/file-1/content")
