@@ -1,8 +1,8 @@
 """A live fleet for `faults.py`: its process, its clients, its true draw, what it leaves.
 
-Two synthetic replicas on emulated L4s under a real Ray, behind the real gateway, controller, meters
-and agent, in a session of their own. Clients stream requests all the time. The witness reads the
-true draw of the emulated GPUs, independent of the run.
+Two replicas, synthetic ones or vLLM, on emulated L4s under a real Ray, behind the real gateway,
+controller, meters and agent, in a session of their own. Clients stream requests all the time. The
+witness reads the true draw of the emulated GPUs, independent of the run.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,45 @@ STALL_S = 20.0
 """An engine that has work and makes no step for so long is dead, s."""
 START_S, STUCK_S = 240.0, 90.0
 """Longest start of a fleet, and time after which a stream without a token is stuck, s."""
+
+
+ENGINE, SPAWNED = "VLLM::EngineCore", "multiprocessing.spawn import spawn_main"
+"""Title of the process of a vLLM engine, and the command that it may keep instead."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the replicas of a fleet run, and the load for it.
+
+    Attributes:
+        kind: Its kind, as in the config.
+        sections: Sections of the config that differ from those of synthetic replicas.
+        clients: Clients that stream at the same time.
+        output_tokens: Length of each answer, tokens.
+    """
+
+    kind: str
+    sections: dict[str, Any]
+    clients: int
+    output_tokens: int
+
+
+SYNTHETIC = Engine("synthetic", {}, clients=12, output_tokens=24)
+
+
+def vllm_engine(model: Path) -> Engine:
+    """Return vLLM with the model of a folder, served by the name that the clients ask for."""
+    sections = {
+        "model": {"name": str(model), "served_name": MODEL, "max_model_len": 1024},
+        "engine": {
+            "max_batch_limit": 8,
+            "max_tokens_per_step": 256,
+            "kv_cache_bytes": 64 << 20,
+            "stall_s": STALL_S,
+            "args": {"enforce_eager": True},
+        },
+    }
+    return Engine("vllm", sections, clients=4, output_tokens=64)
 
 
 def free_port() -> int:
@@ -199,6 +239,12 @@ class Clients:
         """Return how many streams are open that began before a time."""
         return sum(s.end == "open" and s.began_s < before_s for s in list(self.streams))
 
+    def longest_gap_s(self, since_s: float, until_s: float) -> float:
+        """Return the longest time without a completed stream between two times, s."""
+        ends = [s.ended_s for s in list(self.streams) if s.end == "completed"]
+        times = [since_s, *sorted(at_s for at_s in ends if since_s < at_s < until_s), until_s]
+        return max(after - before for before, after in pairwise(times))
+
     def ends(self, since_s: float) -> dict[str, int]:
         """Return how the streams ended that were open at `since_s` or began later."""
         seen = [s for s in list(self.streams) if s.end == "open" or s.ended_s >= since_s]
@@ -210,6 +256,7 @@ class Clients:
             "prompt": "The wind comes over the steppe",
             "max_tokens": self.output_tokens,
             "stream": True,
+            "ignore_eos": True,
         }
         timeout = httpx.Timeout(STUCK_S, connect=2.0)
         while not self._stop.is_set():
@@ -280,12 +327,20 @@ class Fleet:
                     found[int(process.name)] = command
         return found
 
+    def driver(self) -> int:
+        """Return the driver: of two, the one that holds the lock."""
+        for lock in state_folder().glob(f"steppe-run-{self.process.pid}-*-drivers/lock"):
+            return int(lock.read_text().split()[0])
+        return self.process.pid
+
     def pids(self, title: str) -> list[int]:
         """Return the processes whose title, or the end of whose program's path, this is."""
         return sorted(
             pid
             for pid, command in self.alive().items()
-            if command.startswith(title) or command.split(" ")[0].endswith(f"/{title}")
+            if command.startswith(title)
+            or command.split(" ")[0].endswith(f"/{title}")
+            or (title == ENGINE and SPAWNED in command)
         )
 
     def files(self) -> list[str]:

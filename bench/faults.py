@@ -1,13 +1,15 @@
 """What does a live fleet do when a part of it dies, hangs, or gets nonsense?
 
-One case at a time on a fleet of two synthetic replicas on emulated GPUs (see `fault_fleet.py`),
-with clients that stream all the time. At the fault the supply falls, so that an uncontrolled fleet
-would be seen: the true draw of the GPUs must be within the budget again after 5 s. Then the supply
-rises again. A run that cannot go on must end by itself with an exit code. In the end the books are
-checked and what is left behind is counted. Energy is emulated; time is real.
+One case at a time on a fleet of two replicas on emulated GPUs (see `fault_fleet.py`), synthetic
+ones or vLLM with a small model, with clients that stream all the time. At the fault the supply
+falls, so that an uncontrolled fleet would be seen: the true draw of the GPUs must be within the
+budget again after 5 s. Then the supply rises again. A run that cannot go on must end by itself with
+an exit code. In the end the books are checked and what is left behind is counted. Energy is
+emulated; time is real.
 
-    python bench/faults.py --case "engine SIGKILL"
+    python bench/faults.py --case "replica SIGKILL"
     python bench/faults.py --out bench/results/faults.json
+    python bench/faults.py --engine vllm --out bench/results/faults_vllm.json
 
 With `--out`, cases replace those of the same name in the file, so that they can be run one by one.
 """
@@ -18,7 +20,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import resource
 import signal
 import statistics
@@ -26,51 +27,48 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from fault_fleet import (
+    ENGINE,
     FULL_W,
     LOW_W,
     START_S,
+    SYNTHETIC,
     Clients,
+    Engine,
     Fleet,
     Signal,
     Witness,
     free_port,
     make_config,
+    vllm_engine,
     wait_until,
 )
+from fault_table import books_of, document, show
 from steppe.fleet.node.engine_watch import is_stopped
-from steppe.measure.provenance import source_commit
-from targets import at_most
+from steppe.models.tiny_model import write_tiny_model
 
 OBEYED_SHARE = 1.05
 """The draw obeys a budget within this share of it."""
-LONGEST_OBEY_S = 5.0
 HOLD_S = 8.0
 """How long the low supply lasts, s."""
 OPEN_S = 15.0
 """Longest wait for the streams of a run that has ended, s."""
 SERVED = 12
 """A fleet serves once so many streams have completed."""
-RECOVERY_S = 75.0
+RECOVERY_S = 150.0
 """Longest wait for a fleet to serve whole again, or to end by itself, s."""
 ENDED_S = 25.0
 """Longest wait for the end of a run after Ctrl-C, and for what it left to go away, s."""
 
 CONTINUED = "steppe_gateway_continued_streams_total"
-LOST = frozenset(
-    {"cut", "broken before its first byte", "failed with an error event", "stuck", "no connection"}
-)
-"""Ends of streams that a client notices."""
-
 TITLES = {
+    "engine": ENGINE,
     "replica": "ray::ReplicaActor",
     "controller": "ray::Controller",
     "gateway": "ray::GatewayActor",
@@ -105,19 +103,27 @@ class Case:
         strike: Brings it about.
         low_w: Budget that holds from the fault on, W.
         undo: Ends it before the supply rises; nothing by default.
+        options: Options of `steppe serve` for its fleet.
+        sections: Sections of the config of its fleet.
     """
 
     name: str
     strike: Callable[[Scene], None]
     low_w: float = LOW_W
     undo: Callable[[Scene], None] = lambda _: None
+    options: tuple[str, ...] = ()
+    sections: dict[str, Any] = field(default_factory=dict)
+
+    def shares_fleet_with(self, other: Case) -> bool:
+        """Whether both are for fleets that were started alike."""
+        return (self.options, self.sections) == (other.options, other.sections)
 
 
 def _send(what: str, number: signal.Signals) -> Callable[[Scene], None]:
     def strike(scene: Scene) -> None:
         scene.signal.set(LOW_W)
-        is_driver = what == "driver"
-        scene.struck = scene.fleet.process.pid if is_driver else scene.fleet.pids(TITLES[what])[0]
+        fleet = scene.fleet
+        scene.struck = fleet.driver() if what == "driver" else fleet.pids(TITLES[what])[0]
         os.kill(scene.struck, number)
 
     return strike
@@ -159,6 +165,11 @@ def _restore(scene: Scene) -> None:
 
 
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
+GOES_ON = {"ray": {"restart_gcs": True}}
+ENGINE_CASES = tuple(
+    Case(f"engine {number.name}", _send("engine", number)) for number in (KILL, STOP)
+)
+"""For engines in a process of their own."""
 CASES = (
     *(
         Case(f"{what} {number.name}", _send(what, number))
@@ -177,26 +188,35 @@ CASES = (
     Case("raylet SIGSTOP", _send("raylet", STOP)),
     Case("GCS SIGSTOP", _send("GCS", STOP)),
     Case("driver SIGKILL", _send("driver", KILL)),
+    Case("driver SIGKILL with a standby", _send("driver", KILL), options=("--standby",)),
+    Case("GCS SIGKILL with restart_gcs", _send("GCS", KILL), sections=GOES_ON),
+    Case("GCS SIGSTOP with restart_gcs", _send("GCS", STOP), sections=GOES_ON),
 )
 
 
-def run_cases(cases: Sequence[Case], within_s: float, keep_logs: bool) -> Generator[dict[str, Any]]:
+def run_cases(
+    cases: Sequence[Case], engine: Engine, within_s: float, keep_logs: bool
+) -> Generator[dict[str, Any]]:
     """Run faults one after the other; return what came of each.
 
-    Those that a fleet survives share one, so that its books contain several; the end of a fleet is
-    part of the row of each of its cases. No case begins after `within_s`.
+    Those that a fleet survives share one if it was started alike, so that its books contain
+    several; the end of a fleet is part of the row of each of its cases. No case begins after
+    `within_s`.
     """
     left, give_up_s = list(cases), time.monotonic() + within_s
     while left and time.monotonic() < give_up_s:
         with tempfile.TemporaryDirectory(prefix="steppe-faults-") as name:
             rows: list[dict[str, Any]] = []
             folder, port = Path(name), free_port()
-            signal_ = Signal(folder / "watts")
-            fleet = Fleet.start(folder, make_config(folder, port), port)
+            signal_, first = Signal(folder / "watts"), left[0]
+            config = make_config(folder, port, **engine.sections, **first.sections)
+            fleet = Fleet.start(folder, config, port, *first.options)
             try:
-                scene = _open(folder, fleet, signal_)
-                while left and fleet.process.poll() is None and time.monotonic() < give_up_s:
-                    rows.append(_play(left.pop(0), scene))
+                scene = _open(folder, fleet, signal_, engine)
+                while left and left[0].shares_fleet_with(first):
+                    if fleet.process.poll() is not None or time.monotonic() > give_up_s:
+                        break
+                    rows.append({"engine": engine.kind} | _play(left.pop(0), scene))
                     print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
                 end = _end(scene)
             finally:
@@ -214,12 +234,13 @@ def _end_of(log: Path) -> str:
     return "\n".join(lines[-60:])
 
 
-def _open(folder: Path, fleet: Fleet, signal_: Signal) -> Scene:
+def _open(folder: Path, fleet: Fleet, signal_: Signal, engine: Engine) -> Scene:
     """Wait until a fleet serves its clients with both replicas."""
     started_s = wait_until(fleet.ticks, START_S)
     if math.isnan(started_s):
         raise SystemExit(f"the fleet does not start: {_end_of(fleet.log)}")
-    scene = Scene(folder, fleet, signal_, Witness(fleet.process.pid), Clients(fleet.url), started_s)
+    clients = Clients(fleet.url, engine.clients, engine.output_tokens)
+    scene = Scene(folder, fleet, signal_, Witness(fleet.process.pid), clients, started_s)
     scene.clients.start()
     return scene
 
@@ -255,6 +276,7 @@ def _play(case: Case, scene: Scene) -> dict[str, Any]:
         "controller_stale": stale,
         "ended_by_itself": fleet.process.poll(),
         "whole_after_s": watch.whole_after_s,
+        "longest_gap_s": scene.clients.longest_gap_s(struck_s, time.monotonic()),
         "states": states_of(fleet.ticks()[max(0, ticks - 1) :]),
         "streams": scene.clients.ends(struck_s),
         "continued": _since(continued, fleet.metric(CONTINUED)),
@@ -266,13 +288,6 @@ def _since(before: float, after: float | None) -> int:
     if after is None:
         return 0
     return int(after - before if after >= before else after)
-
-
-def lost_of(row: dict[str, Any]) -> int:
-    """Return the streams that a case lost, whose run and gateway went on."""
-    if row["ended_by_itself"] is not None or row["case"].startswith("gateway"):
-        return 0
-    return sum(count for end, count in row["streams"].items() if end in LOST)
 
 
 def states_of(ticks: Sequence[dict[str, Any]]) -> list[tuple[float, str, str]]:
@@ -362,90 +377,25 @@ def _end(scene: Scene) -> dict[str, Any]:
     }
 
 
-def books_of(record: Path) -> dict[str, Any]:
-    """Return whether a record has a summary, and whether its parts sum to the whole."""
-    path = record / "summary.json"
-    if not path.is_file():
-        return {"summary": False}
-    summary = json.loads(path.read_text())
-    lines = (record / "requests.jsonl").read_text().splitlines()
-    requests = [json.loads(line) for line in lines]
-    parts_j = sum(request["energy_j"] or 0.0 for request in requests)
-    for name in ("idle_energy_j", "transition_energy_j", "unclaimed_energy_j"):
-        parts_j += summary.get(name, 0.0)
-    return {
-        "summary": True,
-        "energy_j": summary["energy_j"],
-        "parts_over_whole": parts_j / summary["energy_j"] if summary["energy_j"] else None,
-        "lost_lines": summary["lost_lines"],
-        "requests": summary["requests"],
-        "output_tokens_per_joule": summary["output_tokens_per_joule"],
-        "unclaimed_energy_j": summary["unclaimed_energy_j"],
-        "relative_mae": summary["tracking"]["relative_mae"],
-        "at_floor_s": summary["tracking"]["at_floor_s"],
-    }
+def chosen_cases(names: Sequence[str] | None, kind: str) -> list[Case]:
+    """Return the cases with these names, or all that an engine can have.
 
-
-def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the result as the last line of a benchmark."""
-    uncontrolled = [r["case"] for r in rows if not r["obeyed_after_s"] <= LONGEST_OBEY_S]
-    left = {tuple(r["fleet_of"]) for r in rows if any(r["left"].values())}
-    no_books = [r["case"] for r in rows if not r["books"]["summary"]]
-    cut = sum(r["streams"].get("stuck", 0) for r in rows)
-    lost = sum(map(lost_of, rows))
-    longest_s = max((r["obeyed_after_s"] for r in rows), default=math.nan)
-    return {
-        "bench": "faults",
-        "commit": source_commit(),
-        "hardware": f"2 emulated l4 in real time, {os.cpu_count()} cores {platform.machine()}",
-        "energy_source": "emulated",
-        "versions": {name: version(name) for name in ("ray", "aiohttp")},
-        "results": rows,
-        "targets": [
-            at_most("longest time until the budget is obeyed", longest_s, "s", LONGEST_OBEY_S),
-            at_most("cases that run uncontrolled", len(uncontrolled), "cases", 0),
-            at_most("fleets that leave a process, a file or a lock", len(left), "fleets", 0),
-            at_most("cases without a summary", len(no_books), "cases", 0),
-            at_most("streams stuck", cut, "streams", 0),
-            at_most("streams lost while run and gateway go on", lost, "streams", 0),
-        ],
-    }
-
-
-def show(rows: list[dict[str, Any]]) -> Table:
-    """Return the table of the cases."""
-    table = Table(title="Faults of a live fleet (emulated GPUs)")
-    for heading in (
-        "fault",
-        "obeyed",
-        "whole again",
-        "streams",
-        "continued",
-        "ended",
-        "books",
-        "left",
-    ):
-        table.add_column(heading)
-    for row in rows:
-        whole = row["whole_after_s"]
-        parts = row["books"].get("parts_over_whole")
-        table.add_row(
-            row["case"],
-            f"{row['obeyed_after_s']:.1f} s",
-            "-" if whole is None else f"{whole:.0f} s",
-            ", ".join(f"{count} {end}" for end, count in sorted(row["streams"].items())),
-            str(row.get("continued", "-")),
-            "-" if row["ended_by_itself"] is None else f"code {row['ended_by_itself']}",
-            "none" if parts is None else f"{parts:.4f}",
-            ", ".join(name for name, found in row["left"].items() if found) or "-",
-        )
-    return table
+    Raises:
+        ValueError: If an engine without a process of its own is asked for.
+    """
+    possible = [*ENGINE_CASES, *CASES] if kind == "vllm" else list(CASES)
+    missing = set(names or ()) - {case.name for case in possible}
+    if missing:
+        raise ValueError(f"a {kind} engine has no process of its own: {sorted(missing)}")
+    return [case for case in possible if names is None or case.name in names]
 
 
 def main() -> None:
     """Run the cases, print a table, and then one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    names = [case.name for case in CASES]
+    names = [case.name for case in (*ENGINE_CASES, *CASES)]
+    parser.add_argument("--engine", choices=("synthetic", "vllm"), default="synthetic")
+    parser.add_argument("--model", type=Path, help="model folder for vLLM instead of a tiny one")
     parser.add_argument("--case", action="append", choices=names, help="only this; may repeat")
     parser.add_argument("--within", type=float, default=math.inf, help="begin no case later, s")
     parser.add_argument("--out", type=Path, help="JSON document to make or to add to")
@@ -454,12 +404,19 @@ def main() -> None:
     rows: dict[str, dict[str, Any]] = {}
     if options.out is not None and options.out.is_file():
         rows = {row["case"]: row for row in json.loads(options.out.read_text())["results"]}
-    chosen = [case for case in CASES if options.case is None or case.name in options.case]
-    for row in run_cases(chosen, options.within, options.keep_logs):
-        rows[row["case"]] = row
-        found = document([rows[name] for name in names if name in rows])
-        if options.out is not None:
-            options.out.write_text(json.dumps(found, indent=1) + "\n")
+    try:
+        chosen = chosen_cases(options.case, options.engine)
+    except ValueError as error:
+        parser.error(str(error))
+    with tempfile.TemporaryDirectory(prefix="steppe-model-") as folder:
+        engine = SYNTHETIC
+        if options.engine == "vllm":
+            engine = vllm_engine(options.model or write_tiny_model(Path(folder) / "tiny", seed=0))
+        for row in run_cases(chosen, engine, options.within, options.keep_logs):
+            rows[row["case"]] = row
+            found = document([rows[name] for name in names if name in rows])
+            if options.out is not None:
+                options.out.write_text(json.dumps(found, indent=1) + "\n")
     ordered = [rows[name] for name in names if name in rows]
     Console(width=140).print(show(ordered))
     print(json.dumps(document(ordered)))
