@@ -81,7 +81,7 @@ def vllm_engine(model: Path) -> Engine:
             "args": {"enforce_eager": True},
         },
     }
-    return Engine("vllm", sections, clients=4, output_tokens=64)
+    return Engine("vllm", sections, clients=12, output_tokens=64)
 
 
 def free_port() -> int:
