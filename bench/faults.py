@@ -92,6 +92,8 @@ class Scene:
     started_s: float
     disk_is_full: bool = False
     struck: int = 0
+    engines: int = 0
+    """Processes of engines in the whole fleet."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,7 @@ def _play(case: Case, scene: Scene) -> dict[str, Any]:
     )
     if math.isnan(served_s):
         raise SystemExit(f"{case.name}: the fleet does not serve: {_end_of(fleet.log)}")
+    scene.engines = len(fleet.pids(ENGINE))
     loaded_w = statistics.median(watts for _, watts in scene.witness.samples[-20:])
     struck_s, ticks = time.monotonic(), len(fleet.ticks())
     continued = fleet.metric(CONTINUED) or 0.0
@@ -311,7 +314,7 @@ class Watch:
     """Watches when a fleet is whole again after a fault.
 
     It is whole while it ticks, its gateway answers with fresh metrics, no replica is gone or
-    starting, and no process of it is stopped.
+    starting, no engine is missing, and no process of it is stopped.
     """
 
     EVERY_S, FRESH_S = 0.3, 2.5
@@ -338,6 +341,8 @@ class Watch:
         """Whether the fleet is whole now."""
         fleet = self._scene.fleet
         path = fleet.record / "record.jsonl"
+        if self._scene.engines and len(fleet.pids(ENGINE)) < self._scene.engines:
+            return False
         if self._scene.struck and is_stopped(self._scene.struck):
             return False
         if time.time() - path.stat().st_mtime > self.FRESH_S and not self._scene.disk_is_full:
