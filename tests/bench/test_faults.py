@@ -34,6 +34,7 @@ def met(rows: list[dict[str, Any]]) -> list[bool]:
 
 def test_a_run_that_obeys_ends_clean_and_closes_its_books_meets_every_target() -> None:
     assert met([row()]) == [True] * 6
+    assert met([row(engine="vllm")]) == [True] * 6
 
 
 @pytest.mark.parametrize(
