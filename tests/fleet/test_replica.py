@@ -9,7 +9,7 @@ import pytest
 
 from steppe.engine.control_block import ControlBlock
 from steppe.engine.synthetic import SyntheticSettings
-from steppe.errors import NotSupportedError
+from steppe.errors import EngineError, NotSupportedError
 from steppe.fleet import replica as replica_module
 from steppe.fleet.messages import GpuAssignment, SeamHook
 from steppe.fleet.replica import EXIT_ENGINE_DIED, EXIT_STOPPED, ReplicaActor
@@ -159,6 +159,27 @@ async def test_an_engine_that_keeps_its_weights_on_the_gpu_is_not_offloaded(scen
     with pytest.raises(NotSupportedError):
         await scene.replica.offload()
     assert not (await scene.replica.status()).frozen
+
+
+async def test_an_engine_that_dies_while_it_freezes_ends_its_process(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    async def never(_engine: SlowEngine) -> None:
+        await asyncio.Event().wait()
+
+    async def died(_engine: SlowEngine) -> None:
+        raise EngineError("the engine core died")
+
+    await scene.replica.start(scene.assignment)
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(replica_module, "CHECK_S", 0.01)
+    monkeypatch.setattr(SlowEngine, "freeze", never)
+    monkeypatch.setattr(SlowEngine, "check", died)
+    with pytest.raises(SystemExit, match=str(EXIT_ENGINE_DIED)):
+        await scene.replica.freeze()
 
 
 async def test_a_replica_that_leaves_ends_its_engine_and_then_its_process(

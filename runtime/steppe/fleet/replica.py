@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import ray
 
@@ -24,6 +25,8 @@ from steppe.fleet.messages import GpuAssignment, ReplicaStatus
 from steppe.models.store import get_model
 
 EXIT_ENGINE_DIED, EXIT_STOPPED = 70, 71
+CHECK_S = 1.0
+"""Time between two looks at an engine that is being changed, s."""
 LEAVE_S = 0.2
 """How long a process that is told to leave stays, for its answer to get out, s."""
 
@@ -186,7 +189,7 @@ class ReplicaActor:
         """Stop stepping; requests keep their place."""
         async with self._changing:
             if self._engine is not None and not self._frozen:
-                await self._engine.freeze()
+                await self._while_alive(self._engine.freeze())
                 self._frozen = True
             return await self.status()
 
@@ -194,7 +197,7 @@ class ReplicaActor:
         """Continue stepping."""
         async with self._changing:
             if self._engine is not None and self._frozen:
-                await self._engine.thaw()
+                await self._while_alive(self._engine.thaw())
                 self._frozen = False
             return await self.status()
 
@@ -208,7 +211,7 @@ class ReplicaActor:
             if not isinstance(self._engine, OffloadingEngine):
                 raise NotSupportedError(f"asked to offload weights, found {self._settings}")
             if not self._is_offloaded:
-                await self._engine.offload()
+                await self._while_alive(self._engine.offload())
                 self._frozen = self._is_offloaded = True
             return await self.status()
 
@@ -216,9 +219,16 @@ class ReplicaActor:
         """Bring the weights of an offloaded engine back, and continue stepping."""
         async with self._changing:
             if isinstance(self._engine, OffloadingEngine) and self._is_offloaded:
-                await self._engine.reload()
+                await self._while_alive(self._engine.reload())
                 self._frozen = self._is_offloaded = False
             return await self.status()
+
+    async def _while_alive(self, change: Coroutine[Any, Any, None]) -> None:
+        """Wait for a change of the engine; a core that dies meanwhile may never answer."""
+        task = asyncio.ensure_future(change)
+        while not (await asyncio.wait([task], timeout=CHECK_S))[0]:
+            await self.status()
+        await task
 
     async def leave(self) -> None:
         """End the engine and this process, so that its GPUs have no context; Ray starts another."""
