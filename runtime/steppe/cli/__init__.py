@@ -39,6 +39,10 @@ COMMANDS = {
         "steppe.cli.tenants:tenants_group",
         "Say who may ask a gateway, and how much.",
     ),
+    "ledger": (
+        "steppe.cli.ledger:ledger_group",
+        "Make keys of a log of receipts, and check what it holds.",
+    ),
     "config": ("steppe.cli.config:config_group", "Check, copy and describe run configurations."),
 }
 """Name: module and attribute of the click command, and its summary.

@@ -16,7 +16,6 @@ out. So a key is replaced by signing with both for a while.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 import re
@@ -274,7 +273,7 @@ def _signature(line: str) -> NoteSignature:
     name, _, coded = line.removeprefix(_DASH).partition(" ")
     try:
         blob = base64.b64decode(coded, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise SignatureError(f"signature: asked for base64, found {coded[:40]!r}") from error
     if not line.startswith(_DASH) or not name or len(blob) < 5:
         raise SignatureError(f"signature: asked for `{_DASH}name base64`, found {line[:60]!r}")

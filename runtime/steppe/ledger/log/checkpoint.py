@@ -39,9 +39,9 @@ class Checkpoint:
             ProofError: It is none.
         """
         lines = text.split("\n")
-        if len(lines) < 4 or not lines[0] or not _is_number(lines[1]):
+        if len(lines) < 4 or not lines[0] or not is_number(lines[1]):
             raise ProofError(f"checkpoint: asked for origin, size and root, found {text[:80]!r}")
-        return cls(lines[0], Head(int(lines[1]), _hash(lines[2], "checkpoint")))
+        return cls(lines[0], Head(int(lines[1]), hash_of(lines[2], "checkpoint")))
 
 
 def sign_checkpoint(origin: str, head: Head, keys: Iterable[PrivateKey]) -> Note:
@@ -97,9 +97,9 @@ class Proof:
             raise ProofError(f"proof: asked for {_PROOF}, found {lines[0]!r:.60}")
         rest = [line for line in lines[1:] if not line.startswith("extra ")]
         word, _, index = rest[0].partition(" ") if rest else ("", "", "")
-        if word != "index" or not _is_number(index):
+        if word != "index" or not is_number(index):
             raise ProofError(f"proof: asked for `index N`, found {rest[:1]!r:.60}")
-        return cls(int(index), tuple(_hash(line, "proof") for line in rest[1:]), checkpoint)
+        return cls(int(index), tuple(hash_of(line, "proof") for line in rest[1:]), checkpoint)
 
     def check(self, entry: bytes, origin: str, keys: Sequence[PublicKey]) -> Checkpoint:
         """Check that a log contains an entry; return the checkpoint that says so.
@@ -113,13 +113,13 @@ class Proof:
         return checkpoint
 
 
-def _is_number(text: str) -> bool:
-    """Whether a text is a number without leading zeros."""
-    return text.isascii() and text.isdecimal() and str(int(text)) == text
+def is_number(text: str) -> bool:
+    """Whether a text is a number below 10^19 without leading zeros."""
+    return text.isascii() and text.isdecimal() and len(text) < 20 and str(int(text)) == text
 
 
-def _hash(text: str, what: str) -> bytes:
-    """Return the hash of a line.
+def hash_of(text: str, what: str) -> bytes:
+    """Return the hash of a line; `what` names the place in an error.
 
     Raises:
         ProofError: It is none.
@@ -138,6 +138,8 @@ __all__ = [
     "Proof",
     "ProofError",
     "SignatureError",
+    "hash_of",
+    "is_number",
     "open_checkpoint",
     "sign_checkpoint",
 ]

@@ -52,7 +52,7 @@ class LogReader:
         """
         path = self._folder / CHECKPOINT
         with disk_errors(path):
-            return path.read_text() if path.exists() else ""
+            return path.read_text("utf-8", "replace") if path.exists() else ""
 
     def checkpoint(self) -> Checkpoint:
         """Return the last checkpoint, with its signature checked.

@@ -55,7 +55,30 @@ class Tiles:
             UsageError: Its tile is missing or damaged.
         """
         number, place = divmod(index, WIDTH)
-        return self._entries(number, place + 1)[place]
+        return self.entries(number, place + 1)[place]
+
+    def entries(self, number: int, least: int) -> list[bytes]:
+        """Return the entries of a tile, which are at least so many.
+
+        Raises:
+            UsageError: The tile is missing or damaged.
+        """
+        tile, place, entries = self._read("entries", number, 2 * least), 0, list[bytes]()
+        while place < len(tile):
+            end = place + 2 + int.from_bytes(tile[place : place + 2], "big")
+            entries.append(tile[place + 2 : end])
+            place = end
+        if place != len(tile) or len(entries) < least:
+            raise UsageError(f"{self._path('entries', number)}: found a damaged tile of entries")
+        return entries
+
+    def hashes(self, number: int, least: int) -> list[bytes]:
+        """Return the hashes of the entries of a tile, which are at least so many.
+
+        Raises:
+            UsageError: The tile is missing or damaged.
+        """
+        return self._parts("0", number, least)
 
     def write(self, first: int, leaves: Sequence[bytes], entries: Sequence[bytes]) -> None:
         """Bring entries and their hashes to disk, with the tiles above them.
@@ -91,20 +114,10 @@ class Tiles:
     def _parts(self, row: str, number: int, width: int) -> list[bytes]:
         """Return the first parts of a tile."""
         if row == "entries":
-            found = self._entries(number, width)[:width]
+            found = self.entries(number, width)[:width]
             return [len(entry).to_bytes(2, "big") + entry for entry in found]
         tile = self._read(row, number, HASH_BYTES * width)
         return [tile[i : i + HASH_BYTES] for i in range(0, HASH_BYTES * width, HASH_BYTES)]
-
-    def _entries(self, number: int, least: int) -> list[bytes]:
-        tile, place, entries = self._read("entries", number, 2 * least), 0, list[bytes]()
-        while place < len(tile):
-            end = place + 2 + int.from_bytes(tile[place : place + 2], "big")
-            entries.append(tile[place + 2 : end])
-            place = end
-        if place != len(tile) or len(entries) < least:
-            raise UsageError(f"{self._path('entries', number)}: found a damaged tile of entries")
-        return entries
 
     def _read(self, row: str, number: int, least: int) -> bytes:
         """Return a tile of at least so many bytes."""
