@@ -53,7 +53,9 @@ def configured(
 
 def test_sources_add_up_to_the_budget() -> None:
     budget = configured(STEADY, {"kind": "constant", "watts": 20.0})
-    assert budget.at(0.0) == Budget(120.0, 0.0, 120.0, 120.0, "constant", stale=False)
+    assert budget.at(0.0) == Budget(
+        120.0, 0.0, 120.0, 120.0, "constant", stale=False, surplus_w=120.0
+    )
 
 
 def test_the_source_of_a_budget_names_what_offers_power_now() -> None:
@@ -81,7 +83,7 @@ def test_the_lowest_limit_caps_the_site_budget() -> None:
     site = SiteSection(pue=1.25, overhead_w=10.0)
     low, high = {"kind": "constant", "watts": 60.0}, {"kind": "constant", "watts": 80.0}
     budget = limited(high, low, site=site)
-    assert budget.at(0.0) == Budget(100.0, 0.0, 60.0, 40.0, "constant", stale=False)
+    assert budget.at(0.0) == Budget(100.0, 0.0, 60.0, 40.0, "constant", stale=False, surplus_w=40.0)
     assert budget.gpu_budget_at(0.0) == 40.0
     assert budget.forecast(0.0, 1.0, 1.0) == ((0.0, 40.0),)
     assert limited({"kind": "constant", "watts": 200.0}).at(0.0).site_budget_w == 100.0
@@ -160,7 +162,14 @@ def test_the_battery_adds_what_it_can_sustain_for_an_hour() -> None:
     full = BATTERY | {"capacity_wh": 1000.0}
     offered = configured(STEADY, battery=full).at(0.0)
     assert offered == Budget(
-        100.0, 20.0, 120.0, 120.0, "constant+battery", stale=False, charge=Charge(0.5, 0.0)
+        100.0,
+        20.0,
+        120.0,
+        120.0,
+        "constant+battery",
+        stale=False,
+        charge=Charge(0.5, 0.0),
+        surplus_w=100.0,
     )
 
 
@@ -266,7 +275,14 @@ def test_a_stale_signal_falls_back_and_the_battery_is_idle(tmp_path: Path) -> No
     )
     budget = budget_from_config(power, SiteSection(overhead_w=5.0), wall_s=lambda: wall[0])
     assert budget.at(0.0) == Budget(
-        80.0, 0.5, 80.5, 75.5, "signal+battery", stale=False, charge=Charge(0.5, 0.0)
+        80.0,
+        0.5,
+        80.5,
+        75.5,
+        "signal+battery",
+        stale=False,
+        charge=Charge(0.5, 0.0),
+        surplus_w=75.0,
     )
     wall[0] = 1031.0
     budget.settle(31.0, draw_w=0.0)
@@ -286,7 +302,7 @@ def test_a_trace_that_ends_falls_back(tmp_path: Path) -> None:
     path.write_text("time_utc,p_kw\n0,0.05\n60,0.05\n")
     trace = {"kind": "trace", "path": str(path)}
     budget = configured(trace, stale_s=10.0, fallback_w=7.0)
-    assert budget.at(70.0) == Budget(50.0, 0.0, 50.0, 50.0, "trace", stale=False)
+    assert budget.at(70.0) == Budget(50.0, 0.0, 50.0, 50.0, "trace", stale=False, surplus_w=50.0)
     assert budget.at(71.0) == Budget(7.0, 0.0, 7.0, 7.0, "fallback", stale=True)
 
 
