@@ -16,7 +16,7 @@ from steppe.ledger.log.log import Log
 from steppe.ledger.log.witness import cosign
 from steppe.ledger.signing import COSIGNATURE, Note, PrivateKey, PublicKey
 
-EYES = PrivateKey("grid.example/w1", bytes(range(1, 33)), COSIGNATURE)
+WITNESS = PrivateKey("grid.example/w1", bytes(range(1, 33)), COSIGNATURE)
 
 
 def run(*arguments: object) -> Result:
@@ -83,7 +83,7 @@ def test_a_new_key_is_shown_again(tmp_path: Path, more: tuple[str, ...]) -> None
         (("verify", "a", "b"), "Missing option '--key'"),
         (("verify", "a", "b", "--key", "nowhere.pub"), "nowhere.pub: No such file"),
         (("verify", "a", "b", "--key", "a+b+c"), "asked for a key `name+id+key`"),
-        (("verify", "a", "b", "--key", EYES.public.text), "found a witness's"),
+        (("verify", "a", "b", "--key", WITNESS.public.text), "found a witness's"),
         (("verify", "a", "b", "--key", KEY.public.text), "a: No such file"),
         (("verify", "a", "b", "--key", "k", "--tariff", "t"), "both of --tariff and"),
         (("verify", "a", "b", "--key", KEY.public.text, "--least", "1"), "asked for 1 witnesses"),
@@ -152,14 +152,14 @@ def test_a_price_that_is_not_the_tariffs_does_not_hold(tmp_path: Path) -> None:
 
 
 def test_witnesses_are_counted(folder: Path) -> None:
-    fails(verified(folder, "--witness", EYES.public.text), 1, "asked for 1 cosignatures")
-    assert verified(folder, "--witness", EYES.public.text, "--least", 0).exit_code == 0
+    fails(verified(folder, "--witness", WITNESS.public.text), 1, "asked for 1 cosignatures")
+    assert verified(folder, "--witness", WITNESS.public.text, "--least", 0).exit_code == 0
     proof = folder / "receipt-1.proof"
     head, _, note = proof.read_text().partition("\n\n")
     signed = Note.read(note)
-    signed = signed.with_signatures([cosign(signed.text, EYES, 1_764_000_000)])
+    signed = signed.with_signatures([cosign(signed.text, WITNESS, 1_764_000_000)])
     proof.write_text(f"{head}\n\n{signed.whole}")
-    found = verified(folder, "--witness", EYES.public.text)
+    found = verified(folder, "--witness", WITNESS.public.text)
     assert found.stdout.endswith("; signed by the witnesses grid.example/w1\n")
 
 

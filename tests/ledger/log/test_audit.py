@@ -39,7 +39,7 @@ def change(path: Path, place: int) -> None:
     path.write_bytes(blob)
 
 
-def test_a_long_log_holds_and_its_progress_is_told(long_log: Path) -> None:
+def test_a_long_log_holds_and_its_progress_is_said(long_log: Path) -> None:
     done = list[int]()
     check_log(long_log, head_of_log(long_log), done.append)
     assert (done[0], done[-1], len(done)) == (256, SIZE, 258)

@@ -27,9 +27,9 @@ from steppe.ledger.tree import Head, consistency_proof, head_of, leaf_hash, root
 
 ORIGIN = "example.org/steppe"
 KEY = PrivateKey(ORIGIN, bytes(range(32)))
-EYES = PrivateKey("grid.example/w1", bytes(range(1, 33)), COSIGNATURE)
-OTHER_EYES = PrivateKey("lab.example/w2", bytes(range(2, 34)), COSIGNATURE)
-NEW = Witness(EYES, {ORIGIN: (KEY.public,)})
+WITNESS = PrivateKey("grid.example/w1", bytes(range(1, 33)), COSIGNATURE)
+SECOND = PrivateKey("lab.example/w2", bytes(range(2, 34)), COSIGNATURE)
+NEW = Witness(WITNESS, {ORIGIN: (KEY.public,)})
 NOW_S = 1_764_000_000
 # The examples of c2sp.org/tlog-witness and c2sp.org/tlog-cosignature.
 PUBLISHED = """\
@@ -112,18 +112,20 @@ def test_a_witness_signs_every_head_of_a_log_that_only_grows(steps: list[int]) -
         witness, signature = witness.add(AddCheckpoint.read(request.text), NOW_S + size)
         size += step
         note = Note.read(request.note).with_signatures([signature]).whole
-        assert check_cosignatures(note, [EYES.public], 1) == {EYES.public: NOW_S + size - step}
+        assert check_cosignatures(note, [WITNESS.public], 1) == {
+            WITNESS.public: NOW_S + size - step
+        }
         assert witness.heads[ORIGIN] == head_of(leaves_of(size))
 
 
 def test_a_cosignature_has_the_published_form() -> None:
     note = Note.read(request_of(leaves_of(3), 0).note)
-    signature = cosign(note.text, EYES, 1_679_315_147)
+    signature = cosign(note.text, WITNESS, 1_679_315_147)
     assert signature.blob[:8].hex() == "00000000641850cb"
     message = b"cosignature/v1\ntime 1679315147\n" + note.text.encode()
-    assert EYES.public.is_valid(signature.blob[8:], message)
+    assert WITNESS.public.is_valid(signature.blob[8:], message)
     blob = base64.b64decode(signature.line.split()[-1])
-    assert (blob[:4], len(blob)) == (EYES.public.id, 4 + 8 + 64)
+    assert (blob[:4], len(blob)) == (WITNESS.public.id, 4 + 8 + 64)
 
 
 def test_a_fork_of_one_size_is_refused_with_both_heads() -> None:
@@ -150,7 +152,7 @@ def test_a_tree_that_shrank_is_refused_with_both_heads(old: int, error: type[Ref
     assert caught.value.status == (400 if old == 5 else 409)
 
 
-def test_a_request_from_another_size_learns_the_size() -> None:
+def test_a_request_from_another_size_is_refused_with_the_size() -> None:
     with pytest.raises(OldSizeError) as caught:
         witness_of(leaves_of(5)).add(request_of(leaves_of(9), 0), NOW_S)
     assert (caught.value.status, caught.value.size) == (409, 5)
@@ -172,7 +174,7 @@ def test_an_empty_tree_has_one_root() -> None:
 def test_only_logs_and_keys_that_are_known_get_a_cosignature() -> None:
     request = request_of(leaves_of(3), 0)
     with pytest.raises(UnknownLogError, match=f"found {ORIGIN}") as unknown:
-        Witness(EYES, {}).add(request, NOW_S)
+        Witness(WITNESS, {}).add(request, NOW_S)
     with pytest.raises(NotSignedError, match="signature: asked for one of") as unsigned:
         NEW.add(request_of(leaves_of(3), 0, PrivateKey(ORIGIN, bytes(32))), NOW_S)
     changed = request.note.replace("\n3\n", "\n4\n")
@@ -186,31 +188,31 @@ def test_only_logs_and_keys_that_are_known_get_a_cosignature() -> None:
 
 
 def test_readers_count_the_witnesses_that_they_know() -> None:
-    note = cosigned(request_of(leaves_of(3), 0).note, EYES)
-    known = [EYES.public, OTHER_EYES.public]
-    assert list(check_cosignatures(note, known, 1)) == [EYES.public]
+    note = cosigned(request_of(leaves_of(3), 0).note, WITNESS)
+    known = [WITNESS.public, SECOND.public]
+    assert list(check_cosignatures(note, known, 1)) == [WITNESS.public]
     with pytest.raises(SignatureError, match=r"asked for 2 cosignatures, found grid.example/w1"):
         check_cosignatures(note, known, 2)
-    assert len(check_cosignatures(cosigned(note, OTHER_EYES), known, 2)) == 2
+    assert len(check_cosignatures(cosigned(note, SECOND), known, 2)) == 2
     with pytest.raises(SignatureError, match="asked for 1 cosignatures, found none"):
-        check_cosignatures(note, [OTHER_EYES.public], 1)
+        check_cosignatures(note, [SECOND.public], 1)
 
 
 def test_one_key_under_two_names_is_one_witness() -> None:
-    renamed = PrivateKey("second.example", EYES.seed, COSIGNATURE)
-    note = cosigned(request_of(leaves_of(3), 0).note, EYES, renamed)
+    renamed = PrivateKey("second.example", WITNESS.seed, COSIGNATURE)
+    note = cosigned(request_of(leaves_of(3), 0).note, WITNESS, renamed)
     with pytest.raises(SignatureError, match="asked for 2 cosignatures"):
-        check_cosignatures(note, [EYES.public, renamed.public], 2)
+        check_cosignatures(note, [WITNESS.public, renamed.public], 2)
 
 
 def test_every_changed_byte_of_a_cosigned_checkpoint_is_found() -> None:
-    whole = cosigned(request_of(leaves_of(3), 0).note, EYES).encode()
+    whole = cosigned(request_of(leaves_of(3), 0).note, WITNESS).encode()
     for place in range(len(whole)):
         changed = bytearray(whole)
         changed[place] ^= 1
         note = changed.decode("utf-8", "replace")
         try:
-            check_cosignatures(note, [EYES.public], 1)
+            check_cosignatures(note, [WITNESS.public], 1)
         except SignatureError:
             continue
         # Only the line of the log's own key, which a check of witnesses leaves out, may change.

@@ -14,7 +14,8 @@ from tests.ledger.test_receipt import RECEIPT
 from tests.ledger.test_tariff import TARIFF
 
 from steppe.ledger.log.log import Log
-from steppe.ledger.signing import PrivateKey
+from steppe.ledger.log.witness import cosign
+from steppe.ledger.signing import COSIGNATURE, Note, PrivateKey
 from steppe.ledger.verifier import verify_receipt
 
 FILE = Path(verify_receipt.__file__)
@@ -161,3 +162,12 @@ def test_the_file_is_short_and_needs_cryptography_only() -> None:
                 modules.add(module.split(".")[0])
     assert modules - sys.stdlib_module_names == {"cryptography"}
     assert source.count("\n") <= 150
+
+
+def test_a_checkpoint_that_witnesses_have_signed_is_checked_as_before(papers: Papers) -> None:
+    proof = papers.folder / "receipt.proof"
+    head, _, note = proof.read_text().partition("\n\n")
+    signed, witness = Note.read(note), PrivateKey(ORIGIN, KEY.seed, COSIGNATURE)
+    cosignature = cosign(signed.text, witness, 1_764_000_000)
+    proof.write_text(f"{head}\n\n{signed.with_signatures([cosignature]).whole}")
+    assert papers.run().stderr == ""
