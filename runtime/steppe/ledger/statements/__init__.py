@@ -1,0 +1,1 @@
+"""What does a tenant pay for a month, and for what?"""
