@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -211,11 +212,14 @@ async def test_a_service_that_does_not_answer_is_a_503(open_site: SiteFactory) -
 
 
 async def test_a_service_that_takes_no_more_of_an_upload_is_a_503(open_site: SiteFactory) -> None:
-    never = asyncio.Event()
+    never, left = asyncio.Event(), asyncio.Event()
 
     async def stand_still(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await never.wait()
-        writer.close()
+        writer.transport.abort()
+        with suppress(OSError):
+            await writer.wait_closed()
+        left.set()
 
     site = await open_site(uploads=UploadLimits(64 * MIB, answer_s=0.2))
     stopped = await asyncio.start_server(stand_still, "127.0.0.1", 0)
@@ -224,7 +228,9 @@ async def test_a_service_that_takes_no_more_of_an_upload_is_a_503(open_site: Sit
     status, headers, body = await site.post("/v1/files", b"x" * (40 * MIB))
     assert (status, code_of(body), headers["Retry-After"]) == (503, "batch_unavailable", "1")
     never.set()
+    await left.wait()
     stopped.close()
+    await stopped.wait_closed()
 
 
 async def test_the_time_of_a_client_does_not_count_as_that_of_the_service() -> None:
