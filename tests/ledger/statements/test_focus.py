@@ -22,7 +22,7 @@ GOLDEN = {
     "BillingPeriodEnd": "2026-11-30T16:00:00Z",
     "ChargeCategory": "Usage",
     "ChargeClass": "",
-    "ConsumedQuantity": "42",
+    "ConsumedQuantity": "42.0",
     "ConsumedUnit": "Tokens",
     "EffectiveCost": "0.012000001",
     "InvoiceId": "lab/2026-11",
@@ -66,7 +66,7 @@ def test_a_line_that_needs_no_rounding_has_no_row_of_it() -> None:
 def test_a_correction_of_an_earlier_statement_is_of_the_class_correction() -> None:
     (row,) = rows_of(receipt(1, corrects="r0", output_tokens=-42, prompt_tokens=0))
     assert (row["ChargeCategory"], row["ChargeClass"]) == ("Usage", "Correction")
-    assert (row["ConsumedQuantity"], row["x_Corrects"]) == ("-42", "r0")
+    assert (row["ConsumedQuantity"], row["x_Corrects"]) == ("-42.0", "r0")
 
 
 def test_a_correction_on_the_same_statement_is_an_adjustment_without_quantity() -> None:

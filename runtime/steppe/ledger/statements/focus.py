@@ -53,6 +53,8 @@ COLUMNS = (
     "ServiceName",
     "ServiceSubcategory",
     "SkuId",
+    "SkuMeter",
+    "SkuPriceDetails",
     "SkuPriceId",
     "x_CachedTokens",
     "x_Class",
@@ -124,6 +126,8 @@ def _row(line: Line, statement: Statement) -> dict[str, str]:
         "EffectiveCost": exact,
         "ListCost": exact,
         "SkuId": sku,
+        "SkuMeter": "Tokens",
+        "SkuPriceDetails": _details_text(line),
         "SkuPriceId": f"{line.tariff or 'none'}:{sku}",
         "x_EnergyBoundary": _list_text(line.boundaries),
         "x_CachedTokens": str(sums.cached_tokens),
@@ -149,7 +153,7 @@ def _charge(line: Line) -> dict[str, str]:
     FOCUS's class `Correction` is for what an earlier statement billed. Its usage within the same
     one is never negative, so there a correction is an adjustment, without quantities.
     """
-    tokens = str(line.sums.tokens)
+    tokens = f"{line.sums.tokens}.0"  # FOCUS asks for a decimal, and readers guess types
     used = {
         "ChargeCategory": "Usage",
         "ChargeDescription": f"{line.model}, {line.priority}",
@@ -185,3 +189,9 @@ def _rounding(statement: Statement) -> dict[str, str]:
 def _list_text(values: Sequence[str]) -> str:
     """Return the text of a list: itself if it is one value, else JSON."""
     return values[0] if len(values) == 1 else orjson.dumps(list(values)).decode()
+
+
+def _details_text(line: Line) -> str:
+    """Return what FOCUS calls key-value text; keys of ours begin with `x_`."""
+    named = {"x_Class": line.priority, "x_Model": line.model, "x_Tariff": line.tariff}
+    return orjson.dumps(named).decode()
