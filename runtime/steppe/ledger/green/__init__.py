@@ -1,0 +1,1 @@
+"""How much of the energy of each hour was green, and whose is it?"""

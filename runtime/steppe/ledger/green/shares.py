@@ -1,0 +1,37 @@
+"""A whole number shared by weights with the largest remainder method: the shares sum exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from steppe.errors import UsageError
+
+
+def shared(total: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """Return the share of each key; the sum is the total.
+
+    Each gets its quotient rounded down; what is left goes by ones to the largest remainders, and
+    to the first by name among equal ones. So a share is never above its weight while the total is
+    not above the sum of the weights.
+
+    Args:
+        total: What is shared, at least 0.
+        weights: The weight of each key, at least 0.
+
+    Raises:
+        UsageError: Something is below 0, or there is no weight to share by.
+    """
+    whole = sum(weights.values())
+    if total < 0 or any(weight < 0 for weight in weights.values()):
+        raise UsageError(f"shares: asked for amounts of at least 0, found less, to share {total}")
+    if total == 0:
+        return dict.fromkeys(weights, 0)
+    if whole == 0:
+        raise UsageError(f"shares: asked to share {total}, found no weight above 0")
+    shares, rests = {}, {}
+    for key, weight in weights.items():
+        shares[key], rests[key] = divmod(total * weight, whole)
+    left = total - sum(shares.values())
+    for key in sorted(rests, key=lambda key: (-rests[key], key))[:left]:
+        shares[key] += 1
+    return shares
