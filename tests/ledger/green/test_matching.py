@@ -45,6 +45,23 @@ def test_certificates_cover_load_that_the_own_supply_does_not() -> None:
     assert sum(match.shares_uj.values()) == match.green_uj
 
 
+def test_what_a_gec_covers_is_not_green_by_the_hour() -> None:
+    register, sales = Register(), GreenSales()
+    register.issue(Certificate("g1", "gec", "hohhot", "park", "mengxi", "sun", 1_000_000, 90, 120))
+    match = matched_hour(register)
+    assert (match.green_wh, match.gec_wh) == (3, 3)
+    assert sum(match.gec_shares_uj.values()) == match.gec_uj
+    loads = {**ENERGY, OPERATOR: 3 * UJ_PER_WH}
+    assert all(match.shares_uj[key] + match.gec_shares_uj[key] <= loads[key] for key in loads)
+    assert site_score([match]).score_ppm == PPM // 2
+    sales.offer(match)
+    sales.sell("r1", "hohhot", 100, "lab", match.green_uj)
+    with pytest.raises(OversoldError, match="as green, found 0 uJ"):
+        sales.sell("r2", "hohhot", 100, "lab", 1)
+    assert sales.sell("r2", "hohhot", 100, "lab", match.gec_uj, basis="gec")
+    assert sales.sold_uj("hohhot", 100, "gec") == match.gec_uj
+
+
 def test_the_same_hour_again_changes_nothing() -> None:
     register = Register()
     first, again = matched_hour(register), matched_hour(register)
@@ -104,7 +121,7 @@ def test_a_sale_is_made_once_and_an_hour_is_offered_once() -> None:
     with pytest.raises(GreenError, match="deposit green:hohhot:100"):
         sales.offer(replace(match, green_wh=4))
     sales.sell("r1", "hohhot", 100, "lab", 5)
-    with pytest.raises(GreenError, match=r"transfer r1: asked to move 6 .* found 5"):
+    with pytest.raises(GreenError, match=r"transfer green:r1: asked to move 6 .* found 5"):
         sales.sell("r1", "hohhot", 100, "lab", 6)
     assert not sales.offer(replace(match, hour=101, green_wh=0))
     with pytest.raises(OversoldError, match=r"found 0 uJ \(0 Wh\)"):

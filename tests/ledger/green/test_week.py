@@ -113,14 +113,17 @@ def test_in_a_week_no_wh_is_sold_green_twice(seed: int) -> None:
     uses, known = uses_of(register.movements), {each.id: each for each in register.certificates}
     assert sum(uses.values()) > 500, "a week without green energy shows nothing"
     assert all(used_wh <= known[id_].wh for id_, used_wh in uses.items())
-    assert sum(uses.values()) == sum(each.green_wh for site in sites for each in site.matches)
+    assert sum(uses.values()) == sum(
+        each.green_wh + each.gec_wh for site in sites for each in site.matches
+    )
     for site in sites:
         own = [each for each in known.values() if each.producer == site.name]
         assert sum(each.wh for each in own) * UJ_PER_WH <= site.green_uj, "more than its meters saw"
         assert sum(each.load_wh for each in site.matches) == site.load_uj // UJ_PER_WH
         for match, energy in zip(site.matches, site.energy, strict=True):
-            assert match.green_wh <= match.load_wh
-            assert all(match.shares_uj[key] <= energy[key] for key in energy)
+            assert match.green_wh + match.gec_wh <= match.load_wh
+            for key, used_uj in energy.items():
+                assert match.shares_uj[key] + match.gec_shares_uj[key] <= used_uj
             sold_uj = sales.sold_uj(site.name, match.hour)
             assert sold_uj == match.green_uj - match.shares_uj[OPERATOR]
     for id_, owner in {

@@ -137,7 +137,8 @@ def matched(owner: str) -> str:
 def issued(certificate: Certificate) -> Movement:
     """Return the movement of a certificate that is made or imported."""
     own = available(certificate.owner)
-    return Movement(certificate.id, Kind.DEPOSIT, ISSUED, own, certificate.unit, certificate.wh)
+    unit = certificate.unit
+    return Movement(unit, Kind.DEPOSIT, ISSUED, own, unit, certificate.wh)
 
 
 def sent(cause: str, certificate: Certificate, giver: str, taker: str, wh: int) -> Movement:
@@ -167,7 +168,7 @@ def cancelled(certificate: Certificate, owner: str, used_wh: int, free_wh: int) 
         used_wh: What is matched, above 0, Wh.
         free_wh: What is not matched, Wh.
     """
-    cause, unit = f"{certificate.id}:{owner}", certificate.unit
+    cause, unit = cancel_name(certificate.id, owner), certificate.unit
     moved = [Movement(cause, Kind.CAPTURE, matched(owner), CANCELLED, unit, used_wh)]
     if certificate.form == "gec" and free_wh:
         moved.append(Movement(cause, Kind.EXPIRE, available(owner), EXPIRED, unit, free_wh))
@@ -176,12 +177,17 @@ def cancelled(certificate: Certificate, owner: str, used_wh: int, free_wh: int) 
 
 def match_name(certificate: str, owner: str, hour: int) -> str:
     """Return the cause of a match: a certificate is matched to an owner's hour at most once."""
-    return f"{certificate}@{hour}:{owner}"
+    return f"wh:{certificate}@{hour}:{owner}"
+
+
+def cancel_name(certificate: str, owner: str) -> str:
+    """Return the cause of a cancellation: an owner cancels a certificate at most once."""
+    return f"wh:{certificate}:{owner}"
 
 
 def match_of(movement: Movement) -> tuple[str, int, str] | None:
     """Return the certificate, hour and owner of a match; None for another movement."""
-    found = re.fullmatch(r"([^@]+)@(\d+):(.+)", movement.cause)
+    found = re.fullmatch(r"wh:([^@]+)@(\d+):(.+)", movement.cause)
     if movement.kind is not Kind.HOLD or found is None:
         return None
     return found[1], int(found[2]), found[3]

@@ -2,7 +2,8 @@
 
 Each Wh of its own green generation becomes a granular certificate, so that what was sent to others
 cannot be matched here as well. Without other certificates the match is
-`min(load, deliverable generation + discharged green storage)`.
+`min(load, deliverable generation + discharged green storage)`. A GEC does not say in which hour it
+was generated: what it covers is not green by the hour, and stands apart.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ class HourMatch:
         site: The site.
         hour: The hour, hours since the Unix epoch.
         load_wh: What the site used, Wh.
-        green_wh: What of it is matched, Wh.
+        green_wh: What of it is matched to generation of this hour, Wh.
+        gec_wh: What of the rest GECs cover, Wh.
         shares_uj: What of `green_wh` each receipt has, and the operator (`OPERATOR`), uJ.
+        gec_shares_uj: What of `gec_wh` they have, uJ.
         movements: The movements of certificates that this made.
     """
 
@@ -40,13 +43,20 @@ class HourMatch:
     hour: int
     load_wh: int
     green_wh: int
+    gec_wh: int
     shares_uj: Mapping[str, int]
+    gec_shares_uj: Mapping[str, int]
     movements: Sequence[Movement]
 
     @property
     def green_uj(self) -> int:
-        """What is matched, uJ: the sum of all shares."""
+        """What is matched to generation of this hour, uJ: the sum of `shares_uj`."""
         return self.green_wh * UJ_PER_WH
+
+    @property
+    def gec_uj(self) -> int:
+        """What GECs cover, uJ: the sum of `gec_shares_uj`."""
+        return self.gec_wh * UJ_PER_WH
 
 
 def own_certificates(site: str, zone: str, supply: HourSupply) -> list[Certificate]:
@@ -89,7 +99,11 @@ def shares_of(green_wh: int, supply: HourSupply, energy_uj: Mapping[str, int]) -
     if green_wh > supply.load_wh:
         asked = f"asked to share {green_wh} Wh"
         raise UsageError(f"hour {supply.hour}: {asked}, found a load of {supply.load_wh} Wh")
-    return shared(green_wh * UJ_PER_WH, {**energy_uj, OPERATOR: rest_uj})
+    return shared(green_wh * UJ_PER_WH, _loads(supply, energy_uj))
+
+
+def _loads(supply: HourSupply, energy_uj: Mapping[str, int]) -> dict[str, int]:
+    return {**energy_uj, OPERATOR: supply.load_uj - sum(energy_uj.values())}
 
 
 def match_hour(
@@ -115,6 +129,11 @@ def match_hour(
     for certificate in own_certificates(site, zone, supply):
         movements += register.issue(certificate)
     movements += register.match(site, zone, supply.hour, supply.load_wh)
-    green_wh = register.matched_wh(site, supply.hour)
+    gec_wh = register.gec_wh(site, supply.hour)
+    green_wh = register.matched_wh(site, supply.hour) - gec_wh
     shares = shares_of(green_wh, supply, energy_uj)
-    return HourMatch(site, supply.hour, supply.load_wh, green_wh, shares, movements)
+    rest = {key: load - shares[key] for key, load in _loads(supply, energy_uj).items()}
+    gec_shares = shared(gec_wh * UJ_PER_WH, rest)
+    return HourMatch(
+        site, supply.hour, supply.load_wh, green_wh, gec_wh, shares, gec_shares, movements
+    )

@@ -8,6 +8,7 @@ from steppe.ledger.entries import Kind, Movement, available
 from steppe.ledger.green.books import Books, GreenError
 from steppe.ledger.green.certificates import (
     Certificate,
+    cancel_name,
     cancelled,
     issued,
     match_name,
@@ -36,6 +37,7 @@ class Register:
         self._by_hour: dict[int, list[Certificate]] = {}
         self._longer: list[Certificate] = []
         self._matched_wh: dict[tuple[str, int], int] = {}
+        self._gec_wh: dict[tuple[str, int], int] = {}
         for certificate in certificates:
             self._keep(certificate)
         for movement in movements:
@@ -58,6 +60,10 @@ class Register:
     def matched_wh(self, owner: str, hour: int) -> int:
         """Return what is matched to the load of an owner in an hour, cancelled or not, Wh."""
         return self._matched_wh.get((owner, hour), 0)
+
+    def gec_wh(self, owner: str, hour: int) -> int:
+        """Return what of it is matched with GECs, whose Wh may be of another hour, Wh."""
+        return self._gec_wh.get((owner, hour), 0)
 
     def balance_wh(self, account: str, certificate: str) -> int:
         """Return what an account has of a certificate, Wh."""
@@ -110,7 +116,7 @@ class Register:
             GreenError: It is cancelled already, or nothing of it is matched.
         """
         known = self._known(certificate)
-        if self._books.has(f"{certificate}:{owner}", Kind.CAPTURE):
+        if self._books.has(cancel_name(certificate, owner), Kind.CAPTURE):
             raise GreenError(f"certificate {certificate}: asked to cancel it, found it cancelled")
         used_wh = self._books.balance(matched(owner), known.unit)
         if not used_wh:
@@ -125,7 +131,6 @@ class Register:
             for each in near
             if each.fits(zone, hour)
             and not self._books.has(match_name(each.id, owner, hour), Kind.HOLD)
-            and not self._books.has(f"{each.id}:{owner}", Kind.CAPTURE)
         ]
         return sorted(fit, key=lambda each: (each.producer != owner, each.to_hour, each.id))
 
@@ -173,8 +178,10 @@ class Register:
         new = [each for each in movements if self._books.move(each)]
         for each in new:
             if place := match_of(each):
-                _, hour, owner = place
+                id_, hour, owner = place
                 self._matched_wh[owner, hour] = self.matched_wh(owner, hour) + each.amount
+                if self._known(id_).form == "gec":
+                    self._gec_wh[owner, hour] = self.gec_wh(owner, hour) + each.amount
         return new
 
     def _check_hour(self, movement: Movement) -> None:

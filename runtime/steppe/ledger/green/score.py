@@ -53,7 +53,10 @@ class Score:
 
 
 def site_score(matches: Iterable[HourMatch]) -> Score:
-    """Return the score of a site over hours, for all that it used; it counts no tokens."""
+    """Return the score of a site over hours, for all that it used; it counts no tokens.
+
+    What GECs cover does not count: their Wh may be of other hours.
+    """
     total = Score()
     for each in matches:
         total = total.plus(Score(each.load_wh * UJ_PER_WH, each.green_uj))
