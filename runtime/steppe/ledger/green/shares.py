@@ -1,18 +1,18 @@
-"""A whole number shared by weights with the largest remainder method: the shares sum exactly."""
+"""A whole number shared among names by their weights: the shares sum exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from steppe.errors import UsageError
+from steppe.ledger.split import split
 
 
 def shared(total: int, weights: Mapping[str, int]) -> dict[str, int]:
     """Return the share of each key; the sum is the total.
 
-    Each gets its quotient rounded down; what is left goes by ones to the largest remainders, and
-    to the first by name among equal ones. So a share is never above its weight while the total is
-    not above the sum of the weights.
+    Of equal remainders the first by name goes first. A share is never above its weight while the
+    total is not above the sum of the weights.
 
     Args:
         total: What is shared, at least 0.
@@ -28,10 +28,6 @@ def shared(total: int, weights: Mapping[str, int]) -> dict[str, int]:
         return dict.fromkeys(weights, 0)
     if whole == 0:
         raise UsageError(f"shares: asked to share {total}, found no weight above 0")
-    shares, rests = {}, {}
-    for key, weight in weights.items():
-        shares[key], rests[key] = divmod(total * weight, whole)
-    left = total - sum(shares.values())
-    for key in sorted(rests, key=lambda key: (-rests[key], key))[:left]:
-        shares[key] += 1
-    return shares
+    names = sorted(weights)
+    parts = dict(zip(names, split(total, [weights[name] for name in names]), strict=True))
+    return {key: parts[key] for key in weights}

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from steppe.ledger.receipt import Receipt, canonical
+from steppe.ledger.split import split
 from steppe.ledger.tree import Head, head_of, inclusion_proof, leaf_hash, node_hash
 
 
@@ -48,27 +49,6 @@ def shares_of(idle_uj: int, receipts: Iterable[Receipt]) -> list[Share]:
         Share(receipt.id, hashlib.sha256(receipt.entry).hexdigest(), part_uj)
         for receipt, part_uj in zip(ordered, split(idle_uj, weights), strict=True)
     ]
-
-
-def split(amount: int, weights: Sequence[int]) -> list[int]:
-    """Return the parts of an amount by weights: whole numbers of which the sum is the amount.
-
-    Each part is rounded down, and what is left goes by ones to the largest remainders, the earlier
-    of equal ones first. All parts are 0 if all weights are.
-
-    Args:
-        amount: What is split, at least 0.
-        weights: How much of it each has, at least 0.
-    """
-    total = sum(weights)
-    if total == 0:
-        return [0] * len(weights)
-    divided = [divmod(amount * weight, total) for weight in weights]
-    parts = [whole for whole, _ in divided]
-    by_remainder = sorted(range(len(parts)), key=lambda place: -divided[place][1])
-    for place in by_remainder[: amount - sum(parts)]:
-        parts[place] += 1
-    return parts
 
 
 def head_of_shares(shares: Sequence[Share]) -> Head:
