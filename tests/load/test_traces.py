@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,14 @@ LOAD_ROWS = """{"arrival_s": 0.0, "asked_prompt_tokens": 12, "asked_output_token
 {"arrival_s": 0.5, "asked_prompt_tokens": 13, "asked_output_tokens": 6, \
 "prompt_tokens": null, "output_tokens": null}
 """
+
+
+@pytest.fixture(autouse=True)
+def usual_longest_field() -> Iterator[None]:
+    """Python's own limit, which holds for the whole process: readers of batches raise it."""
+    before = csv.field_size_limit(131_072)
+    yield
+    csv.field_size_limit(before)
 
 
 def written(folder: Path, text: str) -> Path:
