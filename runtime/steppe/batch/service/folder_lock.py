@@ -18,8 +18,8 @@ class FolderLock:
     """Holds a folder until `release`.
 
     Attributes:
-        owner: A name for who has this folder. It stays from one holder to the next, and a copy of
-            the folder has another one.
+        owner: Name of the folder's holder. The next holder has the same one, and a copy of the
+            folder has another one.
     """
 
     def __init__(self, folder: Path, wait_s: float) -> None:
