@@ -55,7 +55,8 @@ async def test_a_key_opens_the_gateway_and_never_reaches_a_replica(open_site: Si
     assert (await site.post(body=BODY, X_Api_Key=KEY.text, **more))[0] == 200
     for received in replica.received:
         assert KEY.text not in str(received.headers)
-    assert {done.tenant for done in site.gateway.drain_finished()} == {"a"}
+    done = site.gateway.drain_finished()
+    assert {(each.tenant, each.key_id) for each in done} == {("a", KEY.stored.prefix)}
 
 
 @pytest.mark.parametrize(

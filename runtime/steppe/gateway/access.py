@@ -26,7 +26,7 @@ from steppe.gateway.openai_error import error_body
 from steppe.gateway.request import FinishedRequest
 from steppe.gateway.sharing.shared_limits import SharedLimits
 from steppe.tenants.directory import Directory
-from steppe.tenants.key import KeyRefusedError
+from steppe.tenants.key import KeyRefusedError, prefix_of
 from steppe.tenants.limiter import RequestSize, Taken, TenantLimiter
 from steppe.tenants.tenant import NO_TENANTS, KnownTenants, Tenant
 from steppe.tenants.usage import LimitReachedError, RequestCharge
@@ -101,10 +101,12 @@ class Caller:
         tenant: The tenant.
         is_known: Whether it has limits and a place in the metrics; False where no keys are
             configured and the header names some tenant.
+        key_id: Public part of its API key; empty without one.
     """
 
     tenant: Tenant
     is_known: bool = True
+    key_id: str = ""
 
     @property
     def is_admin(self) -> bool:
@@ -270,20 +272,21 @@ class AccessControl:
         is_metrics = request.path in METRICS_PATHS
         if is_metrics and self._settings.open_metrics:
             return NOBODY
+        key_id = ""
         if named is not None and (self._is_service(request) or self._is_proxy(request.remote)):
             tenant = self._directory.tenant(named)
             if tenant is None:
                 message = f"{TENANT_HEADER}: asked for a known tenant, found {named!r:.100}"
                 raise DeniedError(403, "unknown_tenant", message, param=TENANT_HEADER)
         else:
-            tenant = self._owner(request)
+            tenant, key_id = self._owner(request)
         if is_metrics and not tenant.is_admin:
             message = f"{request.path}: asked for an admin key, found one of {tenant.name}"
             raise DeniedError(403, "admin_key_required", message)
-        return Caller(tenant)
+        return Caller(tenant, key_id=key_id)
 
-    def _owner(self, request: web.Request) -> Tenant:
-        """Return the tenant of the key of a request."""
+    def _owner(self, request: web.Request) -> tuple[Tenant, str]:
+        """Return the tenant of the key of a request, and the public part of that key."""
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if not scheme:
             key = request.headers.get("X-Api-Key", "")
@@ -293,9 +296,10 @@ class AccessControl:
             message = "asked for the header Authorization: Bearer KEY, found none"
             raise DeniedError(401, "missing_api_key", message)
         try:
-            return self._directory.owner(key.strip(), self._epoch_s())
+            tenant = self._directory.owner(key.strip(), self._epoch_s())
         except KeyRefusedError as error:
             raise DeniedError(401, "invalid_api_key", str(error)) from error
+        return tenant, prefix_of(key.strip())
 
     def _is_service(self, request: web.Request) -> bool:
         """Return whether a request comes from a service of this run."""

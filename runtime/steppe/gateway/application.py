@@ -422,7 +422,8 @@ async def _openai_errors(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 def _client_headers(request: web.Request) -> ClientHeaders:
-    headers, tenant = request.headers, request.get(CALLER, NOBODY).tenant
+    headers, caller = request.headers, request.get(CALLER, NOBODY)
+    tenant = caller.tenant
     priority = headers.get("x-steppe-priority", tenant.usual_priority)
     if priority not in PRIORITIES:
         known = ", ".join(PRIORITIES)
@@ -435,7 +436,8 @@ def _client_headers(request: web.Request) -> ClientHeaders:
     if not _TENANT.fullmatch(tenant.name):
         asked = "x-steppe-tenant: asked for at most 128 of A-Z a-z 0-9 ._:@-"
         raise web.HTTPBadRequest(text=f"{asked}, found {tenant.name!r}")
-    return ClientHeaders(tenant.name, priority, headers.get(REQUEST_ID, ""), tenant.weight)
+    wanted_id = headers.get(REQUEST_ID, "")
+    return ClientHeaders(tenant.name, priority, wanted_id, tenant.weight, caller.key_id)
 
 
 def _variant_pin(request: web.Request) -> VariantPin:

@@ -29,12 +29,14 @@ class ClientHeaders:
         priority: `x-steppe-priority`, one of `PRIORITIES`, or `standard`.
         request_id: `x-request-id`, or an empty text.
         weight: The tenant's weight among those of its class.
+        key_id: Public part of the API key; empty without one.
     """
 
     tenant: str
     priority: str
     request_id: str
     weight: float = 1.0
+    key_id: str = ""
 
     @property
     def is_deferrable(self) -> bool:
@@ -73,6 +75,8 @@ class FinishedRequest:
         continued: How often its stream went on at another replica, or at the same one again.
         asked_model: The alias that it asked for; empty if it asked for a model.
         gateway: Name of the gateway that had it; empty if there is only one.
+        terms: The rate that the ledger fixed at admission, `TARIFF/NUMBER`; empty for none.
+        key_id: Public part of its API key; empty without one.
     """
 
     id: str
@@ -97,6 +101,8 @@ class FinishedRequest:
     continued: int = 0
     asked_model: str = ""
     gateway: str = ""
+    terms: str = ""
+    key_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,7 @@ class RequestContext:
         alias: The alias that it asks for; empty if it asks for a model.
         is_pinned: Whether only its first variant may serve it.
         is_charged: Whether it has waited, so that its class and its tenant were charged.
+        terms: The rate that the ledger fixed for it, as in `FinishedRequest`.
     """
 
     id: str
@@ -183,6 +190,7 @@ class RequestContext:
     alias: str = ""
     is_pinned: bool = False
     is_charged: bool = False
+    terms: str = ""
 
     @property
     def first_text_s(self) -> float | None:

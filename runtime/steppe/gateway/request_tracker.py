@@ -199,4 +199,6 @@ class RequestTracker:
             streamed=context.wants_stream or context.scanner is not None,
             continued=context.continued,
             gateway=self._gateway,
+            terms=context.terms,
+            key_id=context.headers.key_id,
         )
