@@ -21,6 +21,7 @@ from steppe.config.device import (
 )
 from steppe.config.error_message import first_error
 from steppe.config.gateway import GatewaySection
+from steppe.config.ledger import LedgerSection, SinkSection, WitnessSection
 from steppe.config.load import (
     FailureSection,
     LoadSection,
@@ -77,6 +78,7 @@ __all__ = [
     "GatewaySection",
     "HorizonSection",
     "KeySection",
+    "LedgerSection",
     "LoadSection",
     "ModelSection",
     "ModelledSection",
@@ -91,6 +93,7 @@ __all__ = [
     "ShareOfRatedSupply",
     "SignalSupply",
     "SimSection",
+    "SinkSection",
     "SiteSection",
     "SleepSection",
     "SloSection",
@@ -102,6 +105,7 @@ __all__ = [
     "TraceSupply",
     "TrafficChangeSection",
     "WindSupply",
+    "WitnessSection",
     "ZeusdSection",
     "load_config",
     "parse_config",
@@ -148,6 +152,8 @@ class RunConfig(Section):
     """Who may ask the gateway, and how much."""
     batch: BatchSection | None = None
     """The Batch API; absent, there is none."""
+    ledger: LedgerSection | None = None
+    """Receipts, tariffs and accounts; absent, there are none."""
     slo: SloSection = SloSection()
     """Service level objective of a request."""
     ray: RaySection = RaySection()
@@ -355,6 +361,8 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         updates["tenants"] = config.tenants.model_copy(update={"store": str(folder / store)})
     if config.batch is not None:
         updates["batch"] = _batch_paths(config.batch, folder)
+    if config.ledger is not None:
+        updates["ledger"] = config.ledger.resolved(folder)
     updates["frontier"] = _frontier_paths(config.frontier, folder)
     updates["model"] = _with_path(config.model, folder)
     updates["models"] = tuple(_pool_paths(model, folder) for model in config.models)
