@@ -18,6 +18,9 @@ from steppe.errors import SteppeError
 from steppe.ledger.entries import Hold, Kind, Movement, available, changes_of, held
 from steppe.ledger.store.tables import BALANCES, HOLDS, MOVEMENTS
 
+_ASKED = 500
+"""Most names in one statement."""
+
 
 class ConflictError(SteppeError):
     """Another movement has this name already: the same cause and kind, with another content."""
@@ -93,12 +96,7 @@ class Accounts:
         if any(known):
             names = ", ".join(f"{each.kind} {each.cause}" for each in movements)
             raise ConflictError(f"{names}: asked for all of them, found a part carried out")
-        changes = changes_of(movements)
-        found = self._locked(connection, sorted(changes))
-        for key, change in sorted(changes.items()):
-            self._change(connection, found[key], change)
-        rows = [{**asdict(each), "time_us": now_us} for each in movements]
-        connection.execute(sql.insert(MOVEMENTS), rows)
+        self._carry_out(connection, movements, now_us)
         return True
 
     def hold(self, connection: sql.Connection, hold: Hold, movement: Movement, now_us: int) -> bool:
@@ -125,6 +123,30 @@ class Accounts:
         is_new = not movements or self.move(connection, movements, now_us)
         connection.execute(sql.delete(HOLDS).where(HOLDS.c.request == hold.request))
         return is_new
+
+    def holds_of(self, connection: sql.Connection, requests: Sequence[str]) -> list[Hold]:
+        """Return what is set aside for requests."""
+        found: list[Hold] = []
+        for begin in range(0, len(requests), _ASKED):
+            these = HOLDS.c.request.in_(requests[begin : begin + _ASKED])
+            rows = connection.execute(sql.select(HOLDS).where(these))
+            found += [Hold(*row) for row in rows]
+        return found
+
+    def end_holds(
+        self,
+        connection: sql.Connection,
+        holds: Sequence[Hold],
+        movements: Sequence[Movement],
+        now_us: int,
+    ) -> None:
+        """Carry out the movements at the end of holds that are there, and forget the holds."""
+        if movements:
+            self._carry_out(connection, movements, now_us)
+        requests = [hold.request for hold in holds]
+        for begin in range(0, len(requests), _ASKED):
+            these = HOLDS.c.request.in_(requests[begin : begin + _ASKED])
+            connection.execute(sql.delete(HOLDS).where(these))
 
     def expired(self, connection: sql.Connection, now_us: int, most: int) -> list[Hold]:
         """Return holds that are too old, oldest first."""
@@ -164,6 +186,27 @@ class Accounts:
                 wrong.append(f"{each.account}: its balance is not the sum of its holds")
         wrong += [f"{account}: asked for its balance, found none" for account, _ in sums]
         return wrong + [f"{account}: asked for its balance, found none" for account, _ in held_for]
+
+    def _carry_out(
+        self, connection: sql.Connection, movements: Sequence[Movement], now_us: int
+    ) -> None:
+        changes = changes_of(movements)
+        found = self._locked(connection, sorted(changes))
+        for key, change in sorted(changes.items()):
+            self._change(connection, found[key], change)
+        rows = [
+            {
+                "cause": each.cause,
+                "kind": each.kind.value,
+                "taken_from": each.taken_from,
+                "given_to": each.given_to,
+                "unit": each.unit,
+                "amount": each.amount,
+                "time_us": now_us,
+            }
+            for each in movements
+        ]
+        connection.execute(sql.insert(MOVEMENTS), rows)
 
     def _is_known(self, connection: sql.Connection, movement: Movement) -> bool:
         """Return whether a movement was carried out.

@@ -8,39 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import sqlalchemy as sql
 
 from steppe.database import Database
-from steppe.ledger.entries import Hold, Kind, Movement, captured, given_back, held_for
+from steppe.ledger.entries import Hold, Movement
 from steppe.ledger.store.accounts import Accounts, Balance, ConflictError, TooLowError
 from steppe.ledger.store.tables import ENTRIES, SCHEMA
+from steppe.ledger.store.transaction import LogEntry, Transaction
 
-__all__ = ["Balance", "ConflictError", "LedgerStore", "LogEntry", "TooLowError"]
+__all__ = ["Balance", "ConflictError", "LedgerStore", "LogEntry", "TooLowError", "Transaction"]
 
 CHUNK = 1_000
-_LOCK = 0x7374_6C65
-"""Number of PostgreSQL's lock under which entries get their places."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogEntry:
-    """An entry of the log.
-
-    Attributes:
-        kind: What it is, such as `receipt`.
-        id: Its name, unique among those of its kind.
-        tenant: Its tenant, or empty.
-        time_us: Its time, us since the Unix epoch.
-        bytes: Its bytes, without its place.
-    """
-
-    kind: str
-    id: str
-    tenant: str
-    time_us: int
-    bytes: bytes
 
 
 class LedgerStore:
@@ -66,6 +45,27 @@ class LedgerStore:
         """Close all connections."""
         self._database.close()
 
+    @contextmanager
+    def transaction(self) -> Generator[Transaction]:
+        """Open a transaction that writes: all of it is on disk at its end, or nothing of it.
+
+        Raises:
+            DiskFullError: No space is left.
+            UsageError: The store cannot be written.
+        """
+        with self._database.write() as connection:
+            yield Transaction(connection, self._accounts, self._database.is_sqlite)
+
+    @contextmanager
+    def reading(self) -> Generator[sql.Connection]:
+        """Open a transaction that reads, for the modules of the store; it sees one state.
+
+        Raises:
+            UsageError: The store cannot be read.
+        """
+        with self._database.read() as connection:
+            yield connection
+
     def open_account(self, tenant: str, unit: str, credit: int = 0) -> None:
         """Give a tenant an account, or change its credit.
 
@@ -82,8 +82,8 @@ class LedgerStore:
             ConflictError: One of that name with another content was carried out.
             TooLowError: A balance would fall below its floor.
         """
-        with self._database.write() as connection:
-            return self._accounts.move(connection, movements, now_us)
+        with self.transaction() as transaction:
+            return transaction.move(movements, now_us)
 
     def hold(self, hold: Hold, now_us: int) -> bool:
         """Set something aside for a request; return whether it is new.
@@ -92,8 +92,8 @@ class LedgerStore:
             ConflictError: Something else was set aside for it.
             TooLowError: The tenant has not so much.
         """
-        with self._database.write() as connection:
-            return self._accounts.hold(connection, hold, held_for(hold), now_us)
+        with self.transaction() as transaction:
+            return transaction.hold(hold, now_us)
 
     def end_request(
         self, request: str, amount: int, entries: Sequence[LogEntry], now_us: int
@@ -114,30 +114,19 @@ class LedgerStore:
         Raises:
             ConflictError: It ended before with another content.
         """
-        with self._database.write() as connection:
-            hold = self._accounts.hold_of(connection, request)
-            is_new = self._add(connection, entries) > 0
-            if hold is not None:
-                movements = captured(hold, min(amount, hold.amount))
-                self._accounts.end_hold(connection, hold, movements, now_us)
-            return is_new or hold is not None
+        with self.transaction() as transaction:
+            is_new = transaction.add(entries) > 0
+            return transaction.end_requests({request: amount}, now_us) > 0 or is_new
 
     def give_back(self, request: str, now_us: int) -> bool:
         """Give a hold back that is not used; return whether there was one."""
-        with self._database.write() as connection:
-            hold = self._accounts.hold_of(connection, request)
-            if hold is None:
-                return False
-            return self._accounts.end_hold(connection, hold, [given_back(hold)], now_us)
+        with self.transaction() as transaction:
+            return transaction.give_back([request], now_us) > 0
 
     def give_back_expired(self, now_us: int) -> int:
         """Give the holds back that are too old; return how many."""
-        with self._database.write() as connection:
-            holds = self._accounts.expired(connection, now_us, CHUNK)
-            for hold in holds:
-                movement = given_back(hold, Kind.EXPIRE)
-                self._accounts.end_hold(connection, hold, [movement], now_us)
-            return len(holds)
+        with self.transaction() as transaction:
+            return transaction.give_back_expired(now_us, CHUNK)
 
     def add(self, entries: Sequence[LogEntry]) -> int:
         """Write entries of the log; return how many are new.
@@ -145,13 +134,14 @@ class LedgerStore:
         Raises:
             ConflictError: One of that kind and id has other bytes.
         """
-        with self._database.write() as connection:
-            return self._add(connection, entries)
+        with self.transaction() as transaction:
+            return transaction.add(entries)
 
     def size(self) -> int:
         """Return how many entries there are."""
         with self._database.read() as connection:
-            return self._size(connection)
+            last = connection.scalar(sql.select(sql.func.max(ENTRIES.c.seq)))
+            return 0 if last is None else last + 1
 
     def entries(self, first: int, most: int = CHUNK) -> list[bytes]:
         """Return the bytes of the entries from a place on."""
@@ -166,13 +156,38 @@ class LedgerStore:
             place: int | None = connection.scalar(sql.select(ENTRIES.c.seq).where(named))
             return place
 
+    def of_kind(self, kind: str) -> list[bytes]:
+        """Return the bytes of all entries of a kind, by their place."""
+        query = sql.select(ENTRIES.c.bytes).where(ENTRIES.c.kind == kind)
+        with self._database.read() as connection:
+            return list(connection.scalars(query.order_by(ENTRIES.c.seq)))
+
+    def find(self, kind: str, tenant: str, name: str) -> tuple[int, bytes] | None:
+        """Return place and bytes of a tenant's entry by its id, else the newest of that name."""
+        c = ENTRIES.c
+        own = sql.select(c.seq, c.bytes).where(c.kind == kind, c.tenant == tenant)
+        newest = own.where(c.name == name).order_by(c.seq.desc()).limit(1)
+        with self._database.read() as connection:
+            row = connection.execute(own.where(c.id == name)).first()
+            row = row or connection.execute(newest).first()
+        return None if row is None else (row.seq, row.bytes)
+
     def of_tenant(
-        self, tenant: str, since_us: int, until_us: int, most: int = CHUNK
+        self, tenant: str, since_us: int, until_us: int, most: int = CHUNK, after: int = -1
     ) -> Iterator[tuple[int, bytes]]:
-        """Return places and bytes of a tenant's entries of a time, oldest first."""
+        """Return places and bytes of a tenant's entries of a time, oldest first.
+
+        Args:
+            tenant: The tenant.
+            since_us: The first time, us since the Unix epoch.
+            until_us: The time at which it ends.
+            most: Most entries.
+            after: Only those after this place.
+        """
         c = ENTRIES.c
         query = sql.select(c.seq, c.bytes).where(c.tenant == tenant, c.time_us >= since_us)
-        query = query.where(c.time_us < until_us).order_by(c.time_us, c.seq).limit(most)
+        query = query.where(c.time_us < until_us, c.seq > after)
+        query = query.order_by(c.time_us, c.seq).limit(most)
         with self._database.read() as connection:
             rows = [(row.seq, row.bytes) for row in connection.execute(query)]
         return iter(rows)
@@ -191,41 +206,3 @@ class LedgerStore:
         """Return what is wrong with the accounts; nothing if all balances are right."""
         with self._database.read() as connection:
             return self._accounts.audit(connection)
-
-    def _size(self, connection: sql.Connection) -> int:
-        last = connection.scalar(sql.select(sql.func.max(ENTRIES.c.seq)))
-        return 0 if last is None else last + 1
-
-    def _add(self, connection: sql.Connection, entries: Sequence[LogEntry]) -> int:
-        with self._places(connection) as size:
-            new = [each for each in entries if not self._is_known(connection, each)]
-            rows = [
-                {
-                    "seq": size + number,
-                    "kind": each.kind,
-                    "id": each.id,
-                    "tenant": each.tenant,
-                    "time_us": each.time_us,
-                    "bytes": each.bytes,
-                }
-                for number, each in enumerate(new)
-            ]
-            if rows:
-                connection.execute(sql.insert(ENTRIES), rows)
-        return len(rows)
-
-    @contextmanager
-    def _places(self, connection: sql.Connection) -> Generator[int]:
-        """Keep others from the next places until the end of the transaction."""
-        if not self._database.is_sqlite:
-            connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_LOCK)))
-        yield self._size(connection)
-
-    def _is_known(self, connection: sql.Connection, entry: LogEntry) -> bool:
-        named = (ENTRIES.c.kind == entry.kind) & (ENTRIES.c.id == entry.id)
-        found = connection.scalar(sql.select(ENTRIES.c.bytes).where(named))
-        if found is not None and found != entry.bytes:
-            raise ConflictError(
-                f"{entry.kind} {entry.id}: asked to log it, found other bytes of it"
-            )
-        return found is not None

@@ -24,9 +24,12 @@ ENTRIES = sql.Table(
     sql.Column("id", sql.String(128), nullable=False),
     sql.Column("tenant", sql.String(128), nullable=False),
     sql.Column("time_us", sql.BigInteger, nullable=False),
+    sql.Column("name", sql.String(128), nullable=False, server_default=""),
     sql.Column("bytes", sql.LargeBinary, nullable=False),
     sql.UniqueConstraint("kind", "id"),
     sql.Index("steppe_ledger_entries_by_tenant", "tenant", "time_us"),
+    sql.Index("steppe_ledger_entries_by_name", "tenant", "name"),
+    sql.Index("steppe_ledger_entries_by_time", "kind", "time_us"),
 )
 BALANCES = sql.Table(
     "steppe_ledger_balances",
@@ -60,5 +63,26 @@ HOLDS = sql.Table(
     sql.Column("unit", sql.String(64), nullable=False),
     sql.Column("amount", sql.BigInteger, nullable=False),
     sql.Column("expires_us", sql.BigInteger, nullable=False, index=True),
+)
+RUNS = sql.Table(
+    "steppe_ledger_runs",
+    TABLES,
+    sql.Column("run", sql.String(128), primary_key=True),
+    sql.Column("site", sql.String(128), nullable=False, index=True),
+    sql.Column("books", sql.LargeBinary, nullable=False),  # JSON: its last booking
+)
+HOURS = sql.Table(
+    "steppe_ledger_hours",
+    TABLES,
+    sql.Column("site", sql.String(128), primary_key=True),
+    sql.Column("boundary", sql.String(16), primary_key=True),
+    sql.Column("hour", sql.BigInteger, primary_key=True, autoincrement=False),
+    sql.Column("sums", sql.LargeBinary, nullable=False),  # JSON: what was counted in it
+)
+NUMBERS = sql.Table(
+    "steppe_ledger_numbers",
+    TABLES,
+    sql.Column("site", sql.String(128), primary_key=True),
+    sql.Column("receipts", sql.BigInteger, nullable=False),  # number of the next receipt
 )
 SCHEMA = Schema("ledger store", TABLES, ABOUT, VERSION)
