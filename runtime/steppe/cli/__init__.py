@@ -41,7 +41,7 @@ COMMANDS = {
     ),
     "ledger": (
         "steppe.cli.ledger:ledger_group",
-        "Make keys of a log of receipts, and check what it holds.",
+        "Check the books of a site: receipts, log and accounts.",
     ),
     "config": ("steppe.cli.config:config_group", "Check, copy and describe run configurations."),
 }

@@ -8,6 +8,10 @@ from steppe.cli import LazyGroup
 
 _LOG = "steppe.cli.ledger_log"
 PLACES = {
+    "audit": (
+        "steppe.cli.ledger_audit:audit_command",
+        "Check the whole ledger of a record, and print where its energy went.",
+    ),
     "keys": (f"{_LOG}:keys_group", "Make and show the keys that sign a log."),
     "verify": (f"{_LOG}:verify_command", "Check that the log contains a receipt, and its price."),
     "proof": (f"{_LOG}:proof_command", "Write an entry of a log and its proof to files."),
@@ -19,10 +23,10 @@ PLACES = {
     "ledger",
     cls=LazyGroup,
     places=PLACES,
-    epilog="Example: steppe ledger audit-log runs/one/log --key hohhot.pub",
+    epilog="Example: steppe ledger audit runs/one",
 )
 def ledger_group() -> None:
-    """Make keys of a log, and check what it holds.
+    """Check the books of a site, and make what others can check.
 
     Exit code 0: all of it holds; 1: something does not, and the line says what.
     """

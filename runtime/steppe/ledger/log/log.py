@@ -8,13 +8,13 @@ checkpoint are written anew, with the same bytes.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from steppe.disk import disk_errors, sync_folder
 from steppe.errors import UsageError
 from steppe.ledger.log.checkpoint import Checkpoint, Proof, open_checkpoint, sign_checkpoint
-from steppe.ledger.log.tiles import MOST_BYTES, Tiles
+from steppe.ledger.log.tiles import MOST_BYTES, WIDTH, Tiles
 from steppe.ledger.signing import Note, PrivateKey, PublicKey
 from steppe.ledger.tree import (
     CompactRange,
@@ -74,6 +74,16 @@ class LogReader:
             UsageError: There is none at this place, or its file is damaged.
         """
         return self._tiles.entry(index)
+
+    def entries(self, size: int) -> Iterator[bytes]:
+        """Yield the first `size` entries.
+
+        Raises:
+            UsageError: A tile is missing or damaged.
+        """
+        for first in range(0, size, WIDTH):
+            width = min(WIDTH, size - first)
+            yield from self._tiles.entries(first // WIDTH, width)[:width]
 
     def proof(self, index: int) -> Proof:
         """Return the proof that the last checkpoint contains an entry.

@@ -1,0 +1,1 @@
+"""Do the books hold, entry by entry and to the last microjoule?"""

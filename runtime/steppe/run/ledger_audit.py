@@ -1,0 +1,125 @@
+"""An audit of a whole ledger: log, entries, store, accounts, and the record that it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from steppe.errors import SteppeError
+from steppe.ledger.audit.book_audit import BookAudit, Open
+from steppe.ledger.audit.energy import EnergySums
+from steppe.ledger.log.audit import check_log
+from steppe.ledger.log.log import LogReader
+from steppe.ledger.store.ledger_store import CHUNK, LedgerStore
+from steppe.run.ledger_folder import LedgerFolder
+
+
+@dataclass(slots=True)
+class Audited:
+    """What an audit found.
+
+    Attributes:
+        log: Name of the log; empty if there is none.
+        published: Number of entries that the signed checkpoint contains.
+        entries: Number of entries, those too that are not published yet.
+        kinds: How many there are of each kind.
+        energy: The sums of closed hours, by site and boundary.
+        open: The receipts of hours that are not closed.
+        amounts: The sum of all receipts in each currency, 10^-9 of it.
+        accounts: Number of balances that were checked.
+        faults: What does not hold, a line each.
+        notes: What could not be checked, a line each.
+    """
+
+    log: str = ""
+    published: int = 0
+    entries: int = 0
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    energy: tuple[EnergySums, ...] = ()
+    open: Mapping[tuple[str, str, int], Open] = field(default_factory=dict)
+    amounts: Mapping[str, int] = field(default_factory=dict)
+    accounts: int = 0
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def audit(ledger: LedgerFolder, on_entries: Callable[[int, int], None]) -> Audited:
+    """Check all of a ledger.
+
+    Args:
+        ledger: The ledger.
+        on_entries: Called with the entries of the log checked so far, and all of them.
+
+    Raises:
+        UsageError: The store cannot be opened.
+    """
+    found = Audited()
+    reader = _checked_log(ledger, found, on_entries)
+    if ledger.store:
+        with ledger.opened() as store:
+            _check_store(store, reader, found)
+            found.faults += store.audit()
+            found.accounts = len(store.balances())
+    elif reader is not None:
+        found.notes.append("no store: accounts and entries that are not published were not checked")
+        _check_books(reader.entries(found.published), reader.entry, found)
+    return found
+
+
+def _checked_log(
+    ledger: LedgerFolder, found: Audited, on_entries: Callable[[int, int], None]
+) -> LogReader | None:
+    """Check hashes, tiles and the signed root; return the reader if they hold."""
+    if ledger.trust is None:
+        found.notes.append("no log: nothing is published yet")
+        return None
+    found.log, reader = ledger.trust.log, ledger.reader()
+    try:
+        checkpoint = reader.checkpoint()
+        size = checkpoint.head.size
+        check_log(ledger.log, checkpoint, lambda done: on_entries(done, size))
+    except SteppeError as error:
+        found.faults.append(str(error) if "log" in str(error) else f"log: {error}")
+        return None
+    found.published = size
+    return reader
+
+
+def _check_store(store: LedgerStore, reader: LogReader | None, found: Audited) -> None:
+    """Check the entries of a store, of which the log contains the first ones."""
+
+    def entry_at(place: int) -> bytes:
+        return store.entries(place, 1)[0]
+
+    logged = iter(()) if reader is None else reader.entries(found.published)
+    _check_books(_same(_all(store), logged, found), entry_at, found)
+    if found.entries < found.published:
+        missing = f"the store has {found.entries} entries, the log {found.published}"
+        found.faults.append(f"store: {missing}")
+
+
+def _same(entries: Iterator[bytes], logged: Iterator[bytes], found: Audited) -> Iterator[bytes]:
+    for place, entry in enumerate(entries):
+        other = next(logged, entry)
+        if other != entry:
+            found.faults.append(f"entry {place}: the store and the log have different bytes of it")
+        yield entry
+
+
+def _all(store: LedgerStore) -> Iterator[bytes]:
+    first = 0
+    while entries := store.entries(first, CHUNK):
+        yield from entries
+        first += len(entries)
+
+
+def _check_books(
+    entries: Iterator[bytes], entry_at: Callable[[int], bytes], found: Audited
+) -> None:
+    books = BookAudit(entry_at)
+    for place, entry in enumerate(entries):
+        books.take(place, entry)
+        found.entries = place + 1
+    found.kinds, found.amounts, found.open = books.kinds, books.amounts, books.open
+    found.energy = tuple(books.energy.values())
+    found.faults += books.faults

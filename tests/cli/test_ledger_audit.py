@@ -1,0 +1,124 @@
+"""`steppe ledger audit`: the sums of books that hold, and one line for each thing that does not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.fixtures.ledger import IDLE_UJ, SITE, FilledLedger, fill_ledger
+
+from steppe.cli import main
+from steppe.ledger.signing import PrivateKey
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["ledger", "audit", *map(str, arguments)], prog_name="steppe")
+
+
+def document(*arguments: object) -> dict[str, object]:
+    found: dict[str, object] = json.loads(run(*arguments, "--json").stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> FilledLedger:
+    return fill_ledger(tmp_path_factory.mktemp("made") / "ledger", still_open=2)
+
+
+@pytest.fixture
+def ledger(made: FilledLedger, tmp_path: Path) -> FilledLedger:
+    """A copy of the ledger, which a test may damage."""
+    shutil.copytree(made.folder, tmp_path / "ledger")
+    return FilledLedger(tmp_path / "ledger", made.receipts, made.periods)
+
+
+def changed(ledger: FilledLedger, statement: str) -> None:
+    with sqlite3.connect(ledger.folder / "ledger.db") as connection:
+        assert connection.execute(statement).rowcount == 1
+
+
+def test_books_that_hold(made: FilledLedger) -> None:
+    for place in (made.folder, made.folder.parent):  # the ledger itself, and its record
+        found = run(place)
+        assert (found.exit_code, found.stderr) == (0, "")
+        lines = found.stdout.splitlines()
+        entries = f"{SITE}: 14 entries (2 period, 11 receipt, 1 tariff), 14 in the signed log"
+        assert (lines[0], lines[-1]) == (entries, "All of it holds.")
+        meters = sum(period.meter_uj for period in made.periods)
+        assert f"  = meters      {meters:>24,}" in lines
+        assert f"  idle          {2 * IDLE_UJ:>24,}" in lines
+
+
+def test_the_json_document_has_the_same_sums(made: FilledLedger) -> None:
+    found = document(made.folder)
+    assert (found["entries"], found["accounts"], found["faults"]) == (14, 6, [])
+    nano = sum(one.amount_nano for one in made.receipts)
+    assert found["amounts_nano"] == {"CNY": nano}
+
+
+def test_a_log_without_its_store_is_audited_too(ledger: FilledLedger) -> None:
+    (ledger.folder / "ledger.db").unlink()
+    (ledger.folder / "key").unlink()
+    found = run(ledger.folder)
+    assert found.exit_code == 0
+    assert "no store: accounts and entries that are not published were not checked" in found.stdout
+
+
+def test_a_store_without_a_log_is_audited_too(ledger: FilledLedger) -> None:
+    shutil.rmtree(ledger.log)
+    found = run(ledger.folder)
+    assert found.exit_code == 0
+    assert "no log: nothing is published yet" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        (
+            "UPDATE steppe_ledger_balances SET balance = balance - 1 WHERE account = 'revenue'",
+            "revenue: its balance is not the sum of its movements",
+        ),
+        (
+            "UPDATE steppe_ledger_entries SET bytes = (SELECT bytes FROM steppe_ledger_entries"
+            " WHERE seq = 3) WHERE seq = 2",
+            "entry 2: the store and the log have different bytes of it",
+        ),
+        (
+            "DELETE FROM steppe_ledger_entries WHERE seq = 13",
+            "the store has 13 entries, the log 14",
+        ),
+    ],
+)
+def test_a_store_that_was_changed_is_found(ledger: FilledLedger, statement: str, said: str) -> None:
+    changed(ledger, statement)
+    found = run(ledger.folder)
+    assert found.exit_code == 1
+    assert said in found.stderr
+    assert "not hold" in found.stderr.splitlines()[0]
+    assert "All of it holds" not in found.stdout
+
+
+def test_an_entry_of_the_log_that_was_changed_is_found(ledger: FilledLedger) -> None:
+    (tile,) = (ledger.log / "tile" / "entries").rglob("14")
+    tile.write_bytes(tile.read_bytes().replace(b'"finish":"stop"', b'"finish":"stoq"', 1))
+    found = run(ledger.folder)
+    assert found.exit_code == 1
+    assert "log: entry 1 is not the one whose hash is in the tree" in found.stderr
+
+
+def test_a_key_that_has_not_signed_the_log_is_a_fault(made: FilledLedger) -> None:
+    other = PrivateKey("other", bytes(32)).public.text
+    found = run(made.folder, "--key", other, "--log", SITE)
+    assert found.exit_code == 1
+    assert "signature: asked for one of other" in found.stderr
+
+
+def test_a_folder_without_a_ledger_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    found = run(tmp_path)
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert "asked for a ledger, or for a record with one" in found.stderr
+    assert found.stderr.count("\n") == 1
