@@ -23,7 +23,7 @@ from steppe.ledger.statements.amounts import (
 )
 from steppe.ledger.statements.focus import focus_csv
 from steppe.ledger.statements.month import Month
-from steppe.ledger.statements.statement import Sums, statement_of
+from steppe.ledger.statements.statement import Share, Sums, statement_of
 from steppe.ledger.tree import head_of, leaf_hash
 
 MONTH = Month(2026, 11, 8)
@@ -71,7 +71,8 @@ def test_statement_and_focus_table_add_up_to_the_receipts(found: list[Receipt]) 
     assert abs(statement.total_minor * minor - amount) * 2 <= minor
     for name in Sums.__slots__:
         in_lines = sum(getattr(line.sums, name) for line in statement.lines)
-        assert in_lines == getattr(statement.sums, name) == getattr(Sums.of(own), name)
+        of_receipts = len(own) if name == "receipts" else sum(getattr(one, name) for one in own)
+        assert in_lines == getattr(statement.sums, name) == of_receipts
 
     rows = list(csv.DictReader(io.StringIO(focus_csv(statement, "Example"))))
     for column in ("BilledCost", "EffectiveCost", "ListCost", "ContractedCost"):
@@ -108,7 +109,17 @@ def test_a_line_is_rounded_half_to_even_and_the_rest_is_a_line_of_its_own() -> N
 def test_a_correction_is_in_no_hour() -> None:
     found = [receipt(0, hour=FIRST + 2), receipt(1, hour=FIRST + 3, corrects="r0")]
     statement = statement_of(found, "lab", MONTH)
-    assert statement.hours == ((FIRST + 2, Sums.of(found[:1])),)
+    ((hour, sums),) = statement.hours
+    assert (hour, sums.receipts, sums.energy_uj) == (FIRST + 2, 1, found[0].energy_uj)
+
+
+def test_shares_of_idle_and_green_energy_are_added_and_change_no_root() -> None:
+    found = [receipt(0), receipt(1)]
+    without = statement_of(found, "lab", MONTH)
+    shared = statement_of(found, "lab", MONTH, {"r1": Share(idle_uj=5, green_uj=7)})
+    assert (shared.sums.idle_uj, shared.sums.green_uj) == (5, 7)
+    assert shared.sums.used_uj == without.sums.used_uj + 5
+    assert (shared.root, shared.sums.amount_nano) == (without.root, without.sums.amount_nano)
 
 
 def test_the_root_of_a_line_is_that_of_its_receipts_by_site_and_number() -> None:

@@ -78,10 +78,14 @@ def figures_of(statement: Statement) -> tuple[Figure, ...]:
     )
     energy = (
         Layer("green", "green", [one.green_uj for one in sums]),
-        Layer("other", "other", [one.energy_uj - one.green_uj for one in sums]),
-        Layer("share of idle", "idle", [one.idle_uj for one in sums]),
+        Layer("other", "other", [max(0, one.energy_uj - one.green_uj) for one in sums]),
+        Layer(
+            "share of idle, not green",
+            "idle",
+            [one.used_uj - max(one.energy_uj, one.green_uj) for one in sums],
+        ),
     )
-    green = [_share(one.green_uj * _PERCENT, one.energy_uj) for one in sums]
+    green = [_share(one.green_uj * _PERCENT, one.used_uj) for one in sums]
     price = [_share(one.amount_nano * _PER_MILLION, one.tokens) for one in sums]
     is_energy = f"Energy source: {sources}."
     figures = (
@@ -89,7 +93,7 @@ def figures_of(statement: Statement) -> tuple[Figure, ...]:
         Figure("Joules by hour, J", is_energy, hours, energy, _joules_text),
         Figure(
             "Green share by hour, %",
-            f"Matched to renewable generation of the same hour. {is_energy}",
+            f"Of the energy with its share of idle, matched by the hour. {is_energy}",
             hours,
             (Layer("green", "green", green),),
             str,

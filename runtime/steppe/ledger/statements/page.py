@@ -181,9 +181,9 @@ def _tags(sources: Sequence[str]) -> str:
 
 
 def _percent_text(sums: Sums) -> str:
-    if sums.energy_uj <= 0:
+    if sums.used_uj <= 0:
         return "-"
-    return f"{decimal_text(sums.green_uj * 1000 // sums.energy_uj, 1)} %"
+    return f"{decimal_text(sums.green_uj * 1000 // sums.used_uj, 1)} %"
 
 
 def _receipts_text(count: int) -> str:

@@ -6,7 +6,7 @@ line of its own, so that the lines add up to what the receipts add up to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from steppe.errors import UsageError
@@ -14,6 +14,31 @@ from steppe.ledger.receipt import Receipt
 from steppe.ledger.statements.amounts import NO_CURRENCY, in_minor, minor_nano
 from steppe.ledger.statements.month import Month
 from steppe.ledger.tree import head_of, leaf_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What the books of its hour give a receipt beside what it says itself.
+
+    Attributes:
+        idle_uj: Its share of the energy without work, uJ.
+        green_uj: What of its energy, that share included, was matched to renewable generation, uJ.
+    """
+
+    idle_uj: int = 0
+    green_uj: int = 0
+
+
+_NO_SHARE = Share()
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A receipt of the statement, the hash of its leaf, and its share; a receipt is hashed once."""
+
+    receipt: Receipt
+    leaf: bytes
+    share: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +52,7 @@ class Sums:
         output_tokens: Tokens generated.
         energy_uj: Energy attributed, uJ.
         idle_uj: Share of the energy without work, uJ.
-        green_uj: The part of `energy_uj` that was matched to renewable generation, uJ.
+        green_uj: The part of both that was matched to renewable generation, uJ.
         amount_nano: Price, 10^-9 of the currency.
     """
 
@@ -40,19 +65,10 @@ class Sums:
     green_uj: int = 0
     amount_nano: int = 0
 
-    @classmethod
-    def of(cls, receipts: Sequence[Receipt]) -> Sums:
-        """Return the sums of receipts."""
-        return cls(
-            len(receipts),
-            sum(one.prompt_tokens for one in receipts),
-            sum(one.cached_tokens for one in receipts),
-            sum(one.output_tokens for one in receipts),
-            sum(one.energy_uj for one in receipts),
-            sum(one.idle_uj for one in receipts),
-            sum(one.green_uj for one in receipts),
-            sum(one.amount_nano for one in receipts),
-        )
+    @property
+    def used_uj(self) -> int:
+        """Energy with the share of idle, uJ: what `green_uj` is a part of."""
+        return self.energy_uj + self.idle_uj
 
     @property
     def tokens(self) -> int:
@@ -146,37 +162,44 @@ class Statement:
         return in_minor(self.sums.amount_nano, self.currency)
 
 
-def statement_of(receipts: Iterable[Receipt], tenant: str, month: Month) -> Statement:
+def statement_of(
+    receipts: Iterable[Receipt],
+    tenant: str,
+    month: Month,
+    shares: Mapping[str, Share] | None = None,
+) -> Statement:
     """Return the statement of a tenant's month.
 
     Args:
         receipts: Receipts in any order; those of other tenants and hours are left out.
         tenant: The tenant.
         month: The month.
+        shares: What the books of their hours give receipts, by id; nothing for others.
 
     Raises:
         UsageError: A receipt is there twice, has an amount without a currency, or the receipts
             have several currencies.
     """
-    hours = month.hours
+    hours, shares = month.hours, shares or {}
     own = [one for one in receipts if one.tenant == tenant and one.hour in hours]
     own.sort(key=lambda one: (one.site, one.seq, one.id))
     ids, currency = _ids_of(own), _currency_of(own)
-    by_key: dict[tuple[str, ...], list[Receipt]] = {}
-    by_hour: dict[int, list[Receipt]] = {}
-    for one in own:
-        by_key.setdefault(_key_of(one), []).append(one)
-        if not one.corrects:
-            by_hour.setdefault(one.hour, []).append(one)
+    items = [_Item(one, leaf_hash(one.entry), shares.get(one.id, _NO_SHARE)) for one in own]
+    by_key: dict[tuple[str, ...], list[_Item]] = {}
+    by_hour: dict[int, list[_Item]] = {}
+    for item in items:
+        by_key.setdefault(_key_of(item.receipt), []).append(item)
+        if not item.receipt.corrects:
+            by_hour.setdefault(item.receipt.hour, []).append(item)
     return Statement(
         tenant,
         month,
         currency,
         tuple(_line_of(by_key[key], currency, ids) for key in sorted(by_key)),
-        tuple((hour, Sums.of(by_hour[hour])) for hour in sorted(by_hour)),
-        Sums.of(own),
+        tuple((hour, _sums_of(by_hour[hour])) for hour in sorted(by_hour)),
+        _sums_of(items),
         _distinct(one.energy_source for one in own),
-        _root_of(own),
+        _root_of(items),
     )
 
 
@@ -186,8 +209,9 @@ def _key_of(receipt: Receipt) -> tuple[str, ...]:
     return ("correction", *key, receipt.id) if receipt.corrects else ("", *key)
 
 
-def _line_of(receipts: Sequence[Receipt], currency: str, ids: set[str]) -> Line:
-    first, sums = receipts[0], Sums.of(receipts)
+def _line_of(items: Sequence[_Item], currency: str, ids: set[str]) -> Line:
+    receipts = [item.receipt for item in items]
+    first, sums = receipts[0], _sums_of(items)
     correction = None
     if first.corrects:
         correction = Correction(first.id, first.corrects, first.corrects in ids)
@@ -200,8 +224,22 @@ def _line_of(receipts: Sequence[Receipt], currency: str, ids: set[str]) -> Line:
         _distinct(one.energy_source for one in receipts),
         _distinct(one.boundary for one in receipts),
         _distinct(one.site for one in receipts),
-        _root_of(receipts),
+        _root_of(items),
         correction,
+    )
+
+
+def _sums_of(items: Sequence[_Item]) -> Sums:
+    receipts, shares = [item.receipt for item in items], [item.share for item in items]
+    return Sums(
+        len(items),
+        sum(one.prompt_tokens for one in receipts),
+        sum(one.cached_tokens for one in receipts),
+        sum(one.output_tokens for one in receipts),
+        sum(one.energy_uj for one in receipts),
+        sum(one.idle_uj for one in receipts) + sum(share.idle_uj for share in shares),
+        sum(one.green_uj for one in receipts) + sum(share.green_uj for share in shares),
+        sum(one.amount_nano for one in receipts),
     )
 
 
@@ -229,5 +267,5 @@ def _distinct(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(values)))
 
 
-def _root_of(receipts: Sequence[Receipt]) -> str:
-    return head_of([leaf_hash(one.entry) for one in receipts]).root.hex()
+def _root_of(items: Sequence[_Item]) -> str:
+    return head_of([item.leaf for item in items]).root.hex()
