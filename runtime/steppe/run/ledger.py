@@ -103,7 +103,7 @@ def trust_of(
     Raises:
         UsageError: A key is none, or a file cannot be read.
     """
-    known, seen = _keys(keys), _keys(witnesses)
+    known, seen = keys_of(keys), keys_of(witnesses)
     for key in known:
         if key.algorithm != ED25519:
             raise UsageError(f"--key {key.name}: asked for the key of a log, found a witness's")
@@ -239,7 +239,7 @@ def _check_price(receipt: Receipt, tariff: Tariff) -> None:
         raise ProofError(f"price: {asked}, found {found} in the receipt")
 
 
-def _keys(given: Sequence[str]) -> tuple[PublicKey, ...]:
+def keys_of(given: Sequence[str]) -> tuple[PublicKey, ...]:
     """Return public keys: each is written out, or those of a file, one a line."""
     lines = list[str]()
     for text in given:

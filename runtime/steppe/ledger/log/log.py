@@ -15,7 +15,7 @@ from steppe.disk import disk_errors, sync_folder
 from steppe.errors import UsageError
 from steppe.ledger.log.checkpoint import Checkpoint, Proof, open_checkpoint, sign_checkpoint
 from steppe.ledger.log.tiles import MOST_BYTES, WIDTH, Tiles
-from steppe.ledger.signing import Note, PrivateKey, PublicKey
+from steppe.ledger.signing import Note, PrivateKey, PublicKey, SignatureError
 from steppe.ledger.tree import (
     CompactRange,
     Head,
@@ -26,8 +26,8 @@ from steppe.ledger.tree import (
     root_of,
 )
 
-CHECKPOINT = "checkpoint"
-"""Name of the file of the last signed head."""
+CHECKPOINT, COSIGNED = "checkpoint", "checkpoint.cosigned"
+"""Names of the files of the last signed head, and of the last one that witnesses have signed."""
 
 
 class LogReader:
@@ -41,18 +41,25 @@ class LogReader:
             origin: Its name, the first line of its checkpoints.
             keys: Keys that may have signed it.
         """
-        self.origin, self._folder, self._keys = origin, folder, tuple(keys)
+        self.origin, self.folder, self._keys = origin, folder, tuple(keys)
         self._tiles = Tiles(folder)
 
     def note(self) -> str:
-        """Return the last signed checkpoint; empty without any.
+        """Return the last signed checkpoint, with the cosignatures that it has; empty without any.
 
         Raises:
             UsageError: It cannot be read.
         """
-        path = self._folder / CHECKPOINT
-        with disk_errors(path):
-            return path.read_text("utf-8", "replace") if path.exists() else ""
+        note, cosigned = self._file(CHECKPOINT), self._file(COSIGNED)
+        return cosigned if cosigned and _text_of(cosigned) == _text_of(note) else note
+
+    def cosigned(self) -> str:
+        """Return the last checkpoint that witnesses have signed; empty without any.
+
+        Raises:
+            UsageError: It cannot be read.
+        """
+        return self._file(COSIGNED)
 
     def checkpoint(self) -> Checkpoint:
         """Return the last checkpoint, with its signature checked.
@@ -86,13 +93,15 @@ class LogReader:
             yield from self._tiles.entries(first // WIDTH, width)[:width]
 
     def proof(self, index: int) -> Proof:
-        """Return the proof that the last checkpoint contains an entry.
+        """Return the proof that the log contains an entry.
+
+        It is that of the last cosigned checkpoint, or of the last one if this does not contain it.
 
         Raises:
-            ProofError: It does not.
+            ProofError: The last checkpoint does not contain it.
             UsageError: A file is missing or damaged.
         """
-        note = self.note()
+        note = self._cosigned_of(index) or self.note()
         size = Checkpoint.read(Note.read(note).text).head.size if note else 0
         path = inclusion_proof(index, size, self._tiles.hash_at)
         return Proof(index, tuple(path), note)
@@ -117,6 +126,23 @@ class LogReader:
         if leaf_hash(entry) != self._tiles.hash_at(0, index):
             raise ProofError(f"log: entry {index} is not the one whose hash is in the tree")
         return entry
+
+    def _cosigned_of(self, index: int) -> str:
+        """Return the last cosigned checkpoint if it contains an entry; else an empty text.
+
+        One that none of the keys has signed is left out: the key was changed since.
+        """
+        note = self.cosigned()
+        try:
+            size = open_checkpoint(note, self.origin, self._keys).head.size if note else 0
+        except (ProofError, SignatureError):
+            return ""
+        return note if index < size else ""
+
+    def _file(self, name: str) -> str:
+        path = self.folder / name
+        with disk_errors(path):
+            return path.read_text("utf-8", "replace") if path.exists() else ""
 
 
 class Log(LogReader):
@@ -163,21 +189,9 @@ class Log(LogReader):
             grown = grown.append(leaf)
         self._tiles.write(self._range.size, leaves, entries)
         note = sign_checkpoint(self.origin, grown.head, self._private)
-        self._publish(note)
+        publish_note(self.folder / CHECKPOINT, note)
         self._range = grown
         return note
-
-    def _publish(self, note: Note) -> None:
-        path = self._folder / CHECKPOINT
-        draft = path.with_name(CHECKPOINT + ".draft")
-        with disk_errors(path):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with draft.open("w") as file:
-                file.write(note.whole)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-            sync_folder(self._folder)
 
     def _stored_range(self, head: Head) -> CompactRange:
         """Return the compact range of a head from the tiles, and compare the roots."""
@@ -187,5 +201,27 @@ class Log(LogReader):
                 subtrees.append(self._tiles.hash_at(level, first >> level))
                 first += 1 << level
         if root_of(head.size, self._tiles.hash_at) != head.root:
-            raise ProofError(f"log: the tiles of {self._folder} are not those of its checkpoint")
+            raise ProofError(f"log: the tiles of {self.folder} are not those of its checkpoint")
         return CompactRange(head.size, tuple(subtrees))
+
+
+def publish_note(path: Path, note: Note) -> None:
+    """Bring a note to disk, so that readers find the old one or the new one.
+
+    Raises:
+        DiskFullError: No space is left.
+        UsageError: It cannot be written.
+    """
+    draft = path.with_name(path.name + ".draft")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("w") as file:
+            file.write(note.whole)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        sync_folder(path.parent)
+
+
+def _text_of(note: str) -> str:
+    return note.rpartition("\n\n")[0]

@@ -1,0 +1,1 @@
+"""Who else signs the heads of a log?"""
