@@ -29,6 +29,8 @@ class BookedRequest:
         first_us: When its first token left; 0 if none did, or if that is unknown.
         ended_us: When it ended.
         finish: How it ended, as in the record of a request.
+        had_replica: Whether it reached a replica. Without one it has no receipt: its hold is given
+            back.
         terms: The rate that was fixed at admission, `TARIFF/NUMBER`; empty for none.
         key_id: Public part of its API key; empty without one.
         model_rev: Revision of the weights; empty if unknown.
@@ -48,6 +50,7 @@ class BookedRequest:
     started_us: int
     ended_us: int
     finish: str
+    had_replica: bool = True
     first_us: int = 0
     terms: str = ""
     key_id: str = ""
@@ -66,8 +69,8 @@ class Totals:
         idle_uj: Energy without work.
         transition_uj: Energy of starts, stops and changes of state.
         unclaimed_uj: Energy that no request claims.
-        supply_uj: Energy that was there, by source such as `wind`, `sun`, `grid`, `battery`; none
-            if the run has no such figures.
+        supply_uj: Energy that the site took from each source, `wind`, `sun`, `grid`, `battery` or
+            another name: without what was curtailed. None if the run has no such figures.
         charged_uj: What the battery took, at its terminals.
         stored_uj: What the battery's gauge shows now; not a total.
         site_uj: What the whole site used; 0 if unknown, then the meters are the load.

@@ -13,6 +13,7 @@ from steppe.engine.control_block import request_key
 from steppe.fleet.driver.accounts import LONGEST_SETTLE_S, QUIET_REPORTS, SILENT_S, Accounts
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.request_tracker import ID_REUSE_S
+from steppe.ledger.booking import BookedRequest
 from steppe.report.latency import within_slo
 from steppe.report.records import Slo
 
@@ -65,6 +66,81 @@ def test_the_parts_sum_to_the_whole_at_every_tick_and_at_the_end(
     assert Counter(r.id for r in records) == Counter(
         name for _, names, _ in happened for name in names
     )
+
+
+def open_uj(accounts: Accounts, receipts_uj: int) -> int:
+    explained = accounts.idle_uj + accounts.transition_uj + accounts.unclaimed_uj
+    return sum(accounts.meters_uj.values()) - explained - receipts_uj
+
+
+late_reports = st.builds(
+    report_of,
+    st.dictionaries(st.sampled_from(NAMES), st.integers(-3, 10**9), max_size=4),
+    st.integers(-3, 10**9),
+    uj,
+    replica=st.sampled_from(("replica-1", "replica-2")),
+    energy_j=st.integers(-3, 2 * 10**9).map(lambda energy_uj: energy_uj / 1e6 + 4e-7),
+)
+"""What is attributed in a window is not what was metered in it: a step in progress comes later."""
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(late_reports, max_size=3),
+            st.lists(st.sampled_from(NAMES), max_size=2),
+            st.booleans(),
+        ),
+        max_size=12,
+    )
+)
+def test_receipts_and_other_parts_and_what_is_open_are_what_the_meters_read_at_every_step(
+    happened: list[tuple[list[ReplicaReport], list[str], bool]],
+) -> None:
+    accounts = Accounts("emulated", 1000.0, is_booked=True)
+    booked, meters = list[BookedRequest](), dict[str, int]()
+    for tick, (came, ended, drops) in enumerate(happened):
+        accounts.add(came)
+        accounts.finish([finished_request(name) for name in ended])
+        accounts.close_tick(20.0 * tick)
+        if drops:
+            accounts.drop_unclaimed([])
+        booked += accounts.take_booked()
+        assert open_uj(accounts, sum(request.energy_uj for request in booked)) >= 0
+        assert all(accounts.meters_uj[name] >= before for name, before in meters.items())
+        meters = accounts.meters_uj
+    records = accounts.close()
+    booked += accounts.take_booked()
+    assert open_uj(accounts, sum(request.energy_uj for request in booked)) == 0
+    assert all(request.energy_uj >= 0 for request in booked)
+    assert len(booked) >= len(records)
+    assert accounts.energy_uj == sum(meters.values())
+
+
+def test_a_request_is_booked_with_whole_microjoules_and_times_of_the_wall_clock() -> None:
+    accounts = Accounts("emulated", 1000.0, is_booked=True)
+    ended = finished_request("a", engine_id="e", terms="flat/0", key_id="0a1b2c3d", cached_tokens=9)
+    refused = finished_request("b", finish="shed", replica=None, ttft_s=None)
+    key = request_key("e")
+    accounts.add([replica_report(energy_j=5.0, requests_uj={key: 3_000_001}, idle_uj=1)])
+    accounts.finish([ended, refused])
+    accounts.close()
+    booked, without = accounts.take_booked()
+    assert (booked.id, booked.request, booked.energy_uj) == ("e", "a", 3_000_001)
+    times_us = (booked.started_us, booked.first_us, booked.ended_us)
+    assert times_us == (1_010_000_000, 1_010_100_000, 1_010_500_000)
+    assert (booked.terms, booked.key_id, booked.finish) == ("flat/0", "0a1b2c3d", "length")
+    assert (booked.prompt_tokens, booked.cached_tokens) == (7, 7)
+    assert (without.finish, without.had_replica, without.first_us) == ("shed", False, 0)
+    assert accounts.take_booked() == []
+
+
+def test_without_a_ledger_no_request_is_kept_for_one() -> None:
+    accounts = Accounts("emulated", 1000.0)
+    accounts.finish([finished_request("a")])
+    assert len(accounts.close()) == 1
+    assert accounts.take_booked() == []
 
 
 def test_a_stream_that_went_on_elsewhere_is_charged_for_its_parts_at_all_replicas() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from steppe.energy.attribution import UJ_PER_J
 from steppe.energy.span import WRONG_AT_ENDS
 from steppe.energy.window import Quality, worst
 from steppe.engine.control_block import request_key
+from steppe.fleet.driver.booked_request import booked_request
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.server import FinishedRequest, RequestEnergy
+from steppe.ledger.booking import BookedRequest
 from steppe.report.latency import tpot_s
 from steppe.report.records import RequestRecord
 
@@ -64,6 +66,27 @@ class _Settling:
 
 
 @dataclass(slots=True)
+class _Meter:
+    """What was counted of one replica, uJ.
+
+    The energy of a step in progress is metered, but not attributed yet. Each window is rounded by
+    itself, so what is attributed may be some uJ more than what is metered: the reading is the
+    higher one, and it never falls.
+    """
+
+    metered_uj: int = 0
+    attributed_uj: int = 0
+    reading_uj: int = 0
+
+    def add(self, report: ReplicaReport) -> None:
+        """Add a report of the replica."""
+        self.metered_uj += round((report.energy_j + report.beside_j) * UJ_PER_J)
+        self.attributed_uj += sum(report.requests_uj.values())
+        self.attributed_uj += report.idle_uj + report.transition_uj
+        self.reading_uj = max(self.reading_uj, self.metered_uj, self.attributed_uj)
+
+
+@dataclass(slots=True)
 class Accounts:
     """Energy and tokens by request, until each request is recorded.
 
@@ -72,29 +95,33 @@ class Accounts:
     parts always sum to the whole. The requests of a measurement on a replica on loan count as idle,
     for no client caused them.
 
+    All sums are whole uJ: the parts and what is open yet are what the meters read.
+
     Attributes:
         energy_source: The worst quality of any joule so far; at first that while no meter fails.
         began_epoch_s: When the run began, s since the Unix epoch.
         boundary: What joules enclose: `gpu`, `node` or `site`.
-        energy_uj: All energy, uJ.
         attributed_uj: Energy of the requests that are recorded, uJ.
         idle_uj: Energy without work, uJ.
         transition_uj: Energy of starts, uJ.
         neighbour_uj: Energy of other users of shared GPUs, beside all that, uJ.
         unclaimed_uj: Energy that no request claims, uJ.
         lent: Replicas on loan to a measurement.
+        is_booked: Whether a ledger takes the requests that are recorded, see `take_booked`.
     """
 
     energy_source: str
     began_epoch_s: float
     boundary: str = "gpu"
-    energy_uj: int = 0
     attributed_uj: int = 0
     idle_uj: int = 0
     transition_uj: int = 0
     neighbour_uj: int = 0
     unclaimed_uj: int = 0
     lent: set[str] = field(default_factory=set)
+    is_booked: bool = False
+    _meters: dict[str, _Meter] = field(default_factory=dict)
+    _booked: list[BookedRequest] = field(default_factory=list)
     _measured: set[int] = field(default_factory=set)
     _suspected: set[int] = field(default_factory=set)
     _worst_j: dict[str, float] = field(default_factory=dict)
@@ -113,8 +140,8 @@ class Accounts:
 
     def add(self, reports: Iterable[ReplicaReport]) -> None:
         """Add the reports of one tick."""
-        for report in reports:
-            self.energy_uj += round((report.energy_j + report.beside_j) * UJ_PER_J)
+        for report in map(_without_falls, reports):
+            self._meters.setdefault(report.replica, _Meter()).add(report)
             self.neighbour_uj += round(report.neighbour_j * UJ_PER_J)
             self._add_error(report)
             self.idle_uj += report.idle_uj
@@ -200,8 +227,13 @@ class Accounts:
             self._drop(key)
         self._qualities.clear()
         # Metered, but not attributed: the actor of its node did not answer any more.
-        self.unclaimed_uj += max(0, self.energy_uj - self.parts_uj)
+        self.unclaimed_uj += self.energy_uj - self.parts_uj
         return records
+
+    def take_booked(self) -> list[BookedRequest]:
+        """Return the requests that were recorded since the last call, for a ledger."""
+        booked, self._booked = self._booked, []
+        return booked
 
     def _drop(self, key: int) -> None:
         energy_uj = self._by_key.pop(key, 0)
@@ -212,6 +244,16 @@ class Accounts:
         self._measured.discard(key)
         self._tokens.pop(key, None)
         self._qualities.pop(key, None)
+
+    @property
+    def meters_uj(self) -> dict[str, int]:
+        """The reading of the meter of each replica, by name, uJ."""
+        return {replica: meter.reading_uj for replica, meter in self._meters.items()}
+
+    @property
+    def energy_uj(self) -> int:
+        """All energy, uJ."""
+        return sum(meter.reading_uj for meter in self._meters.values())
 
     @property
     def error_j(self) -> float:
@@ -256,7 +298,7 @@ class Accounts:
         if request.output_tokens is not None:
             output = request.output_tokens
         ttft_s, e2e_s = request.ttft_s, request.e2e_s
-        return RequestRecord(
+        record = RequestRecord(
             id=request.id,
             tenant=request.tenant,
             priority=request.priority,
@@ -279,3 +321,22 @@ class Accounts:
             continued=request.continued,
             gateway=request.gateway,
         )
+        if self.is_booked:
+            self._booked.append(booked_request(request, record, energy_uj))
+        return record
+
+
+def _without_falls(report: ReplicaReport) -> ReplicaReport:
+    """Return a report in which no part is below 0.
+
+    A reading of a meter corrects what was interpolated before it, so a part may fall by some uJ.
+    """
+    parts_uj = (report.idle_uj, report.transition_uj, *report.requests_uj.values())
+    if min(parts_uj) >= 0:
+        return report
+    return replace(
+        report,
+        idle_uj=max(0, report.idle_uj),
+        transition_uj=max(0, report.transition_uj),
+        requests_uj={key: max(0, part_uj) for key, part_uj in report.requests_uj.items()},
+    )
