@@ -79,7 +79,9 @@ def test_a_quotient_is_rounded_half_to_even(amount: int, by: int) -> None:
     ("changes", "found"),
     [
         ({"id": "a b"}, "tariff.id: asked for letters"),
-        ({"currency": "cny"}, "tariff.currency: asked for three capital letters, found 'cny'"),
+        ({"currency": "cny"}, "currency: asked for .* tokens:NAME or energy, found 'cny'"),
+        ({"currency": "tokens:"}, "tokens:NAME or energy, found 'tokens:'"),
+        ({"currency": "tokens:large@2026-12-31"}, "tokens:NAME or energy, found 'tokens:large@"),
         ({"valid_from_us": -1}, "tariff.valid_from_us: asked for an integer of 0"),
         ({"utc_offset_hours": 15}, "utc_offset_hours: asked for an integer of -12 to 14, found 15"),
         ({"rates": []}, "tariff.rates: asked for a list"),

@@ -72,7 +72,7 @@ class Movement:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What is set aside for an open request.
+    """What is set aside for an open request; it may have several parts.
 
     Attributes:
         request: Its id.
@@ -80,6 +80,10 @@ class Hold:
         unit: What is set aside.
         amount: How much.
         expires_us: When it is given back if the request has not ended, us since the Unix epoch.
+        part: Number of the part, from 0; the request pays with the first ones first.
+        rate: The rate that was fixed, as a receipt names it; empty for none.
+        currency: The unit of that rate.
+        asked: Digest of the admission, to know it again; empty for none.
     """
 
     request: str
@@ -87,6 +91,20 @@ class Hold:
     unit: str
     amount: int
     expires_us: int
+    part: int = 0
+    rate: str = ""
+    currency: str = ""
+    asked: str = ""
+
+    @property
+    def cause(self) -> str:
+        """The name of its movements."""
+        return cause_of(self.request, self.part)
+
+
+def cause_of(name: str, part: int) -> str:
+    """Return the name of a part of what a request, a correction or another cause moves."""
+    return name if part == 0 else f"{name}#{part}"
 
 
 def available(tenant: str) -> str:
@@ -117,9 +135,7 @@ def granted(cause: str, tenant: str, unit: str, amount: int) -> Movement:
 def held_for(hold: Hold) -> Movement:
     """Return the movement of a hold."""
     tenant = hold.tenant
-    return Movement(
-        hold.request, Kind.HOLD, available(tenant), held(tenant), hold.unit, hold.amount
-    )
+    return Movement(hold.cause, Kind.HOLD, available(tenant), held(tenant), hold.unit, hold.amount)
 
 
 def captured(hold: Hold, amount: int) -> list[Movement]:
@@ -135,7 +151,7 @@ def captured(hold: Hold, amount: int) -> list[Movement]:
     if not 0 <= amount <= hold.amount:
         found = f"found a hold of {hold.amount}"
         raise UsageError(f"capture {hold.request}: asked for {amount} {hold.unit}, {found}")
-    cause, own, unit = hold.request, held(hold.tenant), hold.unit
+    cause, own, unit = hold.cause, held(hold.tenant), hold.unit
     moved = []
     if amount:
         moved.append(Movement(cause, Kind.CAPTURE, own, REVENUE, unit, amount))
@@ -148,7 +164,7 @@ def captured(hold: Hold, amount: int) -> list[Movement]:
 def given_back(hold: Hold, kind: Kind = Kind.RELEASE) -> Movement:
     """Return the movement of a hold that is not used: `RELEASE`, or `EXPIRE` when it is too old."""
     tenant = hold.tenant
-    return Movement(hold.request, kind, held(tenant), available(tenant), hold.unit, hold.amount)
+    return Movement(hold.cause, kind, held(tenant), available(tenant), hold.unit, hold.amount)
 
 
 def package_bought(

@@ -2,7 +2,8 @@
 
 A tariff is an entry of the log, so that every customer sees the same one, and it never changes; new
 prices are a tariff with another id. The rate is fixed when a request is admitted, and its receipt
-names it as `TARIFF/NUMBER`. All prices are integers, 10^-9 of the currency.
+names it as `TARIFF/NUMBER`. All prices are integers, 10^-9 of the currency. That may be tokens of a
+model class or energy, too: then 10^9 is one token for a token, or one joule for a joule.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from steppe.errors import UsageError
 from steppe.ledger.receipt import Receipt, canonical, read_entry
+from steppe.ledger.units import is_currency
 
 VERSION = 1
 KIND = "tariff"
@@ -23,7 +25,6 @@ BANDS = ("surplus", "normal")
 UJ_PER_J = 1_000_000
 _HOUR_US, _HOURS = 3_600_000_000, 24
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 class NoRateError(UsageError):
@@ -44,6 +45,8 @@ class Rate:
         cached_nano: Price of a prompt token that the cache held.
         output_nano: Price of a token that was generated.
         joule_nano: Price of a joule.
+        hold_uj_per_token: Energy that a hold counts for each token, uJ; 0 for the usual one. Only
+            where joules are priced: their number is known when a request has ended.
     """
 
     model: str = ""
@@ -55,6 +58,7 @@ class Rate:
     cached_nano: int = 0
     output_nano: int = 0
     joule_nano: int = 0
+    hold_uj_per_token: int = 0
 
     def fits(self, model: str, priority: str, band: str, hour: int) -> bool:
         """Return whether it is the rate of a request that is admitted at an hour of the day."""
@@ -90,7 +94,7 @@ class Tariff:
 
     Attributes:
         id: Its name, unique at a site.
-        currency: Three capital letters.
+        currency: Three capital letters, `tokens:NAME`, or `energy`.
         valid_from_us: Time from which requests are admitted with it, us since the Unix epoch.
         utc_offset_hours: Offset of its hours of the day from UTC.
         rates: Its rates.
@@ -170,7 +174,9 @@ def tariff_of(values: Any) -> Tariff:
         tuple(_rate(number, rate) for number, rate in enumerate(rates)),
     )
     _match(tariff.id, _ID, "tariff.id: asked for letters, digits, `._-`")
-    _match(tariff.currency, _CURRENCY, "tariff.currency: asked for three capital letters")
+    if not isinstance(tariff.currency, str) or not is_currency(tariff.currency):
+        asked = "asked for three capital letters, tokens:NAME or energy"
+        raise UsageError(f"tariff.currency: {asked}, found {tariff.currency!r:.60}")
     _whole(tariff.valid_from_us, "tariff.valid_from_us", 0, 2**62)
     _whole(tariff.utc_offset_hours, "tariff.utc_offset_hours", -12, 14)
     return tariff
@@ -192,7 +198,7 @@ def _rate(number: int, values: Any) -> Rate:
         raise UsageError(f"{where}.band: asked for surplus or normal, found {rate.band!r:.60}")
     _whole(rate.from_hour, f"{where}.from_hour", 0, 23)
     _whole(rate.to_hour, f"{where}.to_hour", 1, 24)
-    for name in ("prompt_nano", "cached_nano", "output_nano", "joule_nano"):
+    for name in ("prompt_nano", "cached_nano", "output_nano", "joule_nano", "hold_uj_per_token"):
         _whole(getattr(rate, name), f"{where}.{name}", 0, 2**53)
     return rate
 

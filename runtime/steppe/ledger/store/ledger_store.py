@@ -12,14 +12,20 @@ from contextlib import contextmanager
 import sqlalchemy as sql
 
 from steppe.database import Database
+from steppe.ledger.admission import Admission, AdmissionRules, Refusal, Terms
 from steppe.ledger.entries import Hold, Movement
-from steppe.ledger.store.accounts import Accounts, Balance, ConflictError, TooLowError
+from steppe.ledger.store import accounts
+from steppe.ledger.store.balances import Balance, TooLowError
+from steppe.ledger.store.log_entries import LogEntry, size_of
+from steppe.ledger.store.movements import ConflictError
 from steppe.ledger.store.tables import ENTRIES, SCHEMA
-from steppe.ledger.store.transaction import LogEntry, Transaction
+from steppe.ledger.store.transaction import Transaction
 
 __all__ = ["Balance", "ConflictError", "LedgerStore", "LogEntry", "TooLowError", "Transaction"]
 
 CHUNK = 1_000
+_LOCK = 0x7374_6C65
+"""Number of PostgreSQL's lock of those that write: one after another, as in SQLite."""
 
 
 class LedgerStore:
@@ -39,7 +45,6 @@ class LedgerStore:
             InstallError: The driver of this database is not installed.
         """
         self._database = Database(place, SCHEMA)
-        self._accounts = Accounts(self._database)
 
     def close(self) -> None:
         """Close all connections."""
@@ -47,14 +52,18 @@ class LedgerStore:
 
     @contextmanager
     def transaction(self) -> Generator[Transaction]:
-        """Open a transaction that writes: all of it is on disk at its end, or nothing of it.
+        """Open a transaction for several calls: all of it is on disk at its end, or nothing of it.
 
         Raises:
             DiskFullError: No space is left.
-            UsageError: The store cannot be written.
+            UsageError: The database cannot be written.
         """
         with self._database.write() as connection:
-            yield Transaction(connection, self._accounts, self._database.is_sqlite)
+            if not self._database.is_sqlite:
+                connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_LOCK)))
+            books = Transaction(connection)
+            yield books
+            books.write()
 
     @contextmanager
     def reading(self) -> Generator[sql.Connection]:
@@ -66,14 +75,23 @@ class LedgerStore:
         with self._database.read() as connection:
             yield connection
 
+    def admit(
+        self, asked: Sequence[Admission], rules: AdmissionRules, now_us: int
+    ) -> list[Terms | Refusal]:
+        """Decide on requests in their order; what each may cost at most is set aside for it."""
+        with self.transaction() as books:
+            units = {tariff.currency for tariff in rules.tariffs}
+            books.load([each.request for each in asked], {each.tenant for each in asked}, units)
+            return [books.admit(each, rules, now_us) for each in asked]
+
     def open_account(self, tenant: str, unit: str, credit: int = 0) -> None:
         """Give a tenant an account, or change its credit.
 
         Raises:
             TooLowError: The tenant owes more than that already.
         """
-        with self._database.write() as connection:
-            self._accounts.open(connection, tenant, unit, credit)
+        with self.transaction() as books:
+            books.open_account(tenant, unit, credit)
 
     def move(self, movements: Sequence[Movement], now_us: int) -> bool:
         """Carry out movements, all or none; return whether they are new.
@@ -82,8 +100,8 @@ class LedgerStore:
             ConflictError: One of that name with another content was carried out.
             TooLowError: A balance would fall below its floor.
         """
-        with self.transaction() as transaction:
-            return transaction.move(movements, now_us)
+        with self.transaction() as books:
+            return books.move(movements, now_us)
 
     def hold(self, hold: Hold, now_us: int) -> bool:
         """Set something aside for a request; return whether it is new.
@@ -92,11 +110,16 @@ class LedgerStore:
             ConflictError: Something else was set aside for it.
             TooLowError: The tenant has not so much.
         """
-        with self.transaction() as transaction:
-            return transaction.hold(hold, now_us)
+        with self.transaction() as books:
+            return books.hold([hold], now_us)
 
     def end_request(
-        self, request: str, amount: int, entries: Sequence[LogEntry], now_us: int
+        self,
+        request: str,
+        amount: int,
+        entries: Sequence[LogEntry],
+        now_us: int,
+        tokens: int = 0,
     ) -> bool:
         """Charge what a request cost, give the rest of its hold back, and write its entries.
 
@@ -107,6 +130,7 @@ class LedgerStore:
             amount: What it cost.
             entries: What is logged of it.
             now_us: The time, us since the Unix epoch.
+            tokens: Its tokens, of its prompt and generated; they are taken from its quote.
 
         Returns:
             Whether any of it is new; the same call again changes nothing.
@@ -114,19 +138,18 @@ class LedgerStore:
         Raises:
             ConflictError: It ended before with another content.
         """
-        with self.transaction() as transaction:
-            is_new = transaction.add(entries) > 0
-            return transaction.end_requests({request: amount}, now_us) > 0 or is_new
+        with self.transaction() as books:
+            return books.end_request(request, amount, entries, now_us, tokens)
 
     def give_back(self, request: str, now_us: int) -> bool:
         """Give a hold back that is not used; return whether there was one."""
-        with self.transaction() as transaction:
-            return transaction.give_back([request], now_us) > 0
+        with self.transaction() as books:
+            return books.give_back(request, now_us)
 
     def give_back_expired(self, now_us: int) -> int:
         """Give the holds back that are too old; return how many."""
-        with self.transaction() as transaction:
-            return transaction.give_back_expired(now_us, CHUNK)
+        with self.transaction() as books:
+            return books.give_back_expired(now_us, CHUNK)
 
     def add(self, entries: Sequence[LogEntry]) -> int:
         """Write entries of the log; return how many are new.
@@ -134,14 +157,13 @@ class LedgerStore:
         Raises:
             ConflictError: One of that kind and id has other bytes.
         """
-        with self.transaction() as transaction:
-            return transaction.add(entries)
+        with self.transaction() as books:
+            return books.add(entries)
 
     def size(self) -> int:
         """Return how many entries there are."""
         with self._database.read() as connection:
-            last = connection.scalar(sql.select(sql.func.max(ENTRIES.c.seq)))
-            return 0 if last is None else last + 1
+            return size_of(connection)
 
     def entries(self, first: int, most: int = CHUNK) -> list[bytes]:
         """Return the bytes of the entries from a place on."""
@@ -195,14 +217,14 @@ class LedgerStore:
     def balances(self, account: str | None = None) -> list[Balance]:
         """Return the balances of an account, or of all of them."""
         with self._database.read() as connection:
-            return self._accounts.balances(connection, account)
+            return accounts.balances(connection, account)
 
     def history(self, account: str, most: int = 100) -> list[Movement]:
         """Return the last movements of an account, newest first."""
         with self._database.read() as connection:
-            return self._accounts.history(connection, account, most)
+            return accounts.history(connection, account, most)
 
     def audit(self) -> list[str]:
         """Return what is wrong with the accounts; nothing if all balances are right."""
         with self._database.read() as connection:
-            return self._accounts.audit(connection)
+            return accounts.audit(connection)

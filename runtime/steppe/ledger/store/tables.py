@@ -6,7 +6,7 @@ import sqlalchemy as sql
 
 from steppe.database import Schema
 
-VERSION = 1
+VERSION = 2
 _NUMBER = sql.BigInteger().with_variant(sql.Integer, "sqlite")
 """SQLite counts up only a column of type INTEGER."""
 
@@ -44,7 +44,7 @@ MOVEMENTS = sql.Table(
     "steppe_ledger_movements",
     TABLES,
     sql.Column("seq", _NUMBER, primary_key=True),
-    sql.Column("cause", sql.String(128), nullable=False),
+    sql.Column("cause", sql.String(256), nullable=False),
     sql.Column("kind", sql.String(16), nullable=False),
     sql.Column("taken_from", sql.String(256), nullable=False, index=True),
     sql.Column("given_to", sql.String(256), nullable=False, index=True),
@@ -59,10 +59,14 @@ HOLDS = sql.Table(
     "steppe_ledger_holds",
     TABLES,
     sql.Column("request", sql.String(128), primary_key=True),
+    sql.Column("part", sql.Integer, primary_key=True, autoincrement=False),
     sql.Column("tenant", sql.String(128), nullable=False),
     sql.Column("unit", sql.String(64), nullable=False),
     sql.Column("amount", sql.BigInteger, nullable=False),
     sql.Column("expires_us", sql.BigInteger, nullable=False, index=True),
+    sql.Column("rate", sql.String(128), nullable=False),
+    sql.Column("currency", sql.String(64), nullable=False),
+    sql.Column("asked", sql.String(64), nullable=False),
 )
 RUNS = sql.Table(
     "steppe_ledger_runs",

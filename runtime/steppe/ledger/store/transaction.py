@@ -1,62 +1,92 @@
-"""One transaction of the ledger's store: entries, accounts and books change together or not."""
+"""One transaction of the store: all of it is on disk at its end, or nothing of it.
+
+What is read is kept in memory, and what is changed is written at the end, each table at once: so a
+group of a hundred requests takes a few statements. Each call is carried out as a whole or raises
+and changes nothing, so one that fails does not harm the others of its group.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sql
 
-from steppe.ledger.entries import Hold, Kind, Movement, captured, given_back, held_for
-from steppe.ledger.store.accounts import Accounts, Balance, ConflictError
-from steppe.ledger.store.tables import ENTRIES
-
-_LOCK = 0x7374_6C65
-"""Number of PostgreSQL's lock under which entries get their places."""
-_ASKED = 500
-"""Most names in one statement."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogEntry:
-    """An entry of the log.
-
-    Attributes:
-        kind: What it is, such as `receipt`.
-        id: Its name, unique among those of its kind.
-        tenant: Its tenant, or empty.
-        time_us: Its time, us since the Unix epoch.
-        bytes: Its bytes, without its place.
-        name: What its tenant calls it, such as the id of a request; need not be unique.
-    """
-
-    kind: str
-    id: str
-    tenant: str
-    time_us: int
-    bytes: bytes
-    name: str = ""
+from steppe.ledger.admission import Admission, AdmissionRules, Refusal, Terms
+from steppe.ledger.entries import (
+    REVENUE,
+    Hold,
+    Kind,
+    Movement,
+    available,
+    captured,
+    changes_of,
+    given_back,
+    held,
+    held_for,
+)
+from steppe.ledger.store.admission import admit
+from steppe.ledger.store.balances import Balance, Balances, TooLowError
+from steppe.ledger.store.holds import Holds
+from steppe.ledger.store.log_entries import LogEntries, LogEntry
+from steppe.ledger.store.movements import ConflictError, Movements
+from steppe.ledger.units import quote_of
 
 
 class Transaction:
-    """All of it is on disk at its end, or nothing of it; use it in the thread that opened it.
+    """A transaction that writes; `LedgerStore.transaction` makes it.
 
     Attributes:
-        connection: The connection, for the modules of the store.
-        accounts: The accounts; their calls take the connection.
-        is_sqlite: Whether the store is SQLite, which has one writer.
+        connection: The transaction of the database.
+        balances: Its balances.
+        movements: Its movements.
+        holds: Its holds.
+        entries: Its entries of the log.
     """
 
-    def __init__(self, connection: sql.Connection, accounts: Accounts, is_sqlite: bool) -> None:
-        """Use a transaction that writes."""
-        self.connection, self.accounts, self.is_sqlite = connection, accounts, is_sqlite
+    def __init__(self, connection: sql.Connection) -> None:
+        """Begin on a connection that no other transaction writes beside."""
+        self.connection = connection
+        self.balances = Balances(connection)
+        self.movements = Movements(connection)
+        self.holds = Holds(connection)
+        self.entries = LogEntries(connection)
 
-    @contextmanager
-    def part(self) -> Generator[None]:
-        """Undo what happens in this block, and nothing else, if it raises an error."""
-        with self.connection.begin_nested():
-            yield
+    def load(
+        self, requests: Sequence[str], tenants: Collection[str] = (), units: Collection[str] = ()
+    ) -> None:
+        """Read at once what the calls for some requests need; else each call reads its own.
+
+        Args:
+            requests: Their ids.
+            tenants: The tenants of those that are to be admitted.
+            units: The units of which their balances are asked.
+        """
+        self.holds.load(requests)
+        self.movements.load(requests)
+        keys = [
+            (of(tenant), unit) for unit in units for tenant in tenants for of in (available, held)
+        ]
+        for hold in (each for request in requests for each in self.holds.of(request)):
+            own = (available(hold.tenant), held(hold.tenant), REVENUE)
+            keys += [(account, hold.unit) for account in own]
+        self.balances.load(keys)
+
+    def write(self) -> None:
+        """Write what has changed; the end of the transaction does it."""
+        for table in (self.entries, self.movements, self.holds, self.balances):
+            table.write()
+
+    def open_account(self, tenant: str, unit: str, credit: int) -> None:
+        """Give a tenant an account, or change its credit.
+
+        Raises:
+            TooLowError: The tenant owes more than that already.
+        """
+        own = self.balances.at(available(tenant), unit)
+        if own.balance < -credit:
+            raise TooLowError(own.account, unit, 0, own.balance + credit)
+        self.balances.put(Balance(own.account, unit, own.balance, -credit))
+        self.balances.put(self.balances.at(held(tenant), unit))
 
     def move(self, movements: Sequence[Movement], now_us: int) -> bool:
         """Carry out movements, all or none; return whether they are new.
@@ -64,109 +94,107 @@ class Transaction:
         Raises:
             ConflictError: One of that name with another content was carried out.
             TooLowError: A balance would fall below its floor.
+            UsageError: A balance would be larger than the store can keep.
         """
-        return self.accounts.move(self.connection, movements, now_us)
+        if self.movements.are_known(movements):
+            return False
+        self._move(movements, now_us)
+        return True
 
-    def hold(self, hold: Hold, now_us: int) -> bool:
-        """Set something aside for a request; return whether it is new.
+    def hold(self, holds: Sequence[Hold], now_us: int) -> bool:
+        """Set the parts of a hold aside for a request; return whether they are new.
 
         Raises:
             ConflictError: Something else was set aside for it.
             TooLowError: The tenant has not so much.
         """
-        return self.accounts.hold(self.connection, hold, held_for(hold), now_us)
+        if not self.move([held_for(each) for each in holds], now_us):
+            return False
+        self.holds.add(holds)
+        return True
 
-    def balances(self, account: str | None = None) -> list[Balance]:
-        """Return the balances of an account, or of all of them."""
-        return self.accounts.balances(self.connection, account)
+    def admit(self, asked: Admission, rules: AdmissionRules, now_us: int) -> Terms | Refusal:
+        """Decide on a request; what it may cost at most is set aside for it.
 
-    def end_requests(self, amounts: Mapping[str, int], now_us: int) -> int:
-        """Charge what requests cost, and give the rest of their holds back.
+        The same admission again has the same terms. A refusal changes nothing.
+        """
+        return admit(self, asked, rules, now_us)
 
-        One that costs more than its hold pays its hold only: the rest is the operator's.
+    def end_request(
+        self,
+        request: str,
+        amount: int,
+        entries: Sequence[LogEntry],
+        now_us: int,
+        tokens: int = 0,
+    ) -> bool:
+        """Charge what a request cost, give the rest of its hold back, and add its entries.
+
+        A request that costs more than its hold pays the hold only: the rest is the operator's.
 
         Args:
-            amounts: What each has cost, by its id.
+            request: Its id.
+            amount: What it cost.
+            entries: What is logged of it.
             now_us: The time, us since the Unix epoch.
+            tokens: Its tokens, of its prompt and generated; they are taken from its quote.
 
         Returns:
-            How many had a hold.
-        """
-        holds = self.accounts.holds_of(self.connection, list(amounts))
-        moved: list[Movement] = []
-        for hold in holds:
-            moved += captured(hold, min(amounts[hold.request], hold.amount))
-        self.accounts.end_holds(self.connection, holds, moved, now_us)
-        return len(holds)
+            Whether any of it is new; the same call again changes nothing.
 
-    def give_back(self, requests: Sequence[str], now_us: int) -> int:
-        """Give the holds of requests back that are not used; return how many there were."""
-        holds = self.accounts.holds_of(self.connection, requests)
-        moved = [given_back(hold) for hold in holds]
-        self.accounts.end_holds(self.connection, holds, moved, now_us)
-        return len(holds)
+        Raises:
+            ConflictError: It ended before with another content.
+        """
+        new = self.entries.new_of(entries)
+        holds, moved, rest = self.holds.of(request), list[Movement](), amount
+        for hold in holds:
+            if quote_of(hold.unit) is not None:
+                moved += captured(hold, min(tokens, hold.amount))
+                continue
+            taken = min(rest, hold.amount)
+            rest -= taken
+            moved += captured(hold, taken)
+        if holds:
+            self._move(moved, now_us)
+            self.holds.end(request)
+        self.entries.add(new)
+        return bool(new or holds)
+
+    def give_back(self, request: str, now_us: int, kind: Kind = Kind.RELEASE) -> bool:
+        """Give a hold back that is not used; return whether there was one."""
+        holds = self.holds.of(request)
+        if not holds:
+            return False
+        self._move([given_back(each, kind) for each in holds], now_us)
+        self.holds.end(request)
+        return True
 
     def give_back_expired(self, now_us: int, most: int) -> int:
-        """Give the oldest holds back that are too old; return how many."""
-        holds = self.accounts.expired(self.connection, now_us, most)
-        moved = [given_back(hold, Kind.EXPIRE) for hold in holds]
-        self.accounts.end_holds(self.connection, holds, moved, now_us)
-        return len(holds)
+        """Give holds back that are too old, at most so many; return how many."""
+        requests = self.holds.expired(now_us, most)
+        self.load(requests)
+        for request in requests:
+            self.give_back(request, now_us, Kind.EXPIRE)
+        return len(requests)
 
     def add(self, entries: Sequence[LogEntry]) -> int:
-        """Write entries of the log; return how many are new.
+        """Add entries to the log; return how many are new.
 
         Raises:
             ConflictError: One of that kind and id has other bytes.
         """
-        if not self.is_sqlite:  # others wait for the next places until the end of the transaction
-            self.connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_LOCK)))
-        known = self.known(entries)
-        new = [each for each in entries if (each.kind, each.id) not in known]
-        first = self.size()
-        rows = [
-            {
-                "seq": first + number,
-                "kind": each.kind,
-                "id": each.id,
-                "tenant": each.tenant,
-                "time_us": each.time_us,
-                "name": each.name,
-                "bytes": each.bytes,
-            }
-            for number, each in enumerate(new)
-        ]
-        if rows:
-            self.connection.execute(sql.insert(ENTRIES), rows)
-        return len(rows)
+        new = self.entries.new_of(entries)
+        self.entries.add(new)
+        return len(new)
 
-    def size(self) -> int:
-        """Return how many entries there are."""
-        last = self.connection.scalar(sql.select(sql.func.max(ENTRIES.c.seq)))
-        return 0 if last is None else last + 1
+    def _move(self, movements: Sequence[Movement], now_us: int) -> None:
+        """Carry out movements that are new: all balances are checked before one is kept."""
+        changes = changes_of(movements)
+        self.balances.load(changes)
+        after = [self.balances.at(*key).changed(amount) for key, amount in sorted(changes.items())]
+        for each in after:
+            self.balances.put(each)
+        self.movements.add(movements, now_us)
 
-    def known(self, entries: Iterable[LogEntry]) -> set[tuple[str, str]]:
-        """Return kind and id of those entries that are there.
 
-        Raises:
-            ConflictError: One of them has other bytes.
-        """
-        asked = {(each.kind, each.id): each for each in entries}
-        known = set[tuple[str, str]]()
-        for kind, id_, found in self._found(asked):
-            if found != asked[kind, id_].bytes:
-                raise ConflictError(f"{kind} {id_}: asked to log it, found other bytes of it")
-            known.add((kind, id_))
-        return known
-
-    def _found(self, names: Iterable[tuple[str, str]]) -> list[tuple[str, str, bytes]]:
-        of_kind: dict[str, list[str]] = {}
-        for kind, id_ in names:
-            of_kind.setdefault(kind, []).append(id_)
-        c, found = ENTRIES.c, list[tuple[str, str, bytes]]()
-        for kind, ids in of_kind.items():
-            for begin in range(0, len(ids), _ASKED):
-                named = (c.kind == kind) & c.id.in_(ids[begin : begin + _ASKED])
-                query = sql.select(c.id, c.bytes).where(named)
-                found += [(kind, row.id, row.bytes) for row in self.connection.execute(query)]
-        return found
+__all__ = ["ConflictError", "Transaction"]

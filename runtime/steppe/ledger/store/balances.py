@@ -1,0 +1,146 @@
+"""The balances that a transaction uses: read once, changed in memory, written at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+
+import sqlalchemy as sql
+
+from steppe.errors import SteppeError, UsageError
+from steppe.ledger.store.tables import BALANCES
+from steppe.ledger.units import MOST, amount_text, number_text
+
+CHUNK = 500
+"""Names in one question to the database."""
+_Key = tuple[str, str]
+
+
+class TooLowError(SteppeError):
+    """A balance would fall below its floor.
+
+    Attributes:
+        account: The account.
+        unit: The unit.
+        free: What it may still give.
+    """
+
+    def __init__(self, account: str, unit: str, asked: int, free: int) -> None:
+        found = f"found {number_text(free, unit)} free"
+        super().__init__(f"{account}: asked for {amount_text(asked, unit)}, {found}")
+        self.account, self.unit, self.free = account, unit, free
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What an account has of a unit.
+
+    Attributes:
+        account: The account.
+        unit: The unit.
+        balance: How much.
+        floor: The lowest that it may be; None without a limit.
+    """
+
+    account: str
+    unit: str
+    balance: int
+    floor: int | None
+
+    @property
+    def free(self) -> int:
+        """What it may still give; only of an account with a floor."""
+        assert self.floor is not None, "a tenant's account has a floor"
+        return self.balance - self.floor
+
+    def changed(self, amount: int) -> Balance:
+        """Return it after an amount was added, or taken if that is below 0.
+
+        Raises:
+            TooLowError: It would fall below its floor.
+            UsageError: It would be larger than the store can keep.
+        """
+        after = self.balance + amount
+        if amount < 0 and self.floor is not None and after < self.floor:
+            raise TooLowError(self.account, self.unit, -amount, self.balance - self.floor)
+        if abs(after) > MOST:
+            found = f"found room for {amount_text(MOST, self.unit)} in an account"
+            raise UsageError(f"{self.account}: asked for {amount_text(after, self.unit)}, {found}")
+        return replace(self, balance=after)
+
+
+class Balances:
+    """The balances of a transaction."""
+
+    def __init__(self, connection: sql.Connection) -> None:
+        """Begin with none of them read."""
+        self._connection = connection
+        self._found: dict[_Key, Balance | None] = {}
+        self._stored: set[_Key] = set()
+        self._changed: dict[_Key, Balance] = {}
+        self._searched: set[_Key] = set()
+
+    def load(self, keys: Iterable[_Key]) -> None:
+        """Read balances of accounts and units at once."""
+        new = [key for key in dict.fromkeys(keys) if key not in self._found]
+        for first in range(0, len(new), CHUNK):
+            some = new[first : first + CHUNK]
+            self._found.update(dict.fromkeys(some))
+            c = BALANCES.c
+            named = c.account.in_({account for account, _ in some})
+            self._read(named & c.unit.in_({unit for _, unit in some}))
+
+    def find(self, account: str, unit: str) -> Balance | None:
+        """Return a balance; None if nothing was ever moved there, and it was not opened."""
+        self.load([(account, unit)])
+        return self._found[account, unit]
+
+    def at(self, account: str, unit: str) -> Balance:
+        """Return a balance, 0 for a new account; the floor of a tenant is 0."""
+        found = self.find(account, unit)
+        floor = 0 if account.startswith("tenant/") else None
+        return Balance(account, unit, 0, floor) if found is None else found
+
+    def starting_with(self, account: str, text: str) -> list[Balance]:
+        """Return the balances of an account of which the unit starts with a text."""
+        if (account, text) not in self._searched:
+            self._searched.add((account, text))
+            c = BALANCES.c
+            self._read((c.account == account) & c.unit.startswith(text, autoescape=True))
+        fit = [key for key in self._found if key[0] == account and key[1].startswith(text)]
+        return [found for key in sorted(fit) if (found := self._found[key]) is not None]
+
+    def put(self, balance: Balance) -> None:
+        """Keep a balance."""
+        key = (balance.account, balance.unit)
+        self._found[key] = self._changed[key] = balance
+
+    def write(self) -> None:
+        """Write what has changed."""
+        new = [asdict(each) for key, each in self._changed.items() if key not in self._stored]
+        old = [
+            {"of": each.account, "in": each.unit, "to": each.balance, "least": each.floor}
+            for key, each in self._changed.items()
+            if key in self._stored
+        ]
+        if new:
+            self._connection.execute(sql.insert(BALANCES), new)
+        if old:
+            self._connection.execute(_UPDATE, old)
+        self._stored |= self._changed.keys()
+        self._changed.clear()
+
+    def _read(self, which: sql.ColumnElement[bool]) -> None:
+        for row in self._connection.execute(sql.select(BALANCES).where(which).with_for_update()):
+            found = Balance(**row._mapping)
+            key = (found.account, found.unit)
+            self._stored.add(key)
+            if key not in self._changed:
+                self._found[key] = found
+
+
+_UPDATE = (
+    sql.update(BALANCES)
+    .where(BALANCES.c.account == sql.bindparam("of"), BALANCES.c.unit == sql.bindparam("in"))
+    .values(balance=sql.bindparam("to"), floor=sql.bindparam("least"))
+)
