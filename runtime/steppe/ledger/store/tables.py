@@ -89,4 +89,17 @@ NUMBERS = sql.Table(
     sql.Column("site", sql.String(128), primary_key=True),
     sql.Column("receipts", sql.BigInteger, nullable=False),  # number of the next receipt
 )
+SINKS = sql.Table(
+    "steppe_ledger_sinks",
+    TABLES,
+    sql.Column("sink", sql.String(512), primary_key=True),
+    sql.Column("place", sql.BigInteger, nullable=False),  # the first entry that it has still to get
+)
+REFUSED_EVENTS = sql.Table(
+    "steppe_ledger_refused_events",
+    TABLES,
+    sql.Column("sink", sql.String(512), primary_key=True),
+    sql.Column("seq", sql.BigInteger, primary_key=True, autoincrement=False),
+    sql.Column("problem", sql.String(512), nullable=False),
+)
 SCHEMA = Schema("ledger store", TABLES, ABOUT, VERSION)
