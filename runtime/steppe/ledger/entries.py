@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from steppe.errors import UsageError
+from steppe.ledger.units import amount_text, number_text, quote_unit
 
 BANK, REVENUE, GRANTS, EXPIRED, ISSUED = "bank", "revenue", "grants", "expired", "issued"
 """Accounts of the site: money that came in, what was earned, what was given, tokens that were not
@@ -65,7 +66,8 @@ class Movement:
             UsageError: One of these.
         """
         if self.amount <= 0:
-            raise UsageError(f"{self.kind} {self.cause}: asked to move {self.amount} {self.unit}")
+            amount = amount_text(self.amount, self.unit)
+            raise UsageError(f"{self.kind} {self.cause}: asked to move {amount}")
         if self.taken_from == self.given_to:
             raise UsageError(f"{self.kind} {self.cause}: asked to move to the same account")
 
@@ -149,8 +151,9 @@ def captured(hold: Hold, amount: int) -> list[Movement]:
         UsageError: It is below 0 or above the hold.
     """
     if not 0 <= amount <= hold.amount:
-        found = f"found a hold of {hold.amount}"
-        raise UsageError(f"capture {hold.request}: asked for {amount} {hold.unit}, {found}")
+        found = f"found a hold of {number_text(hold.amount, hold.unit)}"
+        asked = f"asked for {amount_text(amount, hold.unit)}"
+        raise UsageError(f"capture {hold.cause}: {asked}, {found}")
     cause, own, unit = hold.cause, held(hold.tenant), hold.unit
     moved = []
     if amount:
@@ -185,9 +188,15 @@ def package_bought(
     ]
 
 
-def package_expired(cause: str, tenant: str, unit: str, amount: int) -> Movement:
-    """Return the movement of tokens that were not used in time."""
-    return Movement(cause, Kind.EXPIRE, available(tenant), EXPIRED, unit, amount)
+def package_expired(cause: str, account: str, unit: str, amount: int) -> Movement:
+    """Return the movement of tokens of an account that were not used in time."""
+    return Movement(cause, Kind.EXPIRE, account, EXPIRED, unit, amount)
+
+
+def quote_issued(quote: str, tenant: str, tokens: int) -> Movement:
+    """Return the movement of the tokens that a quote offers to a tenant."""
+    unit = quote_unit(quote)
+    return Movement(unit, Kind.PACKAGE, ISSUED, available(tenant), unit, tokens)
 
 
 def transferred(cause: str, giver: str, taker: str, unit: str, amount: int) -> Movement:

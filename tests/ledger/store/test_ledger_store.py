@@ -142,7 +142,7 @@ def test_packages_are_bought_given_away_and_run_out(store: LedgerStore) -> None:
     store.move([transferred("t1", "lab", "school", large, 400)], 3)
     with pytest.raises(TooLowError):
         store.move([transferred("t2", "lab", "school", large, 601)], 3)
-    store.move([package_expired("e1", "lab", large, 600)], 4)
+    store.move([package_expired("e1", available("lab"), large, 600)], 4)
     store.move([refunded("f1", "lab", CNY, 5), granted("g1", "school", CNY, 7)], 5)
     assert balance(store, available("lab"), large) == 0
     assert balance(store, available("school"), large) == 400
@@ -160,9 +160,9 @@ def test_movements_of_one_call_are_carried_out_all_or_none(store: LedgerStore) -
     assert balance(store, available("lab"), "tokens:large") == 0
 
 
-@pytest.mark.parametrize("amount", [0, -1])
-def test_nothing_and_less_cannot_be_moved(amount: int) -> None:
-    with pytest.raises(UsageError, match=f"deposit d1: asked to move {amount} CNY"):
+@pytest.mark.parametrize(("amount", "text"), [(0, "0"), (-1, "-0.000000001")])
+def test_nothing_and_less_cannot_be_moved(amount: int, text: str) -> None:
+    with pytest.raises(UsageError, match=f"deposit d1: asked to move {text} CNY"):
         deposited("d1", "lab", CNY, amount)
     with pytest.raises(UsageError, match="same account"):
         transferred("t1", "lab", "lab", CNY, 1)

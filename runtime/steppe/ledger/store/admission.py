@@ -39,9 +39,6 @@ from steppe.ledger.units import (
     series_end_us,
 )
 
-MOST_PARTS = 8
-"""Most series of tokens that one request pays with."""
-
 
 class Books(Protocol):
     """What the decision needs of a transaction."""
@@ -122,8 +119,8 @@ def _again(books: Books, asked: Admission, holds: Sequence[Hold], now_us: int) -
         found = f"found it admitted for {first.tenant} with another content"
         return Refusal("conflict", f"request {asked.request}: asked to admit it, {found}")
     amount = sum(each.amount for each in holds if quote_of(each.unit) is None)
-    purses = _purses(books, asked.tenant, first.currency)
-    free = sum(each.free for each in _usable(purses, now_us)) if purses else None
+    purses = purses_of(books, asked.tenant, first.currency)
+    free = sum(each.free for each in usable_of(purses, now_us)) if purses else None
     return Terms(first.rate, first.currency, amount, free)
 
 
@@ -172,9 +169,9 @@ def _payment(
     """Return how a request is paid; None if its tenant has no account for any of the prices."""
     refusal: Refusal | None = None
     for price in choices:
-        purses = _purses(books, asked.tenant, price.currency)
-        usable = _usable(purses, now_us)
-        parts = _parts(usable, price.most)
+        purses = purses_of(books, asked.tenant, price.currency)
+        usable = usable_of(purses, now_us)
+        parts = parts_of(usable, price.most)
         if purses and parts is not None:
             free = sum(each.free for each in usable) - price.most
             return _Payment(price, parts, free)
@@ -183,17 +180,17 @@ def _payment(
     return refusal
 
 
-def _parts(purses: Sequence[Balance], most: int) -> tuple[tuple[str, int], ...] | None:
+def parts_of(purses: Sequence[Balance], most: int) -> tuple[tuple[str, int], ...] | None:
     """Return what is taken of each purse in turn; None if they have not so much."""
     parts, rest = [], most
-    for each in purses[:MOST_PARTS]:
+    for each in purses:
         if taken := min(max(0, each.free), rest):
             parts.append((each.unit, taken))
             rest -= taken
     return None if rest else tuple(parts)
 
 
-def _purses(books: Books, tenant: str, currency: str) -> list[Balance]:
+def purses_of(books: Books, tenant: str, currency: str) -> list[Balance]:
     """Return what a tenant can pay in a unit: series by their end, then what does not end."""
     own = available(tenant)
     found = books.balances.find(own, currency)
@@ -203,7 +200,7 @@ def _purses(books: Books, tenant: str, currency: str) -> list[Balance]:
     return purses
 
 
-def _usable(purses: Sequence[Balance], now_us: int) -> list[Balance]:
+def usable_of(purses: Sequence[Balance], now_us: int) -> list[Balance]:
     """Return those of them that have not run out."""
     ends = ((each, series_end_us(each.unit)) for each in purses)
     return [each for each, end_us in ends if end_us is None or now_us < end_us]

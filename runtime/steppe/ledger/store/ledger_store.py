@@ -14,10 +14,14 @@ import sqlalchemy as sql
 from steppe.database import Database
 from steppe.ledger.admission import Admission, AdmissionRules, Refusal, Terms
 from steppe.ledger.entries import Hold, Movement
+from steppe.ledger.quote import Quote
+from steppe.ledger.receipt import Receipt
 from steppe.ledger.store import accounts
 from steppe.ledger.store.balances import Balance, TooLowError
+from steppe.ledger.store.corrections import correct
 from steppe.ledger.store.log_entries import LogEntry, size_of
 from steppe.ledger.store.movements import ConflictError
+from steppe.ledger.store.packages import Package, buy, expire, issue_quote, run_out
 from steppe.ledger.store.tables import ENTRIES, SCHEMA
 from steppe.ledger.store.transaction import Transaction
 
@@ -150,6 +154,47 @@ class LedgerStore:
         """Give the holds back that are too old; return how many."""
         with self.transaction() as books:
             return books.give_back_expired(now_us, CHUNK)
+
+    def buy(self, package: Package, now_us: int) -> bool:
+        """Give a tenant the tokens of a package for its price; return whether it is new.
+
+        Raises:
+            ConflictError: Another package was bought with this id.
+            TooLowError: The tenant has not so much.
+            UsageError: The tokens have run out already, or are not paid with money.
+        """
+        with self.transaction() as books:
+            return buy(books, package, now_us)
+
+    def issue_quote(self, quote: Quote, now_us: int) -> bool:
+        """Log an offer and open its tokens, so that it is honoured; return whether it is new.
+
+        Raises:
+            ConflictError: Another quote has this id.
+            UsageError: Its tariff is not in the log.
+        """
+        with self.transaction() as books:
+            return issue_quote(books, quote, now_us)
+
+    def expire_packages(self, now_us: int) -> int:
+        """Take tokens and quotes that have run out; return from how many accounts."""
+        with self._database.read() as connection:
+            keys = run_out(connection, now_us)
+        if not keys:
+            return 0
+        with self.transaction() as books:
+            return expire(books, keys, now_us)
+
+    def correct(self, correction: Receipt, now_us: int) -> Sequence[Movement]:
+        """Log a correction, and give back, or charge, what it changes; return what was moved.
+
+        Raises:
+            ConflictError: Another receipt has this id.
+            TooLowError: It is to be charged, and the tenant has not so much.
+            UsageError: It corrects no receipt of this tenant, rate and currency.
+        """
+        with self.transaction() as books:
+            return correct(books, correction, now_us)
 
     def add(self, entries: Sequence[LogEntry]) -> int:
         """Write entries of the log; return how many are new.
