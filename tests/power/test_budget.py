@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from steppe.config import PowerSection, SiteSection
 from steppe.power.battery import NO_BATTERY, Battery, Charge
 from steppe.power.budget import Budget, PowerBudget, SiteTerms, budget_from_config
+from steppe.power.settled import Settled
 from steppe.power.supply import Steady, Supply, TraceClock, TraceReplay, WeatherYear
 from steppe.power.trace import SupplyTrace
 
@@ -134,7 +135,7 @@ def test_supply_that_the_nodes_draw_is_not_curtailed() -> None:
     site = SiteSection(node_rest_w=20.0)
     budget = budget_from_config(PowerSection.model_validate({"supply": [STEADY]}), site)
     budget.settle(1.0, draw_w=50.0)
-    assert budget.at(1.0).curtailed_w == pytest.approx(30.0)
+    assert budget.at(1.0).settled.curtailed_w == pytest.approx(30.0)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_surplus_charges_the_battery_in_trace_time_and_the_rest_is_curtailed() -
     budget = configured(STEADY, battery=BATTERY, speedup=60.0)
     budget.settle(2.0, draw_w=70.0)
     assert budget.stored_j == pytest.approx(1800.0 + 0.5 * 10.0 * 120.0)
-    assert budget.at(2.0).curtailed_w == pytest.approx(20.0)
+    assert budget.at(2.0).settled.curtailed_w == pytest.approx(20.0)
 
 
 def test_a_deficit_discharges_the_battery() -> None:
@@ -215,7 +216,7 @@ def test_a_deficit_discharges_the_battery() -> None:
     budget.settle(10.0, draw_w=115.0)
     assert budget.stored_j == pytest.approx(1800.0 - 150.0)
     assert budget.at(10.0).charge == Charge(1650.0 / 3600.0, 15.0)
-    assert budget.at(10.0).curtailed_w == 0.0
+    assert budget.at(10.0).settled.curtailed_w == 0.0
 
 
 def test_a_battery_gives_nothing_once_the_supply_is_unknown() -> None:
@@ -229,7 +230,7 @@ def test_a_battery_gives_nothing_once_the_supply_is_unknown() -> None:
 def test_the_reserve_is_neither_stored_nor_curtailed() -> None:
     budget = configured(STEADY, battery=BATTERY, reserve_w=30.0)
     budget.settle(10.0, draw_w=70.0)
-    assert (budget.stored_j, budget.at(10.0).curtailed_w) == (1800.0, 0.0)
+    assert (budget.stored_j, budget.at(10.0).settled.curtailed_w) == (1800.0, 0.0)
 
 
 def test_a_deficit_beyond_the_reserve_comes_from_the_battery() -> None:
@@ -239,7 +240,7 @@ def test_a_deficit_beyond_the_reserve_comes_from_the_battery() -> None:
     assert (now.battery_w, now.gpu_budget_w) == (12.0, 82.0)
     budget.settle(10.0, now.gpu_budget_w)
     assert budget.stored_j == pytest.approx(1800.0 - 12.0 * 10.0)
-    assert budget.at(10.0).curtailed_w == 0.0
+    assert budget.at(10.0).settled.curtailed_w == 0.0
 
 
 def test_a_reserve_is_kept_back_from_the_supply_and_not_from_the_battery() -> None:
@@ -287,7 +288,14 @@ def test_a_stale_signal_falls_back_and_the_battery_is_idle(tmp_path: Path) -> No
     wall[0] = 1031.0
     budget.settle(31.0, draw_w=0.0)
     assert budget.at(31.0) == Budget(
-        25.0, 0.0, 25.0, 20.0, "fallback", stale=True, charge=Charge(0.5, 0.0)
+        25.0,
+        0.0,
+        25.0,
+        20.0,
+        "fallback",
+        stale=True,
+        charge=Charge(0.5, 0.0),
+        settled=Settled(site_w=5.0),
     )
     assert budget.stored_j == 1800.0
 
@@ -362,7 +370,7 @@ def test_battery_and_budget_stay_within_their_limits(
         budget.settle(float(tick), draw_w)
         now = budget.at(float(tick))
         assert 0.0 <= budget.stored_j <= battery.capacity_j
-        assert 0.0 <= now.curtailed_w <= 501.0
+        assert 0.0 <= now.settled.curtailed_w <= 501.0
         assert -battery.max_charge_w <= now.battery_w <= battery.max_discharge_w
         assert MODEST.site_w(now.gpu_budget_w) <= max(10.0, now.supply_w + now.battery_w) + 1e-9
         assert budget.forecast(float(tick), 1.0, 1.0) == ((float(tick), now.gpu_budget_w),)
@@ -398,7 +406,7 @@ def test_supply_is_drawn_stored_or_curtailed_to_the_last_joule(
     battery = Battery(5000.0, 30.0, 40.0)
     budget = budget_of(Steady(supply_w), battery=battery, stored_j=2500.0)
     budget.settle(dt_s, draw_w)
-    stored_j, curtailed_w = budget.stored_j - 2500.0, budget.at(dt_s).curtailed_w
+    stored_j, curtailed_w = budget.stored_j - 2500.0, budget.at(dt_s).settled.curtailed_w
     surplus_j = (supply_w - draw_w) * dt_s
     if surplus_j >= 0.0:
         assert stored_j >= 0.0

@@ -18,6 +18,7 @@ from steppe.power.supply import (
     TraceReplay,
     WeatherYear,
     offered,
+    source_of,
     supply_from_config,
     total,
 )
@@ -56,6 +57,24 @@ def test_a_trace_that_ended_keeps_its_last_value_until_that_is_stale() -> None:
     assert offered(supply, 70.0, CLOCK, stale_s=5.0) == Fresh(72.0, 0.0)
     assert offered(supply, 75.0, CLOCK, stale_s=5.0) == Fresh(72.0, 5.0)
     assert offered(supply, 76.0, CLOCK, stale_s=5.0) == Stale(6.0)
+
+
+@pytest.mark.parametrize(
+    ("section", "source"),
+    [
+        ({"kind": "wind", "rated_w": 50.0}, "wind"),
+        ({"kind": "solar", "rated_w": 50.0}, "sun"),
+        ({"kind": "constant", "watts": 50.0}, "grid"),
+        ({"kind": "signal", "path": "p"}, "other"),
+        ({"kind": "signal", "path": "p", "firm": True}, "grid"),
+        ({"kind": "signal", "path": "p", "source": "wind"}, "wind"),
+    ],
+)
+def test_the_books_have_a_name_for_the_source_of_each_supply(
+    section: dict[str, object], source: str
+) -> None:
+    power = PowerSection.model_validate({"supply": [section]})
+    assert source_of(supply_from_config(power.supply[0], power, lambda: 0.0)) == source
 
 
 def test_a_weather_year_repeats() -> None:

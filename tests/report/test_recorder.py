@@ -71,8 +71,9 @@ def test_a_change_of_the_configuration_is_one_line(tmp_path: Path) -> None:
 def test_a_tick_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary]) -> None:
     line = json.loads((recorded[0] / "record.jsonl").read_text().splitlines()[0])
     keys = "t_s budget_w draw_w supply_w demand_tps output_tps energy_j output_tokens waiting"
-    rest = "running engine_queue budget_source shortages battery curtailed_w stale node_rest_w"
-    rest += " node_rest_source bound one_awake_w gpu_events pools variants batch replicas"
+    rest = "running engine_queue budget_source shortages battery curtailed_w site_w sources_w"
+    rest += " stale node_rest_w node_rest_source bound one_awake_w gpu_events pools"
+    rest += " variants batch replicas"
     assert list(line) == [*keys.split(), *rest.split()]
     replica_keys = "id state clock_mhz batch_limit draw_w output_tps depth fault conditions pool"
     assert list(line["replicas"][0]) == replica_keys.split()

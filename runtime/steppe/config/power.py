@@ -73,6 +73,9 @@ class TraceSupply(Section):
     firm: bool = False
     """Whether it is bought power, such as that of the grid, and no surplus for batch work. A
     `constant` supply and a `share_of_rated` always are; wind and sun never are."""
+    source: Literal["wind", "sun", "grid"] | None = None
+    """What it is in the books of the ledger. If absent: `grid` if it is `firm`, else `other`, which
+    is of unknown origin."""
 
 
 class WindSupply(Section):
@@ -109,6 +112,9 @@ class SignalSupply(Section):
     """Path of the file; relative to this file."""
     firm: bool = False
     """Whether it is bought power and no surplus for batch work."""
+    source: Literal["wind", "sun", "grid"] | None = None
+    """What it is in the books of the ledger. If absent: `grid` if it is `firm`, else `other`, which
+    is of unknown origin."""
 
 
 class CustomSupply(Section):
@@ -122,6 +128,9 @@ class CustomSupply(Section):
     """Keyword arguments of its constructor."""
     firm: bool = False
     """Whether it is bought power and no surplus for batch work."""
+    source: Literal["wind", "sun", "grid"] | None = None
+    """What it is in the books of the ledger. If absent: `grid` if it is `firm`, else `other`, which
+    is of unknown origin."""
 
 
 SupplySection = Annotated[

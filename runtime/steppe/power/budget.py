@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from steppe.config import PowerSection, SiteSection
 from steppe.power.battery import (
@@ -16,7 +16,9 @@ from steppe.power.battery import (
     Charge,
     battery_from_config,
 )
+from steppe.power.settled import Offer, Settled, taken_w
 from steppe.power.signal import Fresh, Missing, Reading, Stale
+from steppe.power.source_state import SourceState, source_state
 from steppe.power.supply import (
     Custom,
     Supply,
@@ -26,6 +28,7 @@ from steppe.power.supply import (
     is_firm,
     most_w,
     offered,
+    source_of,
     supply_from_config,
     total,
 )
@@ -56,8 +59,7 @@ class Budget:
         charge: State of the battery; None without one.
         node_rest_w: Draw of the nodes beside their GPUs that was deducted, W.
         node_rest_source: Whether it is `measured`, `stated`, or stated while a meter is `stale`.
-        curtailed_w: Mean supply of the last settled interval that was neither drawn nor stored nor
-            kept in reserve, W at the site.
+        settled: What the site did in the last settled interval.
         surplus_w: The part of the GPUs' power that is no bought power, W; without the battery.
     """
 
@@ -68,7 +70,7 @@ class Budget:
     source: str
     stale: bool
     charge: Charge | None = None
-    curtailed_w: float = 0.0
+    settled: Settled = field(default_factory=Settled)
     node_rest_w: float = 0.0
     node_rest_source: str = "stated"
     surplus_w: float = 0.0
@@ -107,27 +109,6 @@ class SiteTerms:
         return (gpu_w + self.node_rest_w) * self.pue + self.overhead_w
 
 
-@dataclass(frozen=True, slots=True)
-class SourceState:
-    """What a supply or a limit says at one moment.
-
-    Attributes:
-        kind: `supply` or `limit`.
-        name: Its name.
-        state: `fresh`, `stale` or `missing`.
-        watts: Its power, W; None unless it is fresh.
-        age_s: Age of its last value, s; None if there is none.
-        reason: Why it is missing; empty if it is not.
-    """
-
-    kind: str
-    name: str
-    state: str
-    watts: float | None = None
-    age_s: float | None = None
-    reason: str = ""
-
-
 class PowerBudget:
     """The power that the GPUs may draw, at least 0 W.
 
@@ -157,8 +138,7 @@ class PowerBudget:
         self._terms = terms
         self._battery = battery
         self._stored_j = stored_j
-        self._curtailed_w = 0.0
-        self._given_w = 0.0
+        self._settled = Settled()
         self._settled_s = clock.started_s
         self._setpoint_w: float | None = None
         self._node_rest_source = "stated"
@@ -258,7 +238,6 @@ class PowerBudget:
             limit_w, name = self._limit(limit, now_s)
             if limit_w < site_budget_w:
                 site_budget_w, source = limit_w, name
-        capacity_j = self._battery.capacity_j
         return Budget(
             supply_w=supply_w,
             battery_w=battery_w,
@@ -266,17 +245,26 @@ class PowerBudget:
             gpu_budget_w=self._terms.gpu_w(site_budget_w),
             source=source,
             stale=stale,
-            charge=Charge(self._stored_j / capacity_j, self._given_w) if capacity_j > 0 else None,
-            curtailed_w=self._curtailed_w,
+            charge=self._charge,
+            settled=self._settled,
             node_rest_w=self._terms.node_rest_w,
             node_rest_source=self._node_rest_source,
             surplus_w=self._surplus_w(now_s),
         )
 
+    @property
+    def _charge(self) -> Charge | None:
+        capacity_j = self._battery.capacity_j
+        if capacity_j <= 0:
+            return None
+        return Charge(self._stored_j / capacity_j, self._settled.battery_w)
+
     def sources(self, now_s: float) -> tuple[SourceState, ...]:
         """Return what each supply and limit says now."""
-        supplies = [_state("supply", each, self._reading(each, now_s)) for each in self._supplies]
-        limits = [_state("limit", each, self._reading(each, now_s)) for each in self._limits]
+        supplies = [
+            source_state("supply", each, self._reading(each, now_s)) for each in self._supplies
+        ]
+        limits = [source_state("limit", each, self._reading(each, now_s)) for each in self._limits]
         return (*supplies, *limits)
 
     def gpu_budget_at(self, at_s: float) -> float:
@@ -292,11 +280,12 @@ class PowerBudget:
         elapsed_s = now_s - self._settled_s
         if elapsed_s <= 0:
             return
-        before, after = self._supply(self._settled_s), self._supply(now_s)
-        self._settled_s, self._given_w, self._curtailed_w = now_s, 0.0, 0.0
-        match before, after:
-            case Fresh(), Fresh():
-                self._settle((before.watts + after.watts) / 2.0, draw_w, elapsed_s)
+        offers = self._offers(self._settled_s, now_s)
+        self._settled_s = now_s
+        if offers is None:
+            self._settled = Settled(self._terms.site_w(draw_w))
+        else:
+            self._settled = self._settle(offers, draw_w, elapsed_s)
 
     def forecast(
         self, now_s: float, horizon_s: float, step_s: float
@@ -412,12 +401,29 @@ class PowerBudget:
             names.append("battery")
         return "+".join(dict.fromkeys(names or [supply.name for supply in self._supplies]))
 
-    def _settle(self, supply_w: float, draw_w: float, elapsed_s: float) -> None:
+    def _offers(self, start_s: float, end_s: float) -> list[Offer] | None:
+        """Return what each supply offers between two times; None if one is stale or missing."""
+        offers = []
+        for supply in self._supplies:
+            match self._reading(supply, start_s), self._reading(supply, end_s):
+                case Fresh(watts=before_w), Fresh(watts=after_w):
+                    mean_w = (before_w + after_w) / 2.0
+                    offers.append(Offer(source_of(supply), is_firm(supply), mean_w))
+                case _:
+                    return None
+        return offers
+
+    def _settle(self, offers: Sequence[Offer], draw_w: float, elapsed_s: float) -> Settled:
         """Balance supply and draw over an interval; the reserve is neither stored nor curtailed."""
+        supply_w, site_w = sum(offer.watts for offer in offers), self._terms.site_w(draw_w)
         flow = self._balance(self._stored_j, supply_w, draw_w, elapsed_s)
-        self._stored_j, self._given_w = flow.stored_j, flow.power_w
-        surplus_w = self._terms.left_w(supply_w) - self._terms.site_w(draw_w)
-        self._curtailed_w = max(0.0, surplus_w + min(0.0, flow.power_w))
+        self._stored_j = flow.stored_j
+        return Settled(
+            site_w=site_w,
+            battery_w=flow.power_w,
+            curtailed_w=max(0.0, self._terms.left_w(supply_w) - site_w + min(0.0, flow.power_w)),
+            sources_w=taken_w(site_w, flow.power_w, offers),
+        )
 
     def _balance(
         self, stored_j: float, supply_w: float, draw_w: float, elapsed_s: float
@@ -429,16 +435,6 @@ class PowerBudget:
             return self._battery.discharge(stored_j, deficit_w, trace_s)
         charged = self._battery.charge(stored_j, -deficit_w, trace_s)
         return BatteryFlow(charged.stored_j, 0.0 - charged.power_w)
-
-
-def _state(kind: str, source: Supply, reading: Reading) -> SourceState:
-    match reading:
-        case Fresh(watts=watts, age_s=age_s):
-            return SourceState(kind, source.name, "fresh", watts, age_s)
-        case Stale(age_s=age_s):
-            return SourceState(kind, source.name, "stale", age_s=age_s)
-        case Missing(reason=reason):
-            return SourceState(kind, source.name, "missing", reason=reason)
 
 
 def budget_from_config(

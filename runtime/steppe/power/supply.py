@@ -68,6 +68,7 @@ class TraceReplay:
     offset_s: float
     name: str = "trace"
     firm: bool = False
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Live:
     signal: SignalReader
     name: str = "signal"
     firm: bool = False
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class Custom:
     signal: CheckedSignal
     name: str
     firm: bool = False
+    source: str | None = None
 
 
 Supply = Steady | RatedShare | TraceReplay | WeatherYear | Live | Custom
@@ -184,6 +187,17 @@ def is_firm(supply: Supply) -> bool:
             assert_never(supply)
 
 
+def source_of(supply: Supply) -> str:
+    """Return what a supply is in the books: `wind`, `sun`, `grid` (bought power) or `other`."""
+    match supply:
+        case WeatherYear(name=name):
+            return "sun" if name == "solar" else name
+        case TraceReplay(source=str(name)) | Live(source=str(name)) | Custom(source=str(name)):
+            return name
+        case _:
+            return "grid" if is_firm(supply) else "other"
+
+
 def total(readings: Iterable[Reading]) -> Reading:
     """Return the sum of readings, as old as the oldest; stale or missing if one of them is."""
     watts = 0.0
@@ -217,18 +231,17 @@ def supply_from_config(
         case TraceSupply():
             trace = load_trace(section)
             offset_s = _replay_offset_s(trace, power.start, str(section.path))
-            return TraceReplay(trace, offset_s, firm=section.firm)
+            return TraceReplay(trace, offset_s, firm=section.firm, source=section.source)
         case WindSupply() | SolarSupply():
             year = wind_trace if isinstance(section, WindSupply) else solar_trace
             trace = year(section.station, section.rated_w)
             return WeatherYear(trace, _year_offset_s(power.start), section.kind)
         case SignalSupply():
-            return Live(
-                SignalReader(SignalFile(section.path, power.stale_s, wall_s)), firm=section.firm
-            )
+            reader = SignalReader(SignalFile(section.path, power.stale_s, wall_s))
+            return Live(reader, firm=section.firm, source=section.source)
         case CustomSupply():
             signal = custom_signal(section.signal, section.settings)
-            return Custom(signal, section.signal, section.firm)
+            return Custom(signal, section.signal, section.firm, section.source)
         case _:
             assert_never(section)
 

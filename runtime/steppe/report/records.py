@@ -163,6 +163,9 @@ class TickRecord:
         battery: State of the battery after the window, and what it gave in it, at the site; None
             without one.
         curtailed_w: Supply that was neither drawn nor stored nor kept in reserve, W at the site.
+        site_w: Mean draw of the site over the window, W; 0 where it is not known.
+        sources_w: What the site took from each source, `wind`, `sun`, `grid`, `battery` or `other`:
+            together draw and charge of the battery, W at the site. Empty while a supply is stale.
         stale: Whether a supply was stale or missing, so that `supply_w` is the fallback.
         node_rest_w: Draw of the nodes beside their GPUs that was deducted from the budget, W.
         node_rest_source: Whether that is `measured`, `stated`, or stated while a meter is `stale`.
@@ -191,6 +194,8 @@ class TickRecord:
     shortages: tuple[ShortageTick, ...] = field(default=(), kw_only=True)
     battery: Charge | None = field(default=None, kw_only=True)
     curtailed_w: float = field(default=0.0, kw_only=True)
+    site_w: float = field(default=0.0, kw_only=True)
+    sources_w: Mapping[str, float] = field(default_factory=dict, kw_only=True)
     stale: bool = field(default=False, kw_only=True)
     node_rest_w: float = field(default=0.0, kw_only=True)
     node_rest_source: str = field(default="stated", kw_only=True)
