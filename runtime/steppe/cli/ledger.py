@@ -16,6 +16,7 @@ PLACES = {
     "verify": (f"{_LOG}:verify_command", "Check that the log contains a receipt, and its price."),
     "proof": (f"{_LOG}:proof_command", "Write an entry of a log and its proof to files."),
     "audit-log": (f"{_LOG}:audit_log_command", "Check every entry of a log and its signed root."),
+    "export": ("steppe.cli.ledger_export:export_command", "Write entries for tools of SCITT."),
     "witness": ("steppe.cli.ledger_witness:witness_command", "Sign the heads of others' logs."),
 }
 

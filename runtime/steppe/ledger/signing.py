@@ -31,6 +31,8 @@ from steppe.errors import SteppeError, UsageError
 ED25519, COSIGNATURE = 1, 4
 """Bytes of the algorithms: a note's signature, and a witness's (`c2sp.org/tlog-cosignature`)."""
 _SEED_BYTES = 32
+_ED25519_PREFIX = bytes.fromhex("302a300506032b6570032100")
+"""What stands before the 32 bytes of a key in its DER encoding."""
 _DASH = "\N{EM DASH} "
 _NAME = re.compile(r"[^\s+]{1,255}")
 
@@ -64,6 +66,12 @@ class PublicKey:
         """The key in one line, as `c2sp.org/signed-note` writes it."""
         key = base64.b64encode(bytes([self.algorithm]) + self.raw).decode()
         return f"{self.name}+{self.id.hex()}+{key}"
+
+    @property
+    def pem(self) -> str:
+        """The key in PEM, for tools that know no notes (RFC 8410, section 4)."""
+        coded = base64.b64encode(_ED25519_PREFIX + self.raw).decode()
+        return f"-----BEGIN PUBLIC KEY-----\n{coded}\n-----END PUBLIC KEY-----\n"
 
     @classmethod
     def read(cls, text: str) -> PublicKey:

@@ -152,18 +152,35 @@ def write_proof(folder: Path, index: int, trust: Trust, to: Path) -> Logged:
         SignatureError: No known key has signed its checkpoint.
         UsageError: There is no such log or entry, or a file cannot be read or written.
     """
-    reader, checkpoint = _opened(folder, trust)
-    if index >= checkpoint.head.size:
-        raise UsageError(f"{folder}: asked for entry {index}, found {checkpoint.head.size} entries")
-    proof, entry = reader.proof(index), reader.entry(index)
-    proof.check(entry, trust.log, trust.keys)
-    name = f"{_kind(entry)}-{index}"
+    entry, proof = checked_entry(folder, index, trust)
+    name = name_of(entry, index)
     files = Logged(to / f"{name}.json", to / f"{name}.proof")
     for path, blob in ((files.entry, entry), (files.proof, proof.text.encode())):
         with disk_errors(path):
             to.mkdir(parents=True, exist_ok=True)
             path.write_bytes(blob)
     return files
+
+
+def checked_entry(folder: Path, index: int, trust: Trust) -> tuple[bytes, Proof]:
+    """Return an entry of a log and its proof, after a check of both.
+
+    Raises:
+        ProofError: The log does not contain what it should.
+        SignatureError: No known key has signed its checkpoint.
+        UsageError: There is no such log or entry, or a file cannot be read.
+    """
+    reader, checkpoint = _opened(folder, trust)
+    if index >= checkpoint.head.size:
+        raise UsageError(f"{folder}: asked for entry {index}, found {checkpoint.head.size} entries")
+    proof, entry = reader.proof(index), reader.entry(index)
+    proof.check(entry, trust.log, trust.keys)
+    return entry, proof
+
+
+def name_of(entry: bytes, index: int) -> str:
+    """Return the name of the files of an entry: its kind and place."""
+    return f"{_kind(entry)}-{index}"
 
 
 def audit_log(folder: Path, trust: Trust, on_entries: Callable[[int, int], None]) -> Checkpoint:
