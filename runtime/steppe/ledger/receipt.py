@@ -44,7 +44,7 @@ class Receipt:
         energy_source: Where the energy is from, one of `ENERGY_SOURCES`.
         boundary: What the energy encloses: `gpu`, `node` or `site`.
         green_uj: The part of `energy_uj` that was matched to renewable generation, uJ.
-        hour: The hour that it belongs to, hours since the Unix epoch: that of its end.
+        hour: The hour in which the books took it, hours since the Unix epoch.
         tariff: Id of the tariff that was fixed at admission; empty for none.
         amount_nano: Its price, 10^-9 of the currency.
         currency: Three letters; empty without a tariff.

@@ -12,13 +12,13 @@ import aiohttp
 import pytest
 from tests.batch.service.running import CHAT, Running, ServiceFactory, error_of, lines
 
-from steppe.batch.service.folder_lock import FolderLock
 from steppe.batch.service.service import BatchService
 from steppe.batch.service.settings import BatchSettings
 from steppe.batch.service.window import shown_window
 from steppe.batch.store.job_store import JobStore
 from steppe.config import BatchSection
 from steppe.errors import UsageError
+from steppe.services.folder_lock import FolderLock
 
 
 async def test_a_new_batch_has_every_field_of_openais_api(service: Running) -> None:
@@ -118,18 +118,18 @@ async def test_a_folder_has_one_service_at_a_time(service: Running, tmp_path: Pa
     with pytest.raises(UsageError, match=r"batch\.folder: .* is in use by another run"):
         await asyncio.to_thread(FolderLock, service.folder, 0.0)
     await service.stop()
-    FolderLock(service.folder, 0.0).release()
+    FolderLock(service.folder, 0.0, "batch.folder").release()
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"batch\.folder: cannot write"):
-        FolderLock(tmp_path / "file", 0.0)
+        FolderLock(tmp_path / "file", 0.0, "batch.folder")
 
 
 async def test_a_folder_has_a_name_of_its_own_that_stays(tmp_path: Path) -> None:
-    first = FolderLock(tmp_path / "a", 0.0)
+    first = FolderLock(tmp_path / "a", 0.0, "batch.folder")
     first.release()
-    again = FolderLock(tmp_path / "a", 0.0)
+    again = FolderLock(tmp_path / "a", 0.0, "batch.folder")
     copy = Path(shutil.copytree(tmp_path / "a", tmp_path / "b"))
-    other = FolderLock(copy, 0.0)
+    other = FolderLock(copy, 0.0, "batch.folder")
     assert again.owner == first.owner != other.owner
     again.release()
     other.release()

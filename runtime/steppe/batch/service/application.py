@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
 
-from steppe.batch.service.api_error import answer_errors
 from steppe.batch.service.metrics import BatchMetrics
 from steppe.batch.store.job_store import JobStore
-from steppe.engine.run_secret import HEADER, REFUSAL, knows
+from steppe.services.api_error import answer_errors
+from steppe.services.run_secret import only_with
 
 BODY_BYTES = 1 << 20
 """Largest body that is no file, bytes."""
@@ -37,7 +36,7 @@ def build_application(
         parts: The parts of the API.
         secret: The secret of the run; empty lets everybody ask.
     """
-    middlewares = [_only_with(secret), answer_errors]
+    middlewares = [only_with(secret), answer_errors]
     application = web.Application(client_max_size=BODY_BYTES, middlewares=middlewares)
 
     async def show_metrics(_request: web.Request) -> web.Response:
@@ -48,13 +47,3 @@ def build_application(
     for part in parts:
         part.add_routes(application.router)
     return application
-
-
-def _only_with(secret: str) -> Middleware:
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if knows(secret, request.headers.get(HEADER, "").encode()):
-            return await handler(request)
-        return web.Response(status=401, body=REFUSAL, content_type="application/json")
-
-    return check

@@ -9,16 +9,16 @@ from typing import Any
 from aiohttp import web
 
 from steppe.batch.job import OPEN, Job, JobState, new_file_id, new_job_id
-from steppe.batch.service.api_error import ApiError, invalid, not_found
 from steppe.batch.service.create import NewBatch, read_new_batch
 from steppe.batch.service.expiry import planned_end_epoch_s
 from steppe.batch.service.files_api import INPUT
 from steppe.batch.service.listing import read_listing
 from steppe.batch.service.room import require_room
 from steppe.batch.service.shown import shown_job, shown_list
-from steppe.batch.service.tenant_header import tenant_of
 from steppe.batch.store.job_store import JobStore
 from steppe.config import BatchSection
+from steppe.services.api_error import ApiError, invalid, not_found
+from steppe.services.tenant_header import tenant_of
 
 USUAL_LISTED, MOST_LISTED = 20, 100
 _CANCELLABLE = (JobState.VALIDATING, JobState.IN_PROGRESS, JobState.FINALIZING)

@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 
 from steppe.batch.job import When
-from steppe.batch.service.api_error import ApiError, invalid
 from steppe.batch.service.upload import LEAST_EXPIRY_S, MOST_EXPIRY_S
 from steppe.batch.service.window import window_s
 from steppe.config import BatchSection
+from steppe.services.api_error import ApiError, invalid
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 MOST_PAIRS, MOST_KEY, MOST_VALUE = 16, 64, 512

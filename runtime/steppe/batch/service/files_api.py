@@ -8,14 +8,14 @@ from collections.abc import Callable
 from aiohttp import web
 
 from steppe.batch.job import JobState, StoredFile, new_file_id
-from steppe.batch.service.api_error import ApiError, invalid, not_found
 from steppe.batch.service.listing import read_listing
 from steppe.batch.service.room import UploadRoom, require_room
 from steppe.batch.service.shown import shown_file, shown_list
-from steppe.batch.service.tenant_header import tenant_of
 from steppe.batch.service.upload import read_upload
 from steppe.batch.store.job_store import JobStore
 from steppe.config import BatchSection
+from steppe.services.api_error import ApiError, invalid, not_found
+from steppe.services.tenant_header import tenant_of
 
 INPUT, OUTPUT = "batch", "batch_output"
 """Purposes of files: what clients upload, and what jobs write."""

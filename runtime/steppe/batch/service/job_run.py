@@ -16,9 +16,9 @@ from steppe.batch.service.expiry import expires_epoch_s
 from steppe.batch.service.metrics import BatchMetrics
 from steppe.batch.service.result_files import ResultFiles
 from steppe.batch.service.settings import BatchSettings
-from steppe.batch.service.tenant_header import TENANT
 from steppe.batch.service.validation import StoppedError, Validation
 from steppe.batch.store.job_store import JobStore
+from steppe.services.tenant_header import TENANT
 
 TIMELINES = "timelines"
 """Folder of the timelines, in that of the service."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from steppe.batch.service.api_error import invalid
+from steppe.services.api_error import invalid
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from steppe.batch.report.job_report import report_of
 from steppe.batch.report.page import html_page
 from steppe.batch.report.shown import shown
 from steppe.batch.report.timeline import read_timeline
-from steppe.batch.service.api_error import invalid, not_found
 from steppe.batch.service.job_run import timeline_path
-from steppe.batch.service.tenant_header import tenant_of
 from steppe.batch.store.job_store import JobStore
+from steppe.services.api_error import invalid, not_found
+from steppe.services.tenant_header import tenant_of
 
 
 class ReportApi:

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from steppe.batch.service.api_error import ApiError
 from steppe.batch.service.upload import Writer
 from steppe.batch.store.job_store import JobStore
+from steppe.services.api_error import ApiError
 
 
 def require_room(store: JobStore, tenant: str, most_bytes: int) -> None:

@@ -13,7 +13,6 @@ from aiohttp import web
 from steppe.batch.service.application import build_application
 from steppe.batch.service.batches_api import BatchesApi
 from steppe.batch.service.files_api import FilesApi
-from steppe.batch.service.folder_lock import FolderLock
 from steppe.batch.service.job_run import JobRun
 from steppe.batch.service.metrics import BatchMetrics
 from steppe.batch.service.report_api import ReportApi
@@ -23,6 +22,7 @@ from steppe.batch.service.settings import BatchSettings
 from steppe.batch.store.job_store import JobStore
 from steppe.engine.run_secret import HEADER
 from steppe.errors import SteppeError, StoreBusyError
+from steppe.services.folder_lock import FolderLock
 
 FILES = "files"
 """Folder of the contents of files, in that of the service."""
@@ -90,7 +90,7 @@ class BatchService:
 
     async def _start(self) -> str:
         settings, folder = self._settings, self._settings.batch.folder
-        self._lock = await asyncio.to_thread(FolderLock, folder, LOCK_WAIT_S)
+        self._lock = await asyncio.to_thread(FolderLock, folder, LOCK_WAIT_S, "batch.folder")
         store = await asyncio.to_thread(JobStore, settings.store, folder / FILES)
         self._store = store
         await asyncio.to_thread(store.lease_store, self._lock.owner, self._epoch_s(), LEASE_S)

@@ -9,7 +9,7 @@ from typing import Protocol
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from steppe.batch.service.api_error import ApiError, invalid
+from steppe.services.api_error import ApiError, invalid
 
 LEAST_EXPIRY_S, MOST_EXPIRY_S = 3600, 2_592_000
 """Range of `expires_after[seconds]`, as in OpenAI's API, s."""

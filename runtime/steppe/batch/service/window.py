@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from steppe.batch.service.api_error import invalid
+from steppe.services.api_error import invalid
 
 _UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 _WINDOW = re.compile(r"([1-9][0-9]{0,5})([mhd])")

@@ -9,6 +9,15 @@ from steppe.ledger.periods.shares import Share, head_of_shares, shares_of
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.tree import check_inclusion
 
+_AT_LEAST_0 = (
+    "receipts_uj",
+    "idle_uj",
+    "transition_uj",
+    "waste_uj",
+    "carried_in_uj",
+    "carried_out_uj",
+)
+
 
 def check_period(entry: bytes, receipts: Sequence[Receipt], before: bytes | None = None) -> Period:
     """Check the book of an hour, and return it.
@@ -88,12 +97,12 @@ def check_sums(period: Period) -> None:
         _equal(period, f"{meter.name}: end less start", difference_uj, meter.energy_uj)
     metered_uj = sum(meter.energy_uj for meter in period.meters)
     _equal(period, "meter_uj, the sum of its meters", metered_uj, period.meter_uj)
-    for name in ("receipts_uj", "idle_uj", "transition_uj", "waste_uj"):
+    for name in _AT_LEAST_0:
         if (value := getattr(period, name)) < 0:
             raise PeriodError(f"{_of(period)}: {name}: asked for at least 0, found {value}")
-    explained_uj = period.claimed_uj + period.unclaimed_uj
-    what = "meter_uj, the sum of receipts, idle, transition, waste and unclaimed"
-    _equal(period, what, explained_uj, period.meter_uj)
+    explained_uj = period.claimed_uj + period.unclaimed_uj + period.carried_out_uj
+    what = "meter_uj, the sum of receipts, idle, transition, waste, unclaimed and carried"
+    _equal(period, what, explained_uj - period.carried_in_uj, period.meter_uj)
     if period.unclaimed_uj + max(0, period.corrections_uj) < 0:
         asked = f"asked for at most the {period.meter_uj} uJ of its meters"
         raise PeriodError(f"{_of(period)}: {asked}, found {period.claimed_uj} uJ claimed")
@@ -109,11 +118,14 @@ def check_after(period: Period, before: Period | None) -> None:
         if period.before != FIRST:
             asked = "asked for the first period of its site"
             raise PeriodError(f"{_of(period)}: {asked}, found {period.before:.16} before it")
+        _equal(period, "carried_in_uj of the first period of its site", 0, period.carried_in_uj)
         return
     _equal(period, "site", before.site, period.site)
     _equal(period, "boundary", before.boundary, period.boundary)
     _equal(period, "hour", before.hour + 1, period.hour)
     _equal(period, "before, the hash of the hour before", before.hash, period.before)
+    what = "carried_in_uj, what the hour before has carried out"
+    _equal(period, what, before.carried_out_uj, period.carried_in_uj)
     now = {meter.name: meter.start_uj for meter in period.meters}
     for meter in before.meters:
         if meter.name in now:

@@ -31,6 +31,8 @@ class Counters:
         idle_uj: Energy without work, uJ.
         transition_uj: Energy of starts, stops and changes of state, uJ.
         waste_uj: Energy of requests that failed through no fault of their tenant, uJ.
+        carried_in_uj: Energy of the requests that were open when the hour began, uJ.
+        carried_out_uj: Energy of the requests that were open when it ended, uJ.
     """
 
     site: str
@@ -40,6 +42,8 @@ class Counters:
     idle_uj: int = 0
     transition_uj: int = 0
     waste_uj: int = 0
+    carried_in_uj: int = 0
+    carried_out_uj: int = 0
 
 
 def hour_of(time_us: int) -> int:
@@ -102,6 +106,7 @@ def close_hour(
     corrections_uj = sum(receipt.energy_uj for receipt in corrections)
     meter_uj = sum(meter.energy_uj for meter in meters)
     used_uj = counters.idle_uj + counters.transition_uj + counters.waste_uj
+    spent_uj = meter_uj + counters.carried_in_uj - counters.carried_out_uj
     period = Period(
         site=counters.site,
         boundary=counters.boundary,
@@ -115,7 +120,9 @@ def close_hour(
         idle_uj=counters.idle_uj,
         transition_uj=counters.transition_uj,
         waste_uj=counters.waste_uj,
-        unclaimed_uj=meter_uj - receipts_uj - corrections_uj - used_uj,
+        unclaimed_uj=spent_uj - receipts_uj - corrections_uj - used_uj,
+        carried_in_uj=counters.carried_in_uj,
+        carried_out_uj=counters.carried_out_uj,
         meter_uj=meter_uj,
         root=head_of_shares(shares_of(counters.idle_uj, receipts)).root.hex(),
     )

@@ -55,7 +55,13 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """The book of an hour: receipts + corrections + idle + transition + waste + unclaimed = meter.
+    """The book of an hour: where the energy of its meters went, and what was carried into it.
+
+    carried in + meter =
+    receipts + corrections + idle + transition + waste + unclaimed + carried out.
+
+    A receipt is in the book of the hour in which its energy was known. What its request took in the
+    hours before was carried from each of them to the next.
 
     Attributes:
         site: The site.
@@ -63,7 +69,7 @@ class Period:
         hour: The hour, hours since the Unix epoch.
         before: SHA-256 of the entry of the hour before it, hexadecimal; `FIRST` for none.
         meters: Its meters, by name.
-        receipts: Number of receipts of requests that ended in the hour.
+        receipts: Number of receipts that were written in the hour.
         receipts_uj: Their energy, uJ.
         corrections: Number of correction receipts that were written in the hour.
         corrections_uj: The sum of their differences, uJ.
@@ -72,6 +78,8 @@ class Period:
         waste_uj: Energy of requests that failed through no fault of their tenant, uJ.
         unclaimed_uj: What is left, uJ. It is below 0 only as far as corrections give out energy
             that earlier hours left.
+        carried_in_uj: Energy of the requests that were open when the hour began, uJ.
+        carried_out_uj: Energy of the requests that were open when it ended, uJ.
         meter_uj: The sum of the meters, uJ.
         root: Root of the tree of its receipts, corrections and shares, hexadecimal.
     """
@@ -89,6 +97,8 @@ class Period:
     transition_uj: int
     waste_uj: int
     unclaimed_uj: int
+    carried_in_uj: int
+    carried_out_uj: int
     meter_uj: int
     root: str
 

@@ -16,6 +16,7 @@ from steppe.ledger.admission import Admission, AdmissionRules, Refusal, Terms
 from steppe.ledger.entries import Hold, Movement
 from steppe.ledger.quote import Quote
 from steppe.ledger.receipt import Receipt
+from steppe.ledger.receipt import KIND as RECEIPT
 from steppe.ledger.store import accounts
 from steppe.ledger.store.balances import Balance, TooLowError
 from steppe.ledger.store.corrections import correct
@@ -258,6 +259,25 @@ class LedgerStore:
         with self._database.read() as connection:
             rows = [(row.seq, row.bytes) for row in connection.execute(query)]
         return iter(rows)
+
+    def receipts(
+        self, tenant: str, since_us: int, until_us: int, most: int, after: int = -1
+    ) -> list[tuple[int, bytes]]:
+        """Return places and bytes of a tenant's receipts that were written in a time, in order.
+
+        Args:
+            tenant: The tenant.
+            since_us: The first time, us since the Unix epoch.
+            until_us: The time at which it ends.
+            most: Most receipts.
+            after: Only those after this place.
+        """
+        c = ENTRIES.c
+        query = sql.select(c.seq, c.bytes).where(c.kind == RECEIPT, c.tenant == tenant)
+        query = query.where(c.time_us >= since_us, c.time_us < until_us, c.seq > after)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(c.seq).limit(most))
+            return [(row.seq, row.bytes) for row in rows]
 
     def balances(self, account: str | None = None) -> list[Balance]:
         """Return the balances of an account, or of all of them."""

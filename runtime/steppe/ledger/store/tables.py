@@ -82,6 +82,7 @@ HOURS = sql.Table(
     sql.Column("boundary", sql.String(16), primary_key=True),
     sql.Column("hour", sql.BigInteger, primary_key=True, autoincrement=False),
     sql.Column("sums", sql.LargeBinary, nullable=False),  # JSON: what was counted in it
+    sql.Column("closed", sql.Integer, nullable=False),  # 1: it has its period
 )
 NUMBERS = sql.Table(
     "steppe_ledger_numbers",

@@ -22,12 +22,13 @@ class FolderLock:
             folder has another one.
     """
 
-    def __init__(self, folder: Path, wait_s: float) -> None:
+    def __init__(self, folder: Path, wait_s: float, name: str) -> None:
         """Take the folder; make it if it is missing.
 
         Args:
             folder: The folder; one that is made is closed to other users, for it has prompts.
             wait_s: Longest wait for a process that is ending, s.
+            name: What the configuration calls it, for messages.
 
         Raises:
             UsageError: Another process has it, or it cannot be written.
@@ -39,12 +40,12 @@ class FolderLock:
             while not self._take():
                 if time.monotonic() > until_s:
                     os.close(self._file)
-                    raise UsageError(f"batch.folder: {folder} is in use by another run")
+                    raise UsageError(f"{name}: {folder} is in use by another run")
                 time.sleep(_POLL_S)
             self.owner = self._read_owner()
         except OSError as error:
             found = error.strerror or error
-            raise UsageError(f"batch.folder: cannot write {folder}: {found}") from error
+            raise UsageError(f"{name}: cannot write {folder}: {found}") from error
 
     def release(self) -> None:
         """Give the folder back."""

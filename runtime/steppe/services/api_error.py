@@ -73,5 +73,5 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return ApiError(503, "disk_full", str(error)).answer()
     except (UsageError, OSError) as error:
         _log.error("%s %s: %s", request.method, request.path, error)
-        text = "the store of jobs and files does not answer; the log of the service says why"
+        text = "the store of the service does not answer; the log of the service says why"
         return ApiError(503, "store_unavailable", text).answer()

@@ -1,0 +1,54 @@
+"""`/steppe/v1/log`: the files of the log as they are (`c2sp.org/tlog-tiles`), and its key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from aiohttp import web
+
+from steppe.ledger.log.log import CHECKPOINT
+from steppe.services.api_error import not_found
+
+_TILE = re.compile(r"(entries|\d{1,2})/(x\d{3}/)*\d{3}(\.p/\d{1,3})?")
+_FOR_EVER = "public, max-age=31536000, immutable"
+
+
+class LogApi:
+    """Serves files that anybody may read."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        """Use a log.
+
+        Args:
+            folder: Its folder.
+            key: Its public keys, a line each.
+        """
+        self._folder, self._key = folder, key
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Add the routes."""
+        router.add_get("/steppe/v1/log/key", self.show_key)
+        router.add_get("/steppe/v1/log/checkpoint", self.show_checkpoint)
+        router.add_get("/steppe/v1/log/tile/{tile:.+}", self.show_tile)
+
+    async def show_key(self, _request: web.Request) -> web.Response:
+        """Answer the keys that sign the log."""
+        return web.Response(text=self._key, content_type="text/plain")
+
+    async def show_checkpoint(self, _request: web.Request) -> web.StreamResponse:
+        """Answer the last signed head."""
+        path = self._folder / CHECKPOINT
+        if not path.exists():
+            raise not_found("checkpoint", "of the log: it has no entry yet")
+        headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-cache"}
+        return web.FileResponse(path, headers=headers)
+
+    async def show_tile(self, request: web.Request) -> web.StreamResponse:
+        """Answer a tile; one that never changes again may be kept."""
+        name = request.match_info["tile"]
+        path = self._folder / "tile" / name
+        if not _TILE.fullmatch(name) or not path.is_file():
+            raise not_found("tile", name)
+        headers = {"Content-Type": "application/octet-stream", "Cache-Control": _FOR_EVER}
+        return web.FileResponse(path, headers=headers)

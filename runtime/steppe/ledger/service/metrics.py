@@ -1,0 +1,92 @@
+"""The metrics of the ledger service in Prometheus' text format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from steppe.ledger.admission import Refusal, Terms
+from steppe.ledger.store.books import Taken
+
+_JOULES_PER_UJ = 1e-6
+
+
+class LedgerMetrics:
+    """Receipts, admissions and the log; base units, counters end in `_total`."""
+
+    def __init__(self) -> None:
+        """Define them."""
+        self._registry = registry = CollectorRegistry()
+        self._receipts = Counter(
+            "steppe_ledger_receipts",
+            "Receipts written since the service started, by how their request ended.",
+            ["finish"],
+            registry=registry,
+        )
+        self._joules = Counter(
+            "steppe_ledger_receipts_joules",
+            "Energy of these receipts, by where it is from.",
+            ["source"],
+            registry=registry,
+        )
+        self._unpriced = Counter(
+            "steppe_ledger_unpriced",
+            "Receipts for which the rate of their admission does not hold; they have no price.",
+            registry=registry,
+        )
+        self._admissions = Counter(
+            "steppe_ledger_admissions",
+            "Requests on which the service has decided: `admitted`, or the code of the refusal.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._bookings = Counter(
+            "steppe_ledger_bookings", "Steps of the books of runs, taken.", registry=registry
+        )
+        self._expired = Counter(
+            "steppe_ledger_holds_expired",
+            "Requests whose hold was given back because it was too old.",
+            registry=registry,
+        )
+        self._periods = Counter(
+            "steppe_ledger_hours_closed", "Hours that were closed.", registry=registry
+        )
+        self._entries = Gauge("steppe_ledger_entries", "Entries of the store.", registry=registry)
+        self._published = Gauge(
+            "steppe_ledger_published_entries", "Entries of the published log.", registry=registry
+        )
+        self._admissions.labels("admitted")
+
+    def count_booking(self, taken: Taken) -> None:
+        """Count a booking and its receipts."""
+        self._bookings.inc()
+        self._unpriced.inc(taken.unpriced)
+        for each in taken.receipts:
+            self._receipts.labels(each.finish).inc()
+            self._joules.labels(each.energy_source).inc(each.energy_uj * _JOULES_PER_UJ)
+
+    def count_admissions(self, outcomes: Iterable[Terms | Refusal]) -> None:
+        """Count decisions."""
+        for each in outcomes:
+            outcome = each.code if isinstance(each, Refusal) else "admitted"
+            self._admissions.labels(outcome).inc()
+
+    def count_expired(self, requests: int) -> None:
+        """Count requests whose hold was too old."""
+        self._expired.inc(requests)
+
+    def count_closed(self, hours: int) -> None:
+        """Count hours that were closed."""
+        self._periods.inc(hours)
+
+    def exposition(self, entries: int, published: int) -> bytes:
+        """Return all metrics.
+
+        Args:
+            entries: Entries of the store.
+            published: Entries of the published log.
+        """
+        self._entries.set(entries)
+        self._published.set(published)
+        return generate_latest(self._registry)

@@ -1,0 +1,78 @@
+"""What the service opens when it starts: its key, its log, and the tariffs of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from steppe.config.yaml_file import read_mapping
+from steppe.disk import disk_errors
+from steppe.errors import UsageError
+from steppe.ledger.log.log import Log
+from steppe.ledger.service.settings import LedgerSettings
+from steppe.ledger.signing import PrivateKey
+from steppe.ledger.store.ledger_store import ConflictError, LedgerStore, LogEntry
+from steppe.ledger.tariff import KIND as TARIFF
+from steppe.ledger.tariff import Tariff, tariff_of
+
+
+def open_log(settings: LedgerSettings) -> Log:
+    """Return the log; its key is made if the configuration names none and there is none yet.
+
+    Raises:
+        ProofError: The tiles are not those of the checkpoint, or it is that of another log.
+        SignatureError: The key has not signed the last checkpoint.
+        UsageError: A file is missing or damaged.
+    """
+    key = open_key(settings)
+    settings.log.mkdir(parents=True, exist_ok=True)
+    with disk_errors(settings.public_key):
+        settings.public_key.write_text(f"{key.public.text}\n")
+    return Log(settings.log, key.name, [key])
+
+
+def open_key(settings: LedgerSettings) -> PrivateKey:
+    """Return the key that signs the log.
+
+    Raises:
+        UsageError: It cannot be read or made, or the log has entries and there is no key.
+    """
+    path = settings.key
+    if settings.section.key is None and not path.exists():
+        if (settings.log / "checkpoint").exists():
+            raise UsageError(f"ledger.key: asked for {path}, which signs the log, found none")
+        PrivateKey.new(settings.section.site).write(path)
+    return PrivateKey.read(path)
+
+
+def read_tariffs(paths: Sequence[Path]) -> list[Tariff]:
+    """Return the tariffs of files, in their order.
+
+    Raises:
+        UsageError: A file cannot be read or holds no tariff, or two have one id.
+    """
+    tariffs: dict[str, Tariff] = {}
+    for path in paths:
+        try:
+            tariff = tariff_of(read_mapping(path))
+        except UsageError as error:
+            raise UsageError(f"ledger.tariffs: {path}: {error}") from error
+        if tariff.id in tariffs:
+            raise UsageError(f"ledger.tariffs: {path}: asked for a new id, found {tariff.id} twice")
+        tariffs[tariff.id] = tariff
+    return list(tariffs.values())
+
+
+def log_tariffs(store: LedgerStore, tariffs: Sequence[Tariff], now_us: int) -> dict[str, Tariff]:
+    """Write tariffs to the store; return all that it ever had, by id.
+
+    Raises:
+        UsageError: One of them was logged with another content.
+    """
+    entries = [LogEntry(TARIFF, each.id, "", now_us, each.entry) for each in tariffs]
+    try:
+        store.add(entries)
+    except ConflictError as error:
+        found = "found it in the log with other prices: give the new prices a new id"
+        raise UsageError(f"ledger.tariffs: asked for {error}; {found}") from error
+    return {each.id: each for each in map(Tariff.read, store.of_kind(TARIFF))}

@@ -1,0 +1,1 @@
+"""What do the HTTP services of a run have in common: their errors, their caller, their folder?"""
