@@ -20,6 +20,11 @@ from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.request import FinishedRequest
 from steppe.gateway.sharing.exposition import of_all
 from steppe.gateway.status import GatewayStatus, ModelStatus
+from steppe.ledger.admission import Terms
+from steppe.ledger.booking import BookedRequest
+from steppe.ledger.receipts_of import Place, receipts_of
+from steppe.ledger.service.metrics import LedgerMetrics
+from steppe.ledger.store.books import Taken
 from steppe.power.battery import Charge
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
 from steppe.roofline.lengths import RequestLengths
@@ -70,6 +75,9 @@ def metrics_page() -> str:
         "## Batch",
         "With a section `batch` in the configuration; behind the gateway's own at `/metrics`.",
         _rows(batch_exposition()),
+        "## Ledger",
+        "With a section `ledger` in the configuration; of the process of the ledger.",
+        _rows(ledger_exposition()),
         "## Agent",
         "In the file that `steppe agent --metrics-file` names, for node_exporter.",
         _rows(agent_exposition()),
@@ -90,6 +98,16 @@ def batch_exposition() -> str:
     metrics = BatchMetrics()
     metrics.count_job("completed")
     return metrics.exposition({}, ()).decode()
+
+
+def ledger_exposition() -> str:
+    """Return what the ledger service publishes after a booking with one receipt."""
+    metrics = LedgerMetrics()
+    metrics.count_admissions([Terms("flat-1/0", "CNY", 1, 1)])
+    request = BookedRequest("1", "1", "a", "m", "standard", 1, 0, 1, 1, "counter", 0, 1, "stop")
+    receipts = receipts_of([request], Place("steppe", "gpu", 0, 0), {})
+    metrics.count_booking(Taken(1, receipts))
+    return metrics.exposition(1, 1).decode()
 
 
 def fleet_exposition() -> str:

@@ -12,6 +12,7 @@ from generators.metrics import (
     batch_exposition,
     fleet_exposition,
     gateway_exposition,
+    ledger_exposition,
 )
 
 PAGES = generated_pages()
@@ -38,6 +39,7 @@ def test_every_configuration_section_has_a_heading() -> None:
 
 def test_every_metric_that_a_page_names_exists() -> None:
     text = fleet_exposition() + gateway_exposition() + batch_exposition() + agent_exposition()
+    text += ledger_exposition()
     known = set(re.findall(r"steppe_[a-z0-9_]+", text))
     named = {
         (path.name, name)

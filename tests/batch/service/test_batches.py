@@ -116,7 +116,7 @@ async def test_batches_are_listed_in_pages(service: Running) -> None:
 async def test_a_folder_has_one_service_at_a_time(service: Running, tmp_path: Path) -> None:
     assert service.folder.stat().st_mode & 0o777 == 0o700
     with pytest.raises(UsageError, match=r"batch\.folder: .* is in use by another run"):
-        await asyncio.to_thread(FolderLock, service.folder, 0.0)
+        await asyncio.to_thread(FolderLock, service.folder, 0.0, "batch.folder")
     await service.stop()
     FolderLock(service.folder, 0.0, "batch.folder").release()
     (tmp_path / "file").touch()
