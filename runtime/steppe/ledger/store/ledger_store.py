@@ -15,8 +15,8 @@ from steppe.database import Database
 from steppe.ledger.admission import Admission, AdmissionRules, Refusal, Terms
 from steppe.ledger.entries import Hold, Movement
 from steppe.ledger.quote import Quote
-from steppe.ledger.receipt import Receipt
 from steppe.ledger.receipt import KIND as RECEIPT
+from steppe.ledger.receipt import Receipt
 from steppe.ledger.store import accounts
 from steppe.ledger.store.balances import Balance, TooLowError
 from steppe.ledger.store.corrections import correct
