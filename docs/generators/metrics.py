@@ -16,6 +16,7 @@ from steppe.control.affinity import Decisions
 from steppe.control.state import Learned, Observation
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.messages import ReplicaReport
+from steppe.gateway.ledger.link import Granted
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.request import FinishedRequest
 from steppe.gateway.sharing.exposition import of_all
@@ -165,6 +166,9 @@ def gateway_exposition() -> str:
     metrics.count_client_error("bad_request")
     metrics.cut_off("headers")
     metrics.watch(lambda: 1, lambda: 1)
+    ledger = metrics.add_ledger()
+    ledger.note(Granted("flat-1/0", "CNY", 1, 1), 0.001)
+    ledger.wait()
     metrics.count(
         FinishedRequest(
             id="1",

@@ -15,6 +15,7 @@ from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.batch_api import UploadLimits
 from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
+from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.server import Gateway, GatewayAlias, GatewayModel, GatewaySettings
 
@@ -48,6 +49,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
             affinity: AffinitySettings | None = None,
             uploads: UploadLimits | None = None,
             run_secret: str = "",
+            ledger: LedgerLink | None = None,
         ) -> Site:
             settings = GatewaySettings(
                 host="127.0.0.1",
@@ -71,6 +73,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 http=http,
                 affinity=affinity,
                 uploads=uploads,
+                ledger=ledger,
                 replica_headers=secret_headers(run_secret),
             )
             client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))

@@ -20,6 +20,7 @@ from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.batch_api import UploadLimits
 from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
+from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.server import Gateway, GatewayAlias, GatewayModel, Route
 
@@ -208,4 +209,5 @@ class SiteFactory(Protocol):
         affinity: AffinitySettings | None = None,
         uploads: UploadLimits | None = None,
         run_secret: str = "",
+        ledger: LedgerLink | None = None,
     ) -> Site: ...

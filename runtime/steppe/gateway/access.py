@@ -128,6 +128,7 @@ class AccessControl:
         now_s: Callable[[], float] = time.monotonic,
         epoch_s: Callable[[], float] = time.time,
         on_denied: Callable[[str, str], None] = lambda tenant, reason: None,
+        is_public: Callable[[str], bool] = lambda raw_path: False,
     ) -> None:
         """Take the tenants of the configuration; `start` reads the store.
 
@@ -136,9 +137,11 @@ class AccessControl:
             now_s: Reads the monotonic clock, s.
             epoch_s: Reads the time, s since the Unix epoch, for the expiry of keys.
             on_denied: Gets tenant and reason of each refusal, for the metrics.
+            is_public: Returns whether a path, as the client wrote it, needs no key.
         """
         self._settings = settings
         self._now_s, self._epoch_s, self._on_denied = now_s, epoch_s, on_denied
+        self._is_public = is_public
         self._proxies = [ipaddress.ip_network(each) for each in settings.trusted_proxies]
         self._directory = Directory(settings.tenants)
         self._read_store: Callable[[], KnownTenants] | None = None
@@ -182,6 +185,11 @@ class AccessControl:
         """Check every request of an application, and add the rate limits to every response."""
         application.middlewares.append(self._middleware())
         application.on_response_prepare.append(self._add_rate_limits)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody who reaches the gateway may ask."""
+        return self._settings.is_open
 
     def is_proxy(self, address: str) -> bool:
         """Return whether an address is that of a trusted proxy."""
@@ -255,7 +263,7 @@ class AccessControl:
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
             try:
-                if request.path not in OPEN_PATHS:
+                if request.path not in OPEN_PATHS and not self._is_public(request.raw_path):
                     request[CALLER] = self._caller(request)
                 return await handler(request)
             except DeniedError as error:

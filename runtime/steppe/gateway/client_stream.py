@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
 from aiohttp import web
 
+from steppe.errors import SteppeError
 from steppe.gateway.held_tail import HeldTail
 
 WRITE_TIMEOUT_S = 60.0
@@ -59,6 +60,7 @@ class ClientStream:
         headers: Mapping[str, str] | None = None,
         response: web.StreamResponse | None = None,
         tail: HeldTail | None = None,
+        may_open: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Make a stream that is not open; the timer runs inside the `with` block.
 
@@ -70,8 +72,9 @@ class ClientStream:
             headers: Headers of a response that begins with a comment.
             response: A response whose headers were sent already.
             tail: Takes the end of the stream, which another stream sends later; None sends it.
+            may_open: Returns once the headers may be sent, or raises a SteppeError; None at once.
         """
-        self._tail = tail
+        self._tail, self._may_open = tail, may_open
         self._request, self._times = request, times
         self._comment, self._on_held = comment, on_held
         self._headers = headers or {}
@@ -107,9 +110,15 @@ class ClientStream:
         return self.response is not None
 
     async def open(self, status: int, headers: Mapping[str, str]) -> web.StreamResponse:
-        """Send the headers, unless they were sent before; return the response."""
+        """Send the headers, unless they were sent before; return the response.
+
+        Raises:
+            SteppeError: They may not be sent.
+        """
         async with self._opening:
             if self.response is None:
+                if self._may_open is not None:
+                    await self._may_open()
                 response = web.StreamResponse(status=status, headers=headers)
                 await response.prepare(self._request)
                 self.response = response
@@ -163,6 +172,6 @@ class ClientStream:
         self._set_timer()
 
     async def _send_comment(self, why: str) -> None:
-        with contextlib.suppress(ConnectionResetError):  # the next write of an event meets it
+        with contextlib.suppress(ConnectionResetError, SteppeError):  # the stream itself meets them
             response = await self.open(200, self._headers)
             await response.write(f": {why}\n\n".encode())

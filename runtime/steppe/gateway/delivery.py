@@ -69,6 +69,7 @@ class Delivery:
             on_held=self._give_up if context.wants_stream else lambda: None,
             headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8", REQUEST_ID: context.id},
             tail=context.tail,
+            may_open=None if context.hold is None else context.hold.known,
         )
 
     @property
@@ -88,6 +89,7 @@ class Delivery:
         self._slot, self._rejoin, self._has_gone_on = slot, None, False
         slot.can_move = lambda: self.can_go_on
         so_far, proxied = self._so_far, self._proxied
+        proxied.headers[REQUEST_ID] = self.context.engine_id
         if self.context.alias:
             proxied = with_model(proxied, self.context.model)
         if so_far is None:

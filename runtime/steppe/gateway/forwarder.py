@@ -159,11 +159,14 @@ class RequestForwarder:
                     streams=context.wants_stream,
                     is_retry=is_retry,
                     blocks=context.blocks,
-                    alias="" if context.is_pinned else context.alias,
+                    alias=context.alias if context.may_move else "",
                 )
             except MovedError as moved:
                 is_retry = True
                 self._on_moved(context, moved.model)
+                if context.hold is not None:
+                    context.hold.move()
+                    await context.hold.before_replica()
 
     async def _break_off(
         self, delivery: Delivery, error: RefusedError | ReplicaError

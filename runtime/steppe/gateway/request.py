@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from steppe.control.admission import DEFERRABLE, PRIORITIES, Ticket
 from steppe.gateway.continuable import PlainStream
@@ -13,6 +14,9 @@ from steppe.gateway.held_tail import HeldTail
 from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptCount, PromptSize
 from steppe.gateway.stream import StreamScanner, Usage
 from steppe.tenants.limiter import Taken
+
+if TYPE_CHECKING:  # it has the context
+    from steppe.gateway.ledger.holds import RequestHold
 
 FAILED = frozenset({"error", "abort"})
 REFUSED = frozenset({"rejected", "shed"})
@@ -30,6 +34,7 @@ class ClientHeaders:
         request_id: `x-request-id`, or an empty text.
         weight: The tenant's weight among those of its class.
         key_id: Public part of the API key; empty without one.
+        quote: `x-steppe-quote`, the id of a quote that it is to be paid with; or empty.
     """
 
     tenant: str
@@ -37,6 +42,7 @@ class ClientHeaders:
     request_id: str
     weight: float = 1.0
     key_id: str = ""
+    quote: str = ""
 
     @property
     def is_deferrable(self) -> bool:
@@ -158,6 +164,7 @@ class RequestContext:
         is_pinned: Whether only its first variant may serve it.
         is_charged: Whether it has waited, so that its class and its tenant were charged.
         terms: The rate that the ledger fixed for it, as in `FinishedRequest`.
+        hold: What the ledger holds for it; None if it has no price.
     """
 
     id: str
@@ -191,6 +198,13 @@ class RequestContext:
     is_pinned: bool = False
     is_charged: bool = False
     terms: str = ""
+    hold: RequestHold | None = None
+
+    @property
+    def may_move(self) -> bool:
+        """Whether another variant may serve it: not at the price of the one that had it."""
+        is_bound = self.hold is not None and self.replica is not None
+        return not (self.is_pinned or is_bound)
 
     @property
     def first_text_s(self) -> float | None:

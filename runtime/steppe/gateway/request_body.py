@@ -20,6 +20,7 @@ _FORM_MODEL = re.compile(rb'\bname="model"[^\r\n]*(?:\r\n[^\r\n]+)*\r\n\r\n([^\r
 """The field `model` of a form, as the transcription of speech has it."""
 
 
+_NO_OUTPUT = re.compile(r"/(?:embeddings|pooling|score|rerank|classify)$")
 _MAX_TOKENS_KEYS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _MOST_TOKENS = 1 << 30
 
@@ -76,7 +77,7 @@ def read_body(request: web.Request, body: bytes) -> RequestBody:
         prompt_size(found),
         places,
         model if isinstance(model, str) else None,
-        _max_output_tokens(found, places),
+        0 if _NO_OUTPUT.search(request.path) else _max_output_tokens(found, places),
         _wants_energy(found),
         read_plain(request.path, found),
         prompt_blocks(found),

@@ -120,6 +120,10 @@ class RequestTracker:
         """Whether no request is open."""
         return not self._open
 
+    def get(self, id_: str) -> RequestContext | None:
+        """Return an open request; None if there is none with this id."""
+        return self._open.get(id_)
+
     def close(self, context: RequestContext, now_s: float) -> FinishedRequest:
         """Record the end of a request."""
         self._open.pop(context.id, None)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import Metric
 
 from steppe.control.placing import PROMPT_WAIT_SHARE
@@ -20,13 +17,13 @@ from steppe.gateway.access import AccessControl, AccessSettings
 from steppe.gateway.access_log import AccessLog, AccessLogSettings
 from steppe.gateway.admin_api import AdminApi, AdminDoor
 from steppe.gateway.application import Handlers, build_application
-from steppe.gateway.batch_api import BatchApi, UploadLimits
+from steppe.gateway.availability import Availability
+from steppe.gateway.batch_api import UploadLimits
 from steppe.gateway.bodies import Bodies
 from steppe.gateway.client_stream import StreamTimes
 from steppe.gateway.config_changes import ChangeResult, ConfigChange, ConfigChanges
 from steppe.gateway.connections import (
     ConnectionGuard,
-    GuardedSite,
     HttpLimits,
 )
 from steppe.gateway.driver_news import DriverNews, GatewayNews
@@ -35,23 +32,27 @@ from steppe.gateway.energy_answer import EnergyAnswers
 from steppe.gateway.fleet_state import FleetState
 from steppe.gateway.forwarder import RequestForwarder
 from steppe.gateway.gate import AdmissionGate
+from steppe.gateway.generation import Generation
+from steppe.gateway.http_server import STOP_ERROR_S, HttpServer
+from steppe.gateway.ledger.ledger_api import is_public
+from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.model_list import ModelList
 from steppe.gateway.openapi import OpenApi
 from steppe.gateway.pools import Pool, Pools
-from steppe.gateway.ports import authority, cannot_listen, hold_port, refuse_port_in_use
+from steppe.gateway.ports import hold_port, refuse_port_in_use
 from steppe.gateway.replica_client import open_session
 from steppe.gateway.request import FinishedRequest, RequestContext, SettledRequest
 from steppe.gateway.request_energy import EnergyBook
 from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.routing import Route
+from steppe.gateway.run_services import RunServices
 from steppe.gateway.served_model import GatewayAlias, GatewayModel
 from steppe.gateway.settings import GatewaySettings
 from steppe.gateway.sharing.messages import Coordination
 from steppe.gateway.sharing.sharing import OtherGateways, Sharing
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.gateway.steppe_api import SteppeApi
-from steppe.gateway.tls import tls_context
 from steppe.gateway.usage import UsageTable
 from steppe.gateway.work_api import WorkApi
 
@@ -72,6 +73,7 @@ __all__ = [
     "GatewaySettings",
     "GatewayStatus",
     "HttpLimits",
+    "LedgerLink",
     "ModelStatus",
     "RequestEnergy",
     "Route",
@@ -81,18 +83,9 @@ __all__ = [
     "refuse_port_in_use",
 ]
 
-_STOP_ERROR_S = 1.0
-"""Time for a cancelled request to send its error to the client at the stop, s."""
 _GRACE_SHARE, _DRAIN_POLL_S = 0.1, 0.01
 """How long a stop waits for the next request of clients that keep their connection, share of its
 time limit, so that they get an answer and not a closed connection; and how often it looks, s."""
-_LINGER_S = 2.0
-"""How long the rest of a body is read that is no longer needed, s."""
-_MAX_FIELD_BYTES = 64 << 10
-"""Largest header, such as a signed token with many claims, bytes."""
-
-_log = logging.getLogger(__name__)
-_log.addFilter(lambda record: not _is_bad_request(record))
 
 
 class Gateway:
@@ -121,7 +114,9 @@ class Gateway:
         pools = (Pool(model, self._new_gate(model)) for model in settings.models)
         self._pools = Pools(pools, settings.aliases)
         self._metrics, self._energy = GatewayMetrics(), EnergyBook()
-        self._access = AccessControl(settings.access, now_s, on_denied=self._metrics.deny)
+        self._access = AccessControl(
+            settings.access, now_s, on_denied=self._metrics.deny, is_public=is_public
+        )
         self._guard = ConnectionGuard(
             settings.http,
             settings.write_timeout_s,
@@ -145,13 +140,12 @@ class Gateway:
         self._work = WorkApi(
             self._fleet_state, self._pools, self._access, self._firm_open, now_s=now_s
         )
-        self._batch_api = BatchApi(
-            settings.uploads, self._access, self._bodies, settings.replica_headers
-        )
-        admin = AdminApi(door, self._changes)
-        self._parts = (self._steppe_api, admin, OpenApi(), self._work, self._batch_api)
+        self._services = RunServices(settings, self._access, self._bodies, self._metrics)
+        admin, services = AdminApi(door, self._changes), self._services
+        own = (self._steppe_api, admin, OpenApi(), self._work)
+        self._parts = (*own, services.batch_api, services.ledger_api)
         self._handlers: Handlers | None = None
-        self._runner: web.AppRunner | None = None
+        self._server: HttpServer | None = None
 
     def share(self, coordination: Coordination, others: OtherGateways) -> None:
         """Share places, limits and answers with other gateways; call it before `start`."""
@@ -184,46 +178,17 @@ class Gateway:
         self._traces = self._traces or _traces_of(settings)
         self._access_log = AccessLog(settings.access_log)
         session = open_session(settings.connect_timeout_s, settings.replica_headers)
-        tracker = RequestTracker(self._now_s(), time.time(), settings.models, settings.name)
-        self._handlers = Handlers(
-            pools=self._pools,
-            tracker=tracker,
-            metrics=self._metrics,
-            session=session,
-            forwarder=self._new_forwarder(tracker, session),
-            model_list=ModelList(
-                self._pools, session, self._energy, self._fleet_state, self._now_s
-            ),
-            energy=self._energy,
-            energy_answers=EnergyAnswers(
-                self._energy, settings.energy_wait_s, settings.write_timeout_s
-            ),
-            bodies=self._bodies,
-            access=self._access,
-            traces=self._traces,
-            now_s=self._now_s,
-            service_metrics=self._batch_api.metrics,
-            sharing=self._sharing,
-        )
+        self._handlers = self._new_handlers(session)
+        self._services.ledger_api.find_open = self._handlers.tracker.get
+        self._services.ledger_api.find_ended = self._steppe_api.find
         if self._sharing is not None:
             self._sharing.start()
         application = build_application(self._handlers, settings.max_body_bytes, self._parts)
         self._access_log.install(application)
         self._guard.install(application)
-        self._runner = web.AppRunner(
-            application,
-            handler_cancellation=True,  # a disconnected client ends its request at once
-            access_log=None,
-            logger=_log,
-            max_field_size=_MAX_FIELD_BYTES,
-            keepalive_timeout=settings.http.idle_s,
-            lingering_time=_LINGER_S,
-            auto_decompress=False,  # bodies pass unchanged, with their Content-Encoding
-            shutdown_timeout=settings.stop_timeout_s + _STOP_ERROR_S,
-        )
-        await self._runner.setup()
+        self._server = HttpServer(application, settings, self._guard)
         try:
-            return await self._listen(self._runner)
+            return await self._server.start()
         except UsageError:
             await self._clean_up()
             raise
@@ -237,20 +202,23 @@ class Gateway:
         self._guard.is_stopping = True
         self._pools.close()
         loop, timeout_s = asyncio.get_running_loop(), self._settings.stop_timeout_s
-        timer = loop.call_later(timeout_s, self._pools.cancel_all)
+        timer = loop.call_later(timeout_s, self._cancel_all)
         await self._drain(timeout_s)
         await self._clean_up()
         timer.cancel()
 
+    def _cancel_all(self) -> None:
+        self._pools.cancel_all()
+        self._services.close()
+
     async def _drain(self, timeout_s: float) -> None:
         """Take no new connection, and wait until no request is open, and a little longer."""
-        if self._runner is None or self._handlers is None:
+        if self._server is None or self._handlers is None:
             return
-        for site in tuple(self._runner.sites):
-            await site.stop()
+        await self._server.refuse_connections()
         began_s = time.monotonic()
         grace_s = _GRACE_SHARE * timeout_s if len(self._guard) else 0.0
-        while time.monotonic() < began_s + timeout_s + _STOP_ERROR_S:
+        while time.monotonic() < began_s + timeout_s + STOP_ERROR_S:
             is_idle = self._handlers.tracker.is_idle
             if is_idle and time.monotonic() >= began_s + grace_s:
                 return
@@ -321,7 +289,7 @@ class Gateway:
             self._changes.set(*news.config)
             self._set_slos()
         self._changes.settle(news.results)
-        self._batch_api.url = news.services.get("batch", "")
+        self._services.set_urls(news.services)
         return GatewayNews(len(self._usage), self._changes.pending, self._changes.version)
 
     def drain_finished(self) -> list[FinishedRequest]:
@@ -377,6 +345,49 @@ class Gateway:
             prefix_wait_s=0.0 if affinity is None else affinity.wait_share * model.ttft_s,
         )
 
+    def _new_handlers(self, session: aiohttp.ClientSession) -> Handlers:
+        tracker = RequestTracker(
+            self._now_s(), time.time(), self._settings.models, self._settings.name
+        )
+        availability = Availability(self._pools, tracker, self._metrics, self._now_s)
+        return Handlers(
+            pools=self._pools,
+            tracker=tracker,
+            metrics=self._metrics,
+            session=session,
+            generation=self._new_generation(tracker, availability, session),
+            availability=availability,
+            model_list=ModelList(
+                self._pools, session, self._energy, self._fleet_state, self._now_s
+            ),
+            bodies=self._bodies,
+            access=self._access,
+            now_s=self._now_s,
+            service_metrics=self._services.metrics,
+            sharing=self._sharing,
+        )
+
+    def _new_generation(
+        self, tracker: RequestTracker, availability: Availability, session: aiohttp.ClientSession
+    ) -> Generation:
+        settings = self._settings
+        return Generation(
+            pools=self._pools,
+            tracker=tracker,
+            metrics=self._metrics,
+            forwarder=self._new_forwarder(tracker, session),
+            energy=self._energy,
+            energy_answers=EnergyAnswers(
+                self._energy, settings.energy_wait_s, settings.write_timeout_s
+            ),
+            availability=availability,
+            bodies=self._bodies,
+            access=self._access,
+            holds=self._services.holds,
+            traces=self._traces,
+            now_s=self._now_s,
+        )
+
     def _new_forwarder(
         self, tracker: RequestTracker, session: aiohttp.ClientSession
     ) -> RequestForwarder:
@@ -407,33 +418,15 @@ class Gateway:
         if self._sharing is not None:
             await self._sharing.stop()
         await self._access.stop()
-        await self._batch_api.stop()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._server is not None:
+            await self._server.close()
+        await self._services.stop()
         if self._handlers is not None:
             await self._handlers.session.close()
         if self._access_log is not None:
             self._access_log.close()
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)
-
-    async def _listen(self, runner: web.AppRunner) -> str:
-        host, port = self._settings.host, self._settings.port
-        tls = tls_context(self._settings.tls_certificate, self._settings.tls_key)
-        try:
-            site = GuardedSite(
-                runner,
-                (host, port),
-                self._guard,
-                ssl_context=tls,
-                shares_port=self._settings.shares_port,
-            )
-            await site.start()
-        except OSError as error:
-            raise cannot_listen(host, port, error) from error
-        port = runner.addresses[0][1]
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        return f"{'http' if tls is None else 'https'}://{authority(reachable, port)}"
 
 
 def _traces_of(settings: GatewaySettings) -> RequestTraces | None:
@@ -450,8 +443,3 @@ def _traces_of(settings: GatewaySettings) -> RequestTraces | None:
         found = f"found no module {error.name}: install the extra otel"
         raise UsageError(f"gateway.traces: asked for OpenTelemetry, {found}") from error
     return otlp_traces(settings.traces, settings.trace_share)
-
-
-def _is_bad_request(record: logging.LogRecord) -> bool:
-    """Return whether a client sent invalid HTTP: the response says so, no traceback is needed."""
-    return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)

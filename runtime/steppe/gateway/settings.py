@@ -13,6 +13,7 @@ from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.batch_api import UploadLimits
 from steppe.gateway.client_stream import HOLD_S, KEEP_ALIVE_S, WRITE_TIMEOUT_S
 from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
+from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.served_model import GatewayAlias, GatewayModel
 
@@ -53,6 +54,7 @@ class GatewaySettings:
         trace_share: Share of the requests without a trace of their own that get one.
         affinity: How much the prefix caches of replicas count; the load alone decides if None.
         uploads: What clients may upload for the Batch API; None without one.
+        ledger: How it uses the ledger of the run; None without one.
         name: Name of this gateway among several; empty if it is the only one.
         gateways: How many gateways the run has at first.
         shares_port: Whether other processes of this user may listen on the same port.
@@ -86,6 +88,7 @@ class GatewaySettings:
     trace_share: float = 1.0
     affinity: AffinitySettings | None = None
     uploads: UploadLimits | None = None
+    ledger: LedgerLink | None = None
     name: str = ""
     gateways: int = 1
     shares_port: bool = False

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from steppe.gateway.access import CALLER, NOBODY, AccessControl
 from steppe.gateway.answers import error_answer, json_answer
+from steppe.gateway.ended_requests import EndedRequest
 from steppe.gateway.fleet_state import FleetState
 from steppe.gateway.pools import Pools
 from steppe.gateway.request_energy import EnergyBook
@@ -73,12 +74,17 @@ class SteppeApi:
             }
         )
 
-    async def show_request(self, request: web.Request) -> web.Response:
-        """Return a request that has ended, with its energy."""
-        id_, tenant = request.match_info["id"], _tenant_of(request)
+    async def find(self, id_: str) -> EndedRequest | None:
+        """Return a request that ended lately at any gateway; None if none is known."""
         ended = self._energy.ended.get(id_)
         if ended is None and self.sharing is not None:
             ended = await self.sharing.find(id_)
+        return ended
+
+    async def show_request(self, request: web.Request) -> web.Response:
+        """Return a request that has ended, with its energy."""
+        id_, tenant = request.match_info["id"], _tenant_of(request)
+        ended = await self.find(id_)
         if ended is None or tenant not in (None, ended.request.tenant):
             message = f"asked for request {id_[:128]}, found none that ended lately"
             return _invalid(404, message, code="request_not_found", param="id")

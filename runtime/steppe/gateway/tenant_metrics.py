@@ -28,7 +28,7 @@ class TenantMetrics:
         self._energy = counter("energy_joules", "Energy of the requests in the books, J.")
         self._denied = counter(
             "denied",
-            "Requests with a 401, 403 or 429 of the gateway, by code; without a tenant for an "
+            "Requests with a 401, 402, 403 or 429 of the gateway, by code; without a tenant for an "
             "unknown caller.",
             "code",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -13,16 +14,24 @@ import aiohttp
 import orjson
 
 from steppe.errors import SteppeError
-from steppe.gateway.ledger.link import ANSWER_S, UNAVAILABLE, Asked, Denied, Verdict, read_verdict
+from steppe.gateway.ledger.link import (
+    ANSWER_S,
+    STOPPING,
+    UNAVAILABLE,
+    Asked,
+    Denied,
+    Verdict,
+    read_verdict,
+)
 from steppe.gateway.run_service import RunService
 
-ADMISSIONS, RELEASES = "/admissions", "/releases"
+ADMISSIONS, RELEASES = "/admissions", "/admissions/released"
 MOST_IN_A_CALL = 256
 MOST_RETURNED = 10_000
 """Requests whose holds are to be given back; the holds of further ones expire."""
-STOPPING = "stopping"
 _PAUSE_S, _STOP_S = 0.1, 1.0
 """Pause after a call that failed; longest time in which a stop gives holds back, s."""
+_SILENT = "the ledger does not answer"
 _JSON = {"Content-Type": "application/json"}
 
 _log = logging.getLogger(__name__)
@@ -154,7 +163,7 @@ class LedgerCalls:
             if not error.is_refused:
                 raise
             self._note(str(error))
-            verdicts = [Denied(UNAVAILABLE, str(error))] * len(batch)
+            verdicts = [Denied(UNAVAILABLE, f"{_SILENT}: {error}")] * len(batch)
         for found, verdict in zip(batch, verdicts, strict=True):
             self._resolve(found, verdict)
 
@@ -174,23 +183,23 @@ class LedgerCalls:
 
     async def _post(self, path: str, values: Iterable[Any]) -> bytes:
         if not self._service.url:
-            raise _CallFailedError("the ledger is starting")
+            raise _CallFailedError("it is starting")
         body, url = orjson.dumps(list(values)), self._service.url + path
         try:
             async with asyncio.timeout(self._answer_s / 2):  # so that there is a second try
                 async with self._service.session.post(url, data=body, headers=_JSON) as answer:
                     found = await answer.read()
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
-            raise _CallFailedError(f"the ledger does not answer: {_named(error)}") from error
+            raise _CallFailedError(_named(error)) from error
         if answer.status >= 300:
-            message = f"the ledger answered {answer.status} to {path}"
-            raise _CallFailedError(message, is_refused=answer.status < 500)
+            found_status = f"status {answer.status} to {path}"
+            raise _CallFailedError(found_status, is_refused=answer.status < 500)
         return found
 
     def _note(self, problem: str) -> None:
         """Log a problem once, until a call succeeds or another problem comes."""
         if problem != self._problem:
-            _log.warning("%s", problem)
+            _log.warning("%s: %s", _SILENT, problem)
         self._problem = problem
 
 
@@ -199,20 +208,20 @@ def _verdicts(answer: bytes, asked: int) -> list[Verdict]:
     try:
         verdicts = [read_verdict(each) for each in orjson.loads(answer)]
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        message = f"asked the ledger for a list of verdicts, found {_named(error)}"
+        message = f"asked for a list of verdicts, found {_named(error)}"
         raise _CallFailedError(message, is_refused=True) from error
     if len(verdicts) != asked:
-        message = f"asked the ledger for {asked} verdicts, found {len(verdicts)}"
+        message = f"asked for {asked} verdicts, found {len(verdicts)}"
         raise _CallFailedError(message, is_refused=True)
     return verdicts
 
 
 def _named(error: Exception) -> str:
     match error:
-        case aiohttp.ClientConnectorError(os_error=OSError(strerror=str(reason))):
-            return reason
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))):
+            return os.strerror(number)
         case TimeoutError():
-            return "too slow"
+            return "it is too slow"
         case _:
             return f"{type(error).__name__}: {error}"
 

@@ -16,12 +16,13 @@ from dataclasses import replace
 from types import TracebackType
 
 from steppe.errors import SteppeError
-from steppe.gateway.ledger.calls import STOPPING, LedgerCalls
+from steppe.gateway.ledger.calls import LedgerCalls
 from steppe.gateway.ledger.funds import Funds
 from steppe.gateway.ledger.link import Asked, Denied, Granted, Verdict
 from steppe.gateway.ledger.metrics import LedgerMetrics
 from steppe.gateway.prompt_size import PromptSize
 from steppe.gateway.request import RequestContext
+from steppe.tenants.limiter import RequestSize
 
 QUOTE_HEADER = "x-steppe-quote"
 """Header with the id of a quote that a request is to be paid with."""
@@ -63,29 +64,20 @@ class Holds:
         self._calls, self._metrics, self._band, self._now_s = calls, metrics, band, now_s
         self._funds = Funds()
 
-    def begin(
-        self, context: RequestContext, prompt_tokens: int, max_tokens: int | None, quote: str = ""
-    ) -> RequestHold:
-        """Ask for the hold of a request.
-
-        Args:
-            context: The request.
-            prompt_tokens: Tokens of its prompt, see `held_prompt_tokens`.
-            max_tokens: Most output tokens of all its sequences; None if it names no maximum.
-            quote: Id of a quote; empty without one.
-        """
-        each = None if max_tokens is None else math.ceil(max_tokens / context.places)
+    def begin(self, context: RequestContext, size: RequestSize) -> RequestHold:
+        """Ask for the hold of a request that has this size, estimated for a text."""
+        most, headers = size.max_output_tokens, context.headers
         asked = Asked(
             request=context.engine_id,
-            tenant=context.headers.tenant,
+            tenant=headers.tenant,
             model=context.model,
-            priority=context.headers.priority,
+            priority=headers.priority,
             band=self._band(),
-            prompt_tokens=prompt_tokens,
-            max_tokens=each,
+            prompt_tokens=held_prompt_tokens(context.prompt, size.prompt_tokens),
+            max_tokens=None if most is None else math.ceil(most / context.places),
             sequences=context.places,
-            quote=quote,
-            key_id=context.headers.key_id,
+            quote=headers.quote,
+            key_id=headers.key_id,
         )
         return RequestHold(self, context, asked)
 

@@ -36,8 +36,9 @@ _READS = (
     "tariffs/{id}/proof",
     "log/{tail:.+}",
 )
-_ENTRIES = re.compile(r"/steppe/v1/log/tile/entries/[x0-9/]+(?:\.p/[0-9]+)?")
-_PUBLIC = re.compile(r"/steppe/v1/log/(?:checkpoint|key|tile/[0-9]/[x0-9/]+(?:\.p/[0-9]+)?)")
+_NUMBER = r"(?:x\d{3}/)*\d{3}(?:\.p/\d{1,3})?"
+_ENTRIES = re.compile(rf"/steppe/v1/log/tile/entries/{_NUMBER}", re.ASCII)
+_PUBLIC = re.compile(rf"/steppe/v1/log/(?:checkpoint|key|tile/\d{{1,2}}/{_NUMBER})", re.ASCII)
 """Paths of the log, as c2sp.org/tlog-tiles has them."""
 
 Find = Callable[[str], Awaitable[EndedRequest | None]]

@@ -10,7 +10,9 @@ ANSWER_S = 2.0
 """Longest time for the ledger's answer about a request, s."""
 UNAVAILABLE = "ledger_unavailable"
 """Code of the 503 without an answer of the ledger."""
-_STATUSES = {"invalid_quote": 400, "conflict": 409}
+STOPPING = "stopping"
+"""Code of the 503 of a gateway that stops before there is an answer."""
+_STATUSES = {UNAVAILABLE: 503, STOPPING: 503, "invalid_quote": 400, "conflict": 409}
 _REFUSED_STATUS = 402
 
 
@@ -93,8 +95,6 @@ class Denied:
     @property
     def status(self) -> int:
         """The HTTP status for the client."""
-        if self.code == UNAVAILABLE:
-            return 503
         return _STATUSES.get(self.code, _REFUSED_STATUS)
 
 

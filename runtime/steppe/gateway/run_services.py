@@ -1,0 +1,74 @@
+"""The services of a run behind the gateway: the Batch API and the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from steppe.gateway.access import AccessControl
+from steppe.gateway.batch_api import BatchApi
+from steppe.gateway.bodies import Bodies
+from steppe.gateway.ledger.calls import LedgerCalls
+from steppe.gateway.ledger.holds import Holds
+from steppe.gateway.ledger.ledger_api import LedgerApi
+from steppe.gateway.metrics import GatewayMetrics
+from steppe.gateway.run_service import RunService
+from steppe.gateway.settings import GatewaySettings
+
+BATCH, LEDGER = "batch", "ledger"
+"""Their names in the news of the driver."""
+
+
+class RunServices:
+    """What the gateway has to do with them.
+
+    Attributes:
+        batch_api: The Batch API.
+        ledger_api: Receipts and accounts.
+        holds: Asks the ledger about each request; None where requests have no price.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        access: AccessControl,
+        bodies: Bodies,
+        metrics: GatewayMetrics,
+    ) -> None:
+        """Create it.
+
+        Args:
+            settings: Those of the gateway.
+            access: Charges calls to tenants.
+            bodies: Reads bodies.
+            metrics: Gets the answers of the ledger.
+        """
+        secret = settings.replica_headers
+        self._batch, self._ledger = RunService(BATCH, secret), RunService(LEDGER, secret)
+        self.batch_api = BatchApi(settings.uploads, access, bodies, self._batch)
+        self.ledger_api = LedgerApi(settings.ledger, access, bodies, self._ledger)
+        self.holds: Holds | None = None
+        self._calls: LedgerCalls | None = None
+        if settings.ledger is not None and settings.ledger.asks:
+            self._calls = LedgerCalls(self._ledger, settings.ledger.answer_s)
+            self.holds = Holds(self._calls, metrics.add_ledger())
+
+    def set_urls(self, urls: Mapping[str, str]) -> None:
+        """Set where they listen, by name; those that start are not there."""
+        self._batch.url, self._ledger.url = urls.get(BATCH, ""), urls.get(LEDGER, "")
+
+    async def metrics(self) -> bytes:
+        """Return their metrics for Prometheus; nothing of one that does not answer."""
+        return b"".join(await asyncio.gather(self._batch.metrics(), self._ledger.metrics()))
+
+    def close(self) -> None:
+        """Let no request wait for the ledger any longer, because the gateway stops."""
+        if self._calls is not None:
+            self._calls.close()
+
+    async def stop(self) -> None:
+        """Give back what the ledger still holds for no request, and close all connections."""
+        if self._calls is not None:
+            await self._calls.stop()
+        await self._batch.stop()
+        await self._ledger.stop()
