@@ -1,8 +1,8 @@
 """Double entry: what each step of an account's life moves, from where to where.
 
-Every amount is a whole number of one unit: 10^-9 of a currency (`CNY`), tokens of a model class
-(`tokens:large`), uJ. A movement takes from one account and gives the same to another, so the sum of
-all accounts of a unit is always zero. These functions are pure; `ledger.store` keeps balances.
+Every amount is a whole number of one unit, such as 10^-9 of a currency (`CNY`), see `ledger.units`.
+A movement takes from one account and gives the same to another, so the sum of all accounts of a
+unit is always zero. These functions are pure; `ledger.store` keeps balances.
 
     hold       available -> held              when a request is admitted, for the most it may cost
     capture    held -> revenue                what it did cost

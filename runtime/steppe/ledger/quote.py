@@ -37,7 +37,7 @@ class Quote:
         from_us: Time from which requests are admitted under it, us since the Unix epoch.
         until_us: Time at which that ends.
         tariff: The rate, as a receipt names it: `TARIFF/NUMBER`.
-        currency: Three capital letters.
+        currency: Unit of its prices, as in the tariff.
     """
 
     id: str

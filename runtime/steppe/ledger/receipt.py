@@ -47,7 +47,7 @@ class Receipt:
         hour: The hour in which the books took it, hours since the Unix epoch.
         tariff: Id of the tariff that was fixed at admission; empty for none.
         amount_nano: Its price, 10^-9 of the currency.
-        currency: Three letters; empty without a tariff.
+        currency: Three letters, `tokens:NAME` or `energy`; empty without a tariff.
         started_us: When it arrived.
         first_us: When its first token left; 0 if none did, or if that is unknown.
         ended_us: When it ended.

@@ -16,6 +16,7 @@ from tests.ledger.test_tariff import TARIFF
 from steppe.ledger.log.log import Log
 from steppe.ledger.log.witness import cosign
 from steppe.ledger.signing import COSIGNATURE, Note, PrivateKey
+from steppe.ledger.tariff import Rate, Tariff
 from steppe.ledger.verifier import verify_receipt
 
 FILE = Path(verify_receipt.__file__)
@@ -126,6 +127,27 @@ def test_a_receipt_with_a_wrong_price_is_found_although_it_is_logged(
     found = Papers(tmp_path).run()
     assert found.returncode == 1
     assert message in found.stderr
+
+
+@pytest.mark.parametrize("currency", ["tokens:large", "energy"])
+def test_a_receipt_that_was_paid_with_tokens_or_energy_is_checked_as_one_in_money(
+    tmp_path: Path, currency: str
+) -> None:
+    nano = 10**9
+    rates = {
+        "tokens:large": Rate(prompt_nano=nano, cached_nano=nano // 2, output_nano=nano),
+        "energy": Rate(joule_nano=nano, hold_uj_per_token=5),
+    }
+    tariff = Tariff("units-1", currency, 0, 0, (rates[currency],))
+    priced = replace(RECEIPT, tariff="units-1/0", currency=currency)
+    paid = replace(priced, amount_nano=tariff.price_nano(priced))
+    assert paid.amount_nano == {"tokens:large": 40 * nano, "energy": 1_234_567_000}[currency]
+    log = Log(tmp_path / "log", ORIGIN, [KEY])
+    log.add([tariff.entry, paid.entry, replace(paid, amount_nano=1).entry])
+    write_papers(tmp_path, log, 1, 0)
+    assert Papers(tmp_path).run().stderr == ""
+    write_papers(tmp_path, log, 2, 0)
+    assert "price: the receipt says 1, the tariff" in Papers(tmp_path).run().stderr
 
 
 @pytest.mark.parametrize(("old", "new"), [(1, 2), (3, 7), (4, 9), (6, 6), (255, 300), (256, 513)])

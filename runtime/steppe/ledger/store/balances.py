@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sql
 
 from steppe.errors import SteppeError, UsageError
-from steppe.ledger.store.tables import BALANCES
+from steppe.ledger.store.tables import BALANCES, any_of, row_of
 from steppe.ledger.units import MOST, amount_text, number_text
 
 CHUNK = 500
@@ -86,9 +87,8 @@ class Balances:
         for first in range(0, len(new), CHUNK):
             some = new[first : first + CHUNK]
             self._found.update(dict.fromkeys(some))
-            c = BALANCES.c
-            named = c.account.in_({account for account, _ in some})
-            self._read(named & c.unit.in_({unit for _, unit in some}))
+            accounts, units = {account for account, _ in some}, {unit for _, unit in some}
+            self._read(_OF, {"accounts": list(accounts), "units": list(units)})
 
     def find(self, account: str, unit: str) -> Balance | None:
         """Return a balance; None if nothing was ever moved there, and it was not opened."""
@@ -105,8 +105,7 @@ class Balances:
         """Return the balances of an account of which the unit starts with a text."""
         if (account, text) not in self._searched:
             self._searched.add((account, text))
-            c = BALANCES.c
-            self._read((c.account == account) & c.unit.startswith(text, autoescape=True))
+            self._read(_STARTING, {"of": account, "text": text})
         fit = [key for key in self._found if key[0] == account and key[1].startswith(text)]
         return [found for key in sorted(fit) if (found := self._found[key]) is not None]
 
@@ -117,7 +116,7 @@ class Balances:
 
     def write(self) -> None:
         """Write what has changed."""
-        new = [asdict(each) for key, each in self._changed.items() if key not in self._stored]
+        new = [row_of(each) for key, each in self._changed.items() if key not in self._stored]
         old = [
             {"of": each.account, "in": each.unit, "to": each.balance, "least": each.floor}
             for key, each in self._changed.items()
@@ -130,15 +129,21 @@ class Balances:
         self._stored |= self._changed.keys()
         self._changed.clear()
 
-    def _read(self, which: sql.ColumnElement[bool]) -> None:
-        for row in self._connection.execute(sql.select(BALANCES).where(which).with_for_update()):
-            found = Balance(**row._mapping)
+    def _read(self, query: sql.Select[Any], values: dict[str, Any]) -> None:
+        for row in self._connection.execute(query, values):
+            found = Balance(*row)
             key = (found.account, found.unit)
             self._stored.add(key)
             if key not in self._changed:
                 self._found[key] = found
 
 
+_ALL = sql.select(BALANCES).with_for_update()
+_OF = _ALL.where(BALANCES.c.account.in_(any_of("accounts")), BALANCES.c.unit.in_(any_of("units")))
+_STARTING = _ALL.where(
+    BALANCES.c.account == sql.bindparam("of"),
+    BALANCES.c.unit.startswith(sql.bindparam("text"), autoescape=False),
+)
 _UPDATE = (
     sql.update(BALANCES)
     .where(BALANCES.c.account == sql.bindparam("of"), BALANCES.c.unit == sql.bindparam("in"))

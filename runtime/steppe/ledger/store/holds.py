@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from typing import Any
 
 import sqlalchemy as sql
 
 from steppe.ledger.entries import Hold
 from steppe.ledger.store.balances import CHUNK
-from steppe.ledger.store.tables import HOLDS
+from steppe.ledger.store.tables import HOLDS, any_of, row_of
 
 
 class Holds:
@@ -28,7 +28,8 @@ class Holds:
         for first in range(0, len(new), CHUNK):
             some = new[first : first + CHUNK]
             self._found.update((request, []) for request in some)
-            self._read(HOLDS.c.request.in_(some))
+            for row in self._connection.execute(_OF, {"requests": some}):
+                self._found[row.request].append(_hold(row))
 
     def of(self, request: str) -> Sequence[Hold]:
         """Return the parts of what is set aside for a request, in order; none if nothing is."""
@@ -61,13 +62,20 @@ class Holds:
         """Write what has changed."""
         for first in range(0, len(self._ended), CHUNK):
             some = self._ended[first : first + CHUNK]
-            self._connection.execute(sql.delete(HOLDS).where(HOLDS.c.request.in_(some)))
+            self._connection.execute(_END, {"requests": some})
         if self._new:
-            rows = [asdict(each) for each in self._new.values()]
+            rows = [row_of(each) for each in self._new.values()]
             self._connection.execute(sql.insert(HOLDS), rows)
         self._ended, self._new = [], {}
 
-    def _read(self, which: sql.ColumnElement[bool]) -> None:
-        query = sql.select(HOLDS).where(which).order_by(HOLDS.c.request, HOLDS.c.part)
-        for row in self._connection.execute(query):
-            self._found[row.request].append(Hold(**row._mapping))
+
+def _hold(row: sql.Row[Any]) -> Hold:
+    return Hold(**row._mapping)
+
+
+_OF = (
+    sql.select(HOLDS)
+    .where(HOLDS.c.request.in_(any_of("requests")))
+    .order_by(HOLDS.c.request, HOLDS.c.part)
+)
+_END = sql.delete(HOLDS).where(HOLDS.c.request.in_(any_of("requests")))

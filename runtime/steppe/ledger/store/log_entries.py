@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sql
 
 from steppe.ledger.store.balances import CHUNK
 from steppe.ledger.store.movements import ConflictError
-from steppe.ledger.store.tables import ENTRIES
+from steppe.ledger.store.tables import ENTRIES, any_of, row_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,8 @@ class LogEntries:
         for first in range(0, len(new), CHUNK):
             some = new[first : first + CHUNK]
             self._found.update(((kind, id_), None) for id_ in some)
-            c = ENTRIES.c
-            query = sql.select(c.id, c.bytes).where(c.kind == kind, c.id.in_(some))
-            self._found.update(
-                ((kind, row.id), row.bytes) for row in self._connection.execute(query)
-            )
+            rows = self._connection.execute(_OF, {"of": kind, "ids": some})
+            self._found.update(((kind, row.id), row.bytes) for row in rows)
 
     def find(self, kind: str, id_: str) -> bytes | None:
         """Return the bytes of an entry; None if there is none of this name."""
@@ -86,7 +83,7 @@ class LogEntries:
     def add(self, entries: Sequence[LogEntry]) -> None:
         """Give new entries the next places."""
         for each in entries:
-            self._new.append({"seq": self.size, **asdict(each)})
+            self._new.append({"seq": self.size, **row_of(each)})
             self._size = self.size + 1
             self._found[each.kind, each.id] = each.bytes
 
@@ -102,6 +99,11 @@ class LogEntries:
             raise ConflictError(
                 f"{entry.kind} {entry.id}: asked to log it, found other bytes of it"
             )
+
+
+_OF = sql.select(ENTRIES.c.id, ENTRIES.c.bytes).where(
+    ENTRIES.c.kind == sql.bindparam("of"), ENTRIES.c.id.in_(any_of("ids"))
+)
 
 
 def size_of(connection: sql.Connection) -> int:

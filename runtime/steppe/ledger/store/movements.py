@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sql
@@ -11,7 +10,7 @@ import sqlalchemy as sql
 from steppe.errors import SteppeError
 from steppe.ledger.entries import Kind, Movement
 from steppe.ledger.store.balances import CHUNK
-from steppe.ledger.store.tables import MOVEMENTS
+from steppe.ledger.store.tables import MOVEMENTS, any_of, row_of
 from steppe.ledger.units import amount_text
 
 
@@ -35,8 +34,7 @@ class Movements:
         for first in range(0, len(new), CHUNK):
             some = new[first : first + CHUNK]
             self._found.update((cause, {}) for cause in some)
-            query = sql.select(MOVEMENTS).where(MOVEMENTS.c.cause.in_(some))
-            for row in self._connection.execute(query):
+            for row in self._connection.execute(_OF, {"causes": some}):
                 found = movement_of(row)
                 self._found[found.cause][found.kind] = found
             for cause in some:
@@ -69,7 +67,7 @@ class Movements:
                 self._found[each.cause][each.kind] = each
             else:
                 self._unread.setdefault(each.cause, []).append(each)
-            self._new.append({**asdict(each), "time_us": now_us})
+            self._new.append({**row_of(each), "time_us": now_us})
 
     def write(self) -> None:
         """Write what is new, in its order."""
@@ -86,6 +84,9 @@ class Movements:
             )
             raise ConflictError(f"{movement.kind} {movement.cause}: {asked}, {moved}")
         return found is not None
+
+
+_OF = sql.select(MOVEMENTS).where(MOVEMENTS.c.cause.in_(any_of("causes")))
 
 
 def movement_of(row: sql.Row[Any]) -> Movement:
