@@ -24,7 +24,7 @@ BY_HAND = {
     "by hand, needs a signal to end",
 }
 """Every reason for which a block is not run."""
-MARKERS = {"", "slow", EMULATED, "fleet", *BY_HAND}
+MARKERS = {"", "slow", EMULATED, "fleet", "a bill", *BY_HAND}
 BY_ITSELF = ("", "slow", EMULATED)
 """The markers of blocks that need nothing but their page."""
 LONGEST_LINE = 86

@@ -12,6 +12,14 @@ PLACES = {
         "steppe.cli.ledger_audit:audit_command",
         "Check the whole ledger of a record, and print where its energy went.",
     ),
+    "explain": (
+        "steppe.cli.ledger_explain:explain_command",
+        "Show why a receipt has its price and its joules.",
+    ),
+    "statement": (
+        "steppe.cli.ledger_statement:statement_command",
+        "Write a tenant's month, with all that is needed to check it.",
+    ),
     "keys": (f"{_LOG}:keys_group", "Make and show the keys that sign a log."),
     "verify": (f"{_LOG}:verify_command", "Check that the log contains a receipt, and its price."),
     "proof": (f"{_LOG}:proof_command", "Write an entry of a log and its proof to files."),

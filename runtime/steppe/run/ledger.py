@@ -202,23 +202,29 @@ def audit_log(folder: Path, trust: Trust, on_entries: Callable[[int, int], None]
 
 
 class AuditProgress:
-    """Says now and then how far an audit is."""
+    """Says now and then how far a long command is."""
 
-    def __init__(self, say: Callable[[str], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        clock: Callable[[], float],
+        what: str = "entries checked",
+    ) -> None:
         """Say nothing yet.
 
         Args:
             say: Takes a line.
             clock: Returns the time, s.
+            what: What is counted.
         """
-        self._say, self._clock, self._said_s = say, clock, clock()
+        self._say, self._clock, self._what, self._said_s = say, clock, what, clock()
 
     def __call__(self, done: int, size: int) -> None:
         """Say it if the last line is old enough."""
         now_s = self._clock()
         if now_s - self._said_s >= SAID_EVERY_S and done < size:
             self._said_s = now_s
-            self._say(f"{done} of {size} entries checked")
+            self._say(f"{done} of {size} {self._what}")
 
 
 def _opened(folder: Path, trust: Trust) -> tuple[LogReader, Checkpoint]:

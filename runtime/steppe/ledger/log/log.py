@@ -92,16 +92,26 @@ class LogReader:
             width = min(WIDTH, size - first)
             yield from self._tiles.entries(first // WIDTH, width)[:width]
 
-    def proof(self, index: int) -> Proof:
-        """Return the proof that the log contains an entry.
-
-        It is that of the last cosigned checkpoint, or of the last one if this does not contain it.
+    def note_with(self, index: int) -> str:
+        """Return the last cosigned checkpoint, or the last one if this does not contain an entry.
 
         Raises:
-            ProofError: The last checkpoint does not contain it.
+            UsageError: It cannot be read.
+        """
+        return self._cosigned_of(index) or self.note()
+
+    def proof(self, index: int, note: str | None = None) -> Proof:
+        """Return the proof that the log contains an entry.
+
+        Args:
+            index: Place of the entry.
+            note: The signed checkpoint; `note_with(index)` without it.
+
+        Raises:
+            ProofError: The checkpoint does not contain it.
             UsageError: A file is missing or damaged.
         """
-        note = self._cosigned_of(index) or self.note()
+        note = self.note_with(index) if note is None else note
         size = Checkpoint.read(Note.read(note).text).head.size if note else 0
         path = inclusion_proof(index, size, self._tiles.hash_at)
         return Proof(index, tuple(path), note)

@@ -62,8 +62,21 @@ def prove_share(shares: Sequence[Share], place: int) -> list[bytes]:
     Raises:
         ProofError: There is no such share.
     """
-    levels = [[share.leaf for share in shares]]
+    return paths_of([share.leaf for share in shares], [place])[0]
+
+
+def paths_of(leaves: Sequence[bytes], places: Iterable[int]) -> list[list[bytes]]:
+    """Return the audit paths of some leaves of a tree that is hashed once.
+
+    Raises:
+        ProofError: There is no leaf at a place.
+    """
+    levels = [list(leaves)]
     while len(below := levels[-1]) > 1:
         pairs = zip(below[::2], below[1::2], strict=False)  # an odd last one is in no pair
         levels.append([node_hash(left, right) for left, right in pairs])
-    return inclusion_proof(place, len(shares), lambda level, index: levels[level][index])
+
+    def hash_at(level: int, index: int) -> bytes:
+        return levels[level][index]
+
+    return [inclusion_proof(place, len(leaves), hash_at) for place in places]

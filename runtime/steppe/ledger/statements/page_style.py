@@ -16,7 +16,7 @@ overflow-wrap:anywhere}
 h1{font-size:28px;line-height:1.2;margin:0 0 4px}
 h2{font-size:16px;margin:0 0 4px}
 p{margin:0 0 8px}
-.muted,figcaption{min-height:1.2em;color:var(--muted);font-size:13px}
+.muted,figcaption{color:var(--muted);font-size:13px}
 .tag{font-size:11px;font-weight:600;background:var(--tag);color:var(--tag-ink);border-radius:4px;
 padding:1px 5px;white-space:nowrap}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(205px,1fr));gap:10px;
@@ -26,13 +26,14 @@ margin:16px 0 28px}
 font-variant-numeric:tabular-nums}
 .tile span.name,.tile small{font-size:13px;color:var(--muted)}
 .tile small{display:block;line-height:1.45}
-figure{margin:0 0 28px}
+figure{margin:0 0 28px;padding-bottom:1px}
 .plot{position:relative;height:150px;margin:12px 6px 26px 72px}
 svg{width:100%;height:100%;display:block;overflow:visible}
 .up,.along{position:absolute;font-size:12px;color:var(--muted);white-space:nowrap}
 .up{right:calc(100% + 8px);transform:translateY(50%)}
 .along{top:calc(100% + 4px)}
 .rule{stroke:var(--rule);fill:none;vector-effect:non-scaling-stroke}
+.legend:empty,figcaption:empty{display:none}
 .legend{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:13px}
 .key i{display:inline-block;width:14px;height:10px;margin-right:6px;border-radius:2px}
 .prompt{fill:var(--prompt);background:var(--prompt)}
@@ -59,5 +60,7 @@ td:empty,td br{display:none}.plot{margin-left:60px}}
 @page{margin:14mm}
 @media print{:root{color-scheme:light}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 body{max-width:none;padding:0;font-size:11px}figure,tr,.tile{break-inside:avoid}
-thead{display:table-header-group}table{font-size:10px}.plot{height:110px}}
+thead{display:table-header-group}table{font-size:10px}.tag{font-size:8px}.plot{height:110px}
+.tiles{grid-template-columns:repeat(4,1fr);gap:6px}.tile{padding:8px 10px}.tile b{font-size:14px}
+.tile span.name,.tile small{font-size:10px}}
 """

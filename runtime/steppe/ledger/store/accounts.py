@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-from steppe.ledger.entries import Movement, changes_of, held
+from steppe.ledger.entries import Movement, cause_of, changes_of, held
 from steppe.ledger.store.balances import Balance
 from steppe.ledger.store.movements import movement_of
 from steppe.ledger.store.tables import BALANCES, HOLDS, MOVEMENTS
@@ -23,6 +23,13 @@ def history(connection: sql.Connection, account: str, most: int) -> list[Movemen
     own = (MOVEMENTS.c.taken_from == account) | (MOVEMENTS.c.given_to == account)
     query = sql.select(MOVEMENTS).where(own).order_by(MOVEMENTS.c.seq.desc()).limit(most)
     return [movement_of(row) for row in connection.execute(query)]
+
+
+def movements_of(connection: sql.Connection, name: str) -> list[Movement]:
+    """Return the movements that a request or another cause made, all its parts, oldest first."""
+    part = MOVEMENTS.c.cause.startswith(cause_of(name, 1).removesuffix("1"), autoescape=True)
+    own = sql.select(MOVEMENTS).where((MOVEMENTS.c.cause == name) | part)
+    return [movement_of(row) for row in connection.execute(own.order_by(MOVEMENTS.c.seq))]
 
 
 def audit(connection: sql.Connection) -> list[str]:

@@ -289,6 +289,11 @@ class LedgerStore:
         with self._database.read() as connection:
             return accounts.history(connection, account, most)
 
+    def movements_of(self, name: str) -> list[Movement]:
+        """Return the movements that a request or another cause made, oldest first."""
+        with self._database.read() as connection:
+            return accounts.movements_of(connection, name)
+
     def audit(self) -> list[str]:
         """Return what is wrong with the accounts; nothing if all balances are right."""
         with self._database.read() as connection:

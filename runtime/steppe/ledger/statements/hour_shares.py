@@ -1,0 +1,90 @@
+"""What the books of an hour give to the receipts of a tenant, and the proof of it.
+
+A receipt is written before its hour closes, so it does not say its share of the idle energy, nor
+what of it is green. The entries of the hour hold the roots of the trees of these shares.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from steppe.ledger.periods.period import Period
+from steppe.ledger.periods.shares import Share as IdleShare
+from steppe.ledger.periods.shares import paths_of, shares_of
+from steppe.ledger.receipt import Receipt
+from steppe.ledger.statements.statement import Share
+
+
+@dataclass(frozen=True, slots=True)
+class ShareProof:
+    """That an entry of the log gives a receipt a share.
+
+    Attributes:
+        kind: Kind of the entry: `period` or `match`.
+        id: Id of the entry.
+        share: The share; its leaf in the tree is the hash of its canonical JSON.
+        index: Its place in the tree, from 0.
+        size: Leaves of the tree.
+        path: Hashes from its leaf to the root that the entry holds.
+    """
+
+    kind: str
+    id: str
+    share: dict[str, Any]
+    index: int
+    size: int
+    path: tuple[bytes, ...]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Its values as JSON has them; hashes in base64."""
+        path = [base64.b64encode(step).decode() for step in self.path]
+        return {**asdict(self), "path": path}
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a receipt has of its hour.
+
+    Attributes:
+        share: Its shares.
+        proofs: Their proofs.
+    """
+
+    share: Share
+    proofs: tuple[ShareProof, ...]
+
+    @property
+    def json(self) -> bytes:
+        """The proofs as a file."""
+        return orjson.dumps([proof.row for proof in self.proofs], option=orjson.OPT_INDENT_2)
+
+
+def shared_in_hour(period: Period, receipts: Sequence[Receipt], tenant: str) -> dict[str, Shared]:
+    """Return what each receipt of a tenant has of an hour, by the id of the receipt.
+
+    Args:
+        period: The book of the hour.
+        receipts: All receipts of the hour, and the corrections written in it.
+        tenant: The tenant.
+    """
+    idle = shares_of(period.idle_uj, receipts)
+    own = {one.id for one in receipts if one.tenant == tenant}
+    places = [place for place, share in enumerate(idle) if share.receipt in own]
+    paths = paths_of([share.leaf for share in idle], places)
+    return {
+        idle[place].receipt: _shared(period, idle[place], place, len(idle), path)
+        for place, path in zip(places, paths, strict=True)
+    }
+
+
+def _shared(
+    period: Period, idle: IdleShare, place: int, size: int, path: Sequence[bytes]
+) -> Shared:
+    proof = ShareProof("period", period.id, asdict(idle), place, size, tuple(path))
+    return Shared(Share(idle_uj=idle.idle_uj), (proof,))
