@@ -23,9 +23,11 @@ from steppe.gateway.sharing.exposition import of_all
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.ledger.admission import Terms
 from steppe.ledger.booking import BookedRequest
+from steppe.ledger.outbox.outbox import Sent
 from steppe.ledger.receipts_of import Place, receipts_of
 from steppe.ledger.service.metrics import LedgerMetrics
 from steppe.ledger.store.books import Taken
+from steppe.ledger.witnesses.asking import Asked
 from steppe.power.battery import Charge
 from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
 from steppe.roofline.lengths import RequestLengths
@@ -108,6 +110,7 @@ def ledger_exposition() -> str:
     request = BookedRequest("1", "1", "a", "m", "standard", 1, 0, 1, 1, "counter", 0, 1, "stop")
     receipts = receipts_of([request], Place("steppe", "gpu", 0, 0), {})
     metrics.count_booking(Taken(1, receipts))
+    metrics.note_outside({"grid.example/w1": Asked()}, Sent())
     return metrics.exposition(1, 1).decode()
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Tiles:
         """Use a folder, which need not exist yet."""
         self._folder = folder / "tile"
         self._full: dict[tuple[str, int], bytes] = {}
+        self._keeping = threading.Lock()
 
     def hash_at(self, level: int, index: int) -> bytes:
         """Return the root of the complete subtree at a level of the tree and an index there.
@@ -149,9 +151,10 @@ class Tiles:
         return path.read_bytes() if path.exists() else b""
 
     def _keep(self, row: str, number: int, tile: bytes) -> None:
-        self._full[row, number] = tile
-        if len(self._full) > _KEPT:
-            del self._full[next(iter(self._full))]
+        with self._keeping:  # threads may read beside the one that writes
+            self._full[row, number] = tile
+            if len(self._full) > _KEPT:
+                del self._full[next(iter(self._full))]
 
     def _write(self, row: str, number: int, width: int, tile: bytes) -> None:
         path = self._path(row, number)

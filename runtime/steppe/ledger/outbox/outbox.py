@@ -22,7 +22,13 @@ from steppe.errors import SteppeError
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.statements.events import BATCH_MEDIA_TYPE, batch_of
 from steppe.ledger.store.ledger_store import LedgerStore
-from steppe.ledger.store.sinks import RefusedEvent, note_refused, note_sent, receipts_to_send
+from steppe.ledger.store.sinks import (
+    RefusedEvent,
+    count_to_send,
+    note_refused,
+    note_sent,
+    receipts_to_send,
+)
 
 SEND_TIMEOUT_S = 30.0
 """Longest wait for the answer of a sink, s."""
@@ -32,7 +38,7 @@ LOOK_S = 10.0
 """Time between two looks for receipts that nothing has announced, s."""
 REFUSALS = {400, 413, 422}
 """Answers that say that the events are at fault, not the sink: a smaller part may be taken."""
-_SHOWN = 400
+_SHOWN, _DRAIN_LOOK_S = 400, 0.05
 
 _log = logging.getLogger(__name__)
 _Rows = Sequence[tuple[int, bytes]]
@@ -110,6 +116,21 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SEND_TIMEOUT_S))
         self._task = asyncio.create_task(self._run())
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until the sink has all receipts or takes none, or for `timeout_s`."""
+        if self._task is None:
+            return
+        self.wake()
+        url = self._sink.url
+        try:
+            async with asyncio.timeout(timeout_s):
+                while await asyncio.to_thread(count_to_send, self._store, url) > 0:
+                    if self.sent.problem:
+                        break
+                    await asyncio.sleep(_DRAIN_LOOK_S)
+        except (TimeoutError, SteppeError) as error:
+            _log.warning("sink %s: the last events are sent after the next start: %s", url, error)
 
     async def stop(self) -> None:
         """Send no more; what was not sent is sent after the next start."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
 from aiohttp import web
 
-from steppe.ledger.log.log import CHECKPOINT
+from steppe.ledger.log.log import LogReader
 from steppe.services.api_error import not_found
 
 _TILE = re.compile(r"(entries|\d{1,2})/(x\d{3}/)*\d{3}(\.p/\d{1,3})?")
@@ -17,14 +18,15 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 class LogApi:
     """Serves files that anybody may read."""
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path, log: LogReader, key: str) -> None:
         """Use a log.
 
         Args:
             folder: Its folder.
+            log: The log.
             key: Its public keys, a line each.
         """
-        self._folder, self._key = folder, key
+        self._folder, self._log, self._key = folder, log, key
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
@@ -37,12 +39,12 @@ class LogApi:
         return web.Response(text=self._key, content_type="text/plain")
 
     async def show_checkpoint(self, _request: web.Request) -> web.StreamResponse:
-        """Answer the last signed head."""
-        path = self._folder / CHECKPOINT
-        if not path.exists():
+        """Answer the last signed head, with the cosignatures that it has."""
+        note = await asyncio.to_thread(self._log.note)
+        if not note:
             raise not_found("checkpoint", "of the log: it has no entry yet")
         headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-cache"}
-        return web.FileResponse(path, headers=headers)
+        return web.Response(body=note.encode(), headers=headers)
 
     async def show_tile(self, request: web.Request) -> web.StreamResponse:
         """Answer a tile; one that never changes again may be kept."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from steppe.ledger.admission import Refusal, Terms
+from steppe.ledger.outbox.outbox import Sent
 from steppe.ledger.store.books import Taken
+from steppe.ledger.witnesses.asking import Asked
 
 _JOULES_PER_UJ = 1e-6
 
@@ -18,6 +20,7 @@ class LedgerMetrics:
     def __init__(self) -> None:
         """Define them."""
         self._registry = registry = CollectorRegistry()
+        self._totals: dict[str, int] = {}
         self._receipts = Counter(
             "steppe_ledger_receipts",
             "Receipts written since the service started, by how their request ended.",
@@ -57,6 +60,7 @@ class LedgerMetrics:
             "steppe_ledger_published_entries", "Entries of the published log.", registry=registry
         )
         self._admissions.labels("admitted")
+        self._define_outside(registry)
 
     def count_booking(self, taken: Taken) -> None:
         """Count a booking and its receipts."""
@@ -79,6 +83,51 @@ class LedgerMetrics:
     def count_closed(self, hours: int) -> None:
         """Count hours that were closed."""
         self._periods.inc(hours)
+
+    def note_outside(self, asked: Mapping[str, Asked], sent: Sent | None) -> None:
+        """Note how it goes with the witnesses and the sink.
+
+        Args:
+            asked: The witnesses, by name.
+            sent: The sink; None without one.
+        """
+        for name, each in asked.items():
+            self._signed.labels(name).set(each.size)
+            self._raise(self._not_signed.labels(name), f"witness {name}", each.failed)
+        if sent is not None:
+            self._raise(self._events.labels("sent"), "sent", sent.events)
+            self._raise(self._events.labels("refused"), "refused", sent.refused)
+            self._raise(self._sink_failures, "failed", sent.failed)
+
+    def _define_outside(self, registry: CollectorRegistry) -> None:
+        self._signed = Gauge(
+            "steppe_ledger_witness_signed_entries",
+            "Entries of the last head of the log that a witness has signed.",
+            ["witness"],
+            registry=registry,
+        )
+        self._not_signed = Counter(
+            "steppe_ledger_witness_failures",
+            "Heads that a witness did not sign when it was asked.",
+            ["witness"],
+            registry=registry,
+        )
+        self._events = Counter(
+            "steppe_ledger_events",
+            "Events of receipts since the service started: `sent`, or `refused` by the sink.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._sink_failures = Counter(
+            "steppe_ledger_sink_failures",
+            "Calls to the sink that failed and are made again.",
+            registry=registry,
+        )
+
+    def _raise(self, counter: Counter, name: str, total: int) -> None:
+        """Raise a counter to a total that is counted elsewhere."""
+        counter.inc(total - self._totals.get(name, 0))
+        self._totals[name] = total
 
     def exposition(self, entries: int, published: int) -> bytes:
         """Return all metrics.

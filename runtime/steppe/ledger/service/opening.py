@@ -8,7 +8,7 @@ from pathlib import Path
 from steppe.config.yaml_file import read_mapping
 from steppe.disk import disk_errors
 from steppe.errors import UsageError
-from steppe.ledger.log.log import Log
+from steppe.ledger.log.log import Log, LogReader
 from steppe.ledger.service.settings import LedgerSettings
 from steppe.ledger.signing import PrivateKey
 from steppe.ledger.store.ledger_store import ConflictError, LedgerStore, LogEntry
@@ -29,6 +29,11 @@ def open_log(settings: LedgerSettings) -> Log:
     with disk_errors(settings.public_key):
         settings.public_key.write_text(f"{key.public.text}\n")
     return Log(settings.log, key.name, [key])
+
+
+def open_reader(settings: LedgerSettings, log: Log) -> LogReader:
+    """Return a reader of the log beside its writer."""
+    return LogReader(settings.log, log.origin, [open_key(settings).public])
 
 
 def open_key(settings: LedgerSettings) -> PrivateKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from steppe.errors import SteppeError
@@ -21,15 +22,23 @@ _log = logging.getLogger(__name__)
 class Publisher:
     """Adds to the log in a thread of its own, while the store goes on taking entries."""
 
-    def __init__(self, store: LedgerStore, log: Log, period_s: float = PERIOD_S) -> None:
+    def __init__(
+        self,
+        store: LedgerStore,
+        log: Log,
+        on_head: Callable[[str], None],
+        period_s: float = PERIOD_S,
+    ) -> None:
         """Prepare.
 
         Args:
             store: Where the entries are.
             log: The log; no one else writes it.
+            on_head: Called on the loop with each head that is published; it returns at once.
             period_s: Least time between two heads, s.
         """
         self._store, self._log, self._period_s = store, log, period_s
+        self._on_head = on_head
         self._thread = ThreadPoolExecutor(1, "ledger-log")
         self._grown = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -69,18 +78,23 @@ class Publisher:
     async def _publish(self) -> bool:
         """Publish what is new; return whether all of it is in the log."""
         try:
-            await asyncio.shield(self._loop.run_in_executor(self._thread, self.publish))
+            published = self._loop.run_in_executor(self._thread, self.publish)
+            note = await asyncio.shield(published)
         except SteppeError as error:
             _log.error("the log is not published: %s", error)
             return False
+        if note:
+            self._on_head(note)
         return True
 
-    def publish(self) -> None:
-        """Add what the log does not have yet, and sign the new head.
+    def publish(self) -> str:
+        """Add what the log does not have yet; return the new signed head, or nothing without one.
 
         Raises:
             DiskFullError: No space is left.
             UsageError: A file cannot be written, or the store cannot be read.
         """
+        note = ""
         while entries := self._store.entries(self._log.head.size, MOST):
-            self._log.add(entries)
+            note = self._log.add(entries).whole
+        return note

@@ -19,7 +19,8 @@ from steppe.ledger.service.balance_api import BalanceApi
 from steppe.ledger.service.hours import Hours
 from steppe.ledger.service.log_api import LogApi
 from steppe.ledger.service.metrics import LedgerMetrics
-from steppe.ledger.service.opening import log_tariffs, open_log, read_tariffs
+from steppe.ledger.service.opening import log_tariffs, open_log, open_reader, read_tariffs
+from steppe.ledger.service.outside import Outside
 from steppe.ledger.service.publisher import Publisher
 from steppe.ledger.service.receipts_api import ReceiptsApi
 from steppe.ledger.service.settings import LedgerSettings
@@ -58,6 +59,7 @@ class LedgerService:
         self._store: LedgerStore | None = None
         self._writer: Writer | None = None
         self._publisher: Publisher | None = None
+        self._outside: Outside | None = None
         self._hours: Hours | None = None
         self._runner: web.AppRunner | None = None
 
@@ -111,11 +113,13 @@ class LedgerService:
             await self._writer.close()
         if self._publisher is not None:
             await self._publisher.stop()
+        if self._outside is not None:
+            await self._outside.stop()
         if self._store is not None:
             await asyncio.to_thread(self._store.close)
         if self._lock is not None:
             self._lock.release()
-        self._runner = self._hours = self._writer = self._publisher = None
+        self._runner = self._hours = self._writer = self._publisher = self._outside = None
         self._store = self._lock = None
 
     async def _start(self) -> str:
@@ -127,7 +131,8 @@ class LedgerService:
         self._store = store = await asyncio.to_thread(LedgerStore, settings.store)
         self._tariffs = await asyncio.to_thread(log_tariffs, store, tariffs, self._now_us())
         log = await asyncio.to_thread(open_log, settings)
-        self._publisher = publisher = Publisher(store, log)
+        self._outside = outside = Outside(settings.section, store, open_reader(settings, log))
+        self._publisher = publisher = Publisher(store, log, outside.take)
         self._writer = writer = Writer(store, publisher.wake)
         rules = AdmissionRules(
             tuple(tariffs), settings.section.accounts == "required", int(settings.section.hold_s)
@@ -136,6 +141,7 @@ class LedgerService:
         secret = dict(settings.secret_headers).get(HEADER, "")
         parts = self._parts(store, log, rules)
         url = await self._listen(build_application(parts, self._read_metrics, secret))
+        await outside.start()
         publisher.start()
         self._hours.start()
         return url
@@ -154,7 +160,7 @@ class LedgerService:
             ReceiptsApi(store, log, size),
             TariffsApi(store, self._tariffs, log, size),
             BalanceApi(store),
-            LogApi(settings.log, settings.public_key.read_text()),
+            LogApi(settings.log, log, settings.public_key.read_text()),
         ]
 
     def _now_us(self) -> int:
@@ -163,6 +169,9 @@ class LedgerService:
     def _read_metrics(self) -> bytes:
         assert self._store is not None
         assert self._publisher is not None
+        assert self._outside is not None
+        outside = self._outside
+        self._metrics.note_outside(outside.asked, outside.sent)
         return self._metrics.exposition(self._store.size(), self._publisher.size)
 
     async def _listen(self, application: web.Application) -> str:

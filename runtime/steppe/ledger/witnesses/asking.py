@@ -26,6 +26,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 """Waits before a witness that did not sign is asked again, s: doubled each time."""
 MOST_BYTES = 1 << 16
 """Longest answer that is read, bytes."""
+_LOOK_S = 0.02
 _HEADS = 64
 """Heads that are kept while some witnesses have signed them and others have not."""
 
@@ -111,6 +112,15 @@ class WitnessAsker:
             self._take(note)
         self._tasks = [asyncio.create_task(self._serve(place)) for place in self._places]
 
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until all witnesses that answer have signed the newest head, or for `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._waits():
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            _log.warning("the last head of the log has not all its cosignatures")
+
     async def stop(self) -> None:
         """Ask no more."""
         self._loop = None
@@ -131,6 +141,16 @@ class WitnessAsker:
         loop = self._loop
         if loop is not None:
             loop.call_soon_threadsafe(self._take, note)
+
+    def _waits(self) -> bool:
+        """Whether a witness that answers has not signed the newest head yet."""
+        if not self._newest or not self._tasks:
+            return False
+        size = Checkpoint.read(Note.read(self._newest).text).head.size
+        well = [state for state in self.asked.values() if not state.problem]
+        return any(state.size < size for state in well) or (
+            bool(well) and self._written_size < size
+        )
 
     def _take(self, note: str) -> None:
         self._newest = note
