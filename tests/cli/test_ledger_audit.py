@@ -6,10 +6,19 @@ import json
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.fixtures.ledger import IDLE_UJ, SITE, FilledLedger, fill_ledger
+from tests.fixtures.ledger import (
+    CARRIED_UJ,
+    IDLE_UJ,
+    SITE,
+    TRANSITION_UJ,
+    UNCLAIMED_UJ,
+    FilledLedger,
+    fill_ledger,
+)
 
 from steppe.cli import main
 from steppe.ledger.signing import PrivateKey
@@ -19,8 +28,8 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["ledger", "audit", *map(str, arguments)], prog_name="steppe")
 
 
-def document(*arguments: object) -> dict[str, object]:
-    found: dict[str, object] = json.loads(run(*arguments, "--json").stdout)
+def document(*arguments: object) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run(*arguments, "--json").stdout)
     return found
 
 
@@ -48,14 +57,20 @@ def test_books_that_hold(made: FilledLedger) -> None:
         lines = found.stdout.splitlines()
         entries = f"{SITE}: 14 entries (2 period, 11 receipt, 1 tariff), 14 in the signed log"
         assert (lines[0], lines[-1]) == (entries, "All of it holds.")
-        meters = sum(period.meter_uj for period in made.periods)
-        assert f"  = meters      {meters:>24,}" in lines
-        assert f"  idle          {2 * IDLE_UJ:>24,}" in lines
+        assert "hours: 2 closed, 1 open" in lines[1]
+        assert f"  idle          {3 * IDLE_UJ:>24,}" in lines
+        assert f"  carried on    {CARRIED_UJ:>24,}" in lines
 
 
 def test_the_json_document_has_the_same_sums(made: FilledLedger) -> None:
     found = document(made.folder)
     assert (found["entries"], found["accounts"], found["faults"]) == (14, 6, [])
+    (sums,) = found["energy"]
+    parts = ("receipts", "corrections", "idle", "transition", "waste", "unclaimed", "carried")
+    assert sum(sums[f"{part}_uj"] for part in parts) == sums["meter_uj"]
+    used_uj = IDLE_UJ + TRANSITION_UJ + UNCLAIMED_UJ
+    receipts_uj = sum(one.energy_uj for one in made.receipts)
+    assert sums["meter_uj"] == receipts_uj + 3 * used_uj + CARRIED_UJ
     nano = sum(one.amount_nano for one in made.receipts)
     assert found["amounts_nano"] == {"CNY": nano}
 

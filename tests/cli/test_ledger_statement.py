@@ -106,7 +106,7 @@ def test_receipts_that_are_not_published_have_no_proof(tmp_path: Path) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
     made = statement(ledger, tmp_path / "bill", "--json")
     document = json.loads(made.stdout)
-    assert document["receipts_without_proof"] == 2
+    assert document["receipts_without_proof"] == 3
     assert not (tmp_path / "bill" / "key").exists()
 
 
@@ -158,9 +158,9 @@ def test_a_receipt_of_an_open_hour_and_its_corrections_are_explained(
     found = run("explain", ledger.folder, ledger.receipts[-1].id)
     assert "open until 2026-11-01T15:00:00.000000Z" in found.stdout
     first = run("explain", ledger.folder, ledger.receipts[0].id)
-    assert "corrected by 0000000c: -15 output tokens, -0.000000600" in first.stdout
+    assert "corrected by 00000000.c1: -15 output tokens, -0.000000600" in first.stdout
     document = json.loads(run("explain", ledger.folder, ledger.receipts[0].id, "--json").stdout)
-    assert [one["id"] for one in document["corrections"]] == ["0000000c"]
+    assert [one["id"] for one in document["corrections"]] == ["00000000.c1"]
 
 
 def test_a_receipt_that_is_not_there_is_one_line(ledger: FilledLedger) -> None:

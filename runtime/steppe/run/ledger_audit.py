@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from steppe.errors import SteppeError
 from steppe.ledger.audit.book_audit import BookAudit, Open
-from steppe.ledger.audit.energy import EnergySums
+from steppe.ledger.audit.energy import EnergySums, check_runs
 from steppe.ledger.log.audit import check_log
 from steppe.ledger.log.log import LogReader
+from steppe.ledger.store.books import all_runs, open_hours
 from steppe.ledger.store.ledger_store import CHUNK, LedgerStore
 from steppe.run.ledger_folder import LedgerFolder
 
@@ -23,7 +24,7 @@ class Audited:
         published: Number of entries that the signed checkpoint contains.
         entries: Number of entries, those too that are not published yet.
         kinds: How many there are of each kind.
-        energy: The sums of closed hours, by site and boundary.
+        energy: The sums of all hours, by site and boundary; without a store those of closed ones.
         open: The receipts of hours that are not closed.
         amounts: The sum of all receipts in each currency, 10^-9 of it.
         accounts: Number of balances that were checked.
@@ -58,6 +59,7 @@ def audit(ledger: LedgerFolder, on_entries: Callable[[int, int], None]) -> Audit
     if ledger.store:
         with ledger.opened() as store:
             _check_store(store, reader, found)
+            _check_hours(store, found)
             found.faults += store.audit()
             found.accounts = len(store.balances())
     elif reader is not None:
@@ -96,6 +98,25 @@ def _check_store(store: LedgerStore, reader: LogReader | None, found: Audited) -
     if found.entries < found.published:
         missing = f"the store has {found.entries} entries, the log {found.published}"
         found.faults.append(f"store: {missing}")
+
+
+def _check_hours(store: LedgerStore, found: Audited) -> None:
+    """Add the hours that are open, and compare all hours with what the runs have counted."""
+    with store.reading() as connection:
+        hours, runs = open_hours(connection), all_runs(connection)
+    energy = {(sums.site, sums.boundary): sums for sums in found.energy}
+    rest = dict(found.open)
+    for hour in hours:
+        key = (hour.site, hour.boundary)
+        receipts = rest.pop((*key, hour.hour), Open())
+        sums = energy.get(key, EnergySums(*key))
+        energy[key] = sums.plus_open(hour.sums, receipts.receipts_uj, receipts.corrections_uj)
+    for site, boundary, number in rest:
+        what = f"receipts of hour {number} of {site}, boundary {boundary}"
+        found.faults.append(f"energy: {what}: found no counters of this hour")
+    found.energy = tuple(energy.values())
+    for sums in found.energy:
+        found.faults += check_runs(sums, runs)
 
 
 def _same(entries: Iterator[bytes], logged: Iterator[bytes], found: Audited) -> Iterator[bytes]:

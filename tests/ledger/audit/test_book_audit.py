@@ -12,7 +12,6 @@ from tests.fixtures.ledger import (
     SITE,
     TRANSITION_UJ,
     UNCLAIMED_UJ,
-    WASTE_UJ,
     make_receipt,
 )
 
@@ -21,6 +20,7 @@ from steppe.ledger.periods.closing import Counters, close_hour, closes_us
 from steppe.ledger.periods.period import Meter, Period
 from steppe.ledger.receipt import Receipt
 
+WASTE_UJ = 70_000
 FIRST, SECOND = make_receipt(0), make_receipt(1)
 HALF = replace(
     FIRST,

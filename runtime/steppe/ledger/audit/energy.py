@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from steppe.ledger.hours import HourSums, RunBooks
 from steppe.ledger.periods.period import Period
 
 
@@ -57,4 +59,58 @@ class EnergySums:
             transition_uj=self.transition_uj + period.transition_uj,
             waste_uj=self.waste_uj + period.waste_uj,
             unclaimed_uj=self.unclaimed_uj + period.unclaimed_uj,
+            carried_uj=period.carried_out_uj,
         )
+
+    def plus_open(self, hour: HourSums, receipts_uj: int, corrections_uj: int) -> EnergySums:
+        """Return the sums with one more hour that is open: what is left of its meters is unclaimed.
+
+        Args:
+            hour: What was counted in it so far.
+            receipts_uj: Energy of its receipts, uJ.
+            corrections_uj: The sum of the differences of its corrections, uJ.
+        """
+        used_uj = receipts_uj + corrections_uj + hour.idle_uj + hour.transition_uj + hour.waste_uj
+        spent_uj = hour.meter_uj + hour.carried_in_uj - hour.carried_out_uj
+        return replace(
+            self,
+            open=self.open + 1,
+            meter_uj=self.meter_uj + hour.meter_uj,
+            receipts_uj=self.receipts_uj + receipts_uj,
+            corrections_uj=self.corrections_uj + corrections_uj,
+            idle_uj=self.idle_uj + hour.idle_uj,
+            transition_uj=self.transition_uj + hour.transition_uj,
+            waste_uj=self.waste_uj + hour.waste_uj,
+            unclaimed_uj=self.unclaimed_uj + spent_uj - used_uj,
+            carried_uj=hour.carried_out_uj,
+        )
+
+
+def check_runs(sums: EnergySums, runs: Iterable[RunBooks]) -> list[str]:
+    """Return what of the sums of all hours is not what the runs have counted in all.
+
+    The runs keep their own totals, so an hour that lost energy, or has some twice, is found.
+
+    Args:
+        sums: The sums of all hours of a site, closed and open.
+        runs: What the ledger has taken of the runs of that site.
+    """
+    own = [run for run in runs if (run.site, run.boundary) == (sums.site, sums.boundary)]
+    unclaimed_uj = sum(run.totals.unclaimed_uj + run.given_up_uj for run in own)
+    asked = {
+        "meters": (sum(sum(run.totals.meters.values()) for run in own), sums.meter_uj),
+        "idle": (sum(run.totals.idle_uj for run in own), sums.idle_uj),
+        "transitions": (sum(run.totals.transition_uj for run in own), sums.transition_uj),
+        "receipts and waste": (
+            sum(run.requests_uj for run in own),
+            sums.receipts_uj + sums.waste_uj,
+        ),
+        "unclaimed and corrections": (unclaimed_uj, sums.unclaimed_uj + sums.corrections_uj),
+        "carried on": (sum(run.open_uj for run in own), sums.carried_uj),
+    }
+    where = f"energy of {sums.site}, boundary {sums.boundary}"
+    return [
+        f"{where}: {name}: the runs have counted {counted:,} uJ, the hours {found:,} uJ"
+        for name, (counted, found) in asked.items()
+        if counted != found
+    ]

@@ -118,6 +118,18 @@ def hours(
     return [_hour(row) for row in rows]
 
 
+def open_hours(connection: sql.Connection) -> list[Hour]:
+    """Return the hours of all sites that are not closed, oldest first."""
+    query = sql.select(HOURS).where(HOURS.c.closed == 0).order_by(HOURS.c.hour)
+    return [_hour(row) for row in connection.execute(query)]
+
+
+def all_runs(connection: sql.Connection) -> list[RunBooks]:
+    """Return what the ledger has taken of all runs."""
+    books = connection.scalars(sql.select(RUNS.c.books).order_by(RUNS.c.run))
+    return [_run_books(each) for each in books]
+
+
 def last_hours(connection: sql.Connection) -> list[Hour]:
     """Return the last hour of each site and boundary."""
     c = HOURS.c
