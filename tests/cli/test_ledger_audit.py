@@ -72,7 +72,7 @@ def test_the_json_document_has_the_same_sums(made: FilledLedger) -> None:
     receipts_uj = sum(one.energy_uj for one in made.receipts)
     assert sums["meter_uj"] == receipts_uj + 3 * used_uj + CARRIED_UJ
     nano = sum(one.amount_nano for one in made.receipts)
-    assert found["amounts_nano"] == {"CNY": nano}
+    assert found["amounts_nano"] == found["paid_nano"] == {"CNY": nano}
 
 
 def test_a_log_without_its_store_is_audited_too(ledger: FilledLedger) -> None:
@@ -90,12 +90,57 @@ def test_a_store_without_a_log_is_audited_too(ledger: FilledLedger) -> None:
     assert "no log: nothing is published yet" in found.stdout
 
 
+def booked(ledger: FilledLedger, **changes: object) -> Path:
+    """Write the summary of a record beside the ledger; return its folder."""
+    receipts_uj = sum(one.energy_uj for one in ledger.receipts)
+    own = {"folder": str(ledger.folder), "site": SITE, "run": "run-1", "requests_uj": receipts_uj}
+    parts = {"idle_uj": IDLE_UJ, "transition_uj": TRANSITION_UJ, "unclaimed_uj": UNCLAIMED_UJ}
+    own |= {name: 3 * value for name, value in parts.items()}
+    own["meter_uj"] = receipts_uj + 3 * sum(parts.values()) + CARRIED_UJ
+    record = ledger.folder.parent / "record"
+    record.mkdir()
+    (record / "summary.json").write_text(json.dumps({"ledger": [{**own, **changes}]}))
+    return record
+
+
+def test_the_sums_of_a_record_are_those_of_its_ledger(ledger: FilledLedger) -> None:
+    found = run(booked(ledger))  # its ledger is in another folder
+    assert found.exit_code == 0, found.output
+    assert "record: the sums of 1 run are those of the ledger" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"idle_uj": 1}, f"record: run run-1: idle_uj 1, found {3 * IDLE_UJ} in the ledger"),
+        ({"run": "run-2"}, "record: run run-2: found no booking of it in the ledger"),
+    ],
+)
+def test_a_record_with_other_sums_is_found(
+    ledger: FilledLedger, changes: dict[str, object], said: str
+) -> None:
+    found = run(booked(ledger, **changes))
+    assert found.exit_code == 1
+    assert said in found.stderr
+
+
+def test_requests_that_still_wait_are_said(ledger: FilledLedger) -> None:
+    found = run(booked(ledger, waiting=2, idle_uj=1))
+    assert found.exit_code == 0
+    assert "2 requests wait for the next run of its ledger" in found.stdout
+
+
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
         (
             "UPDATE steppe_ledger_balances SET balance = balance - 1 WHERE account = 'revenue'",
             "revenue: its balance is not the sum of its movements",
+        ),
+        (
+            "UPDATE steppe_ledger_movements SET amount = amount + 9 WHERE kind = 'capture' "
+            "AND cause = '00000001'",
+            "accounts: 13358 was paid for 00000001, its receipts say 13349",
         ),
         (
             "UPDATE steppe_ledger_entries SET bytes = (SELECT bytes FROM steppe_ledger_entries"

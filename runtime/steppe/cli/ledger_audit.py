@@ -70,9 +70,14 @@ def _lines(found: Audited) -> list[str]:
         lines += _energy_lines(sums)
     for currency, nano in sorted(found.amounts.items()):
         if currency:
-            lines.append(f"receipts: {grouped_text(nano, NANO_DIGITS)} {currency}")
+            paid = grouped_text(found.paid.get(currency, 0), NANO_DIGITS)
+            total = f"{grouped_text(nano, NANO_DIGITS)} {currency}, paid from accounts {paid}"
+            lines.append(f"receipts: {total}")
     if found.accounts:
-        lines.append(f"accounts: {found.accounts:,} balances are the sums of their movements")
+        lines.append(f"accounts: {found.accounts:,} balances")
+    if found.runs:
+        count = f"{found.runs:,} {'run' if found.runs == 1 else 'runs'}"
+        lines.append(f"record: the sums of {count} are those of the ledger")
     return lines
 
 
@@ -102,7 +107,9 @@ def _document(found: Audited) -> dict[str, Any]:
             for sums in found.energy
         ],
         "amounts_nano": dict(found.amounts),
+        "paid_nano": dict(found.paid),
         "accounts": found.accounts,
+        "runs": found.runs,
         "faults": found.faults,
         "notes": found.notes,
     }

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from steppe.errors import SteppeError
 from steppe.ledger.audit.book_audit import BookAudit, Open
 from steppe.ledger.audit.energy import EnergySums, check_runs
+from steppe.ledger.entries import Kind
+from steppe.ledger.hours import RunBooks
 from steppe.ledger.log.audit import check_log
 from steppe.ledger.log.log import LogReader
+from steppe.ledger.store.accounts import request_of
 from steppe.ledger.store.books import all_runs, open_hours
 from steppe.ledger.store.ledger_store import CHUNK, LedgerStore
-from steppe.run.ledger_folder import LedgerFolder
+from steppe.ledger.units import currency_of
+from steppe.run.ledger_folder import LedgerFolder, booked_of
 
 
 @dataclass(slots=True)
@@ -27,7 +32,10 @@ class Audited:
         energy: The sums of all hours, by site and boundary; without a store those of closed ones.
         open: The receipts of hours that are not closed.
         amounts: The sum of all receipts in each currency, 10^-9 of it.
+        paid: What of it was paid from accounts.
+        prices: The price of each receipt with its corrections, by id.
         accounts: Number of balances that were checked.
+        runs: Number of runs of the record whose sums are those of the ledger.
         faults: What does not hold, a line each.
         notes: What could not be checked, a line each.
     """
@@ -39,7 +47,10 @@ class Audited:
     energy: tuple[EnergySums, ...] = ()
     open: Mapping[tuple[str, str, int], Open] = field(default_factory=dict)
     amounts: Mapping[str, int] = field(default_factory=dict)
+    paid: Mapping[str, int] = field(default_factory=dict)
+    prices: Mapping[str, int] = field(default_factory=dict)
     accounts: int = 0
+    runs: int = 0
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -59,8 +70,11 @@ def audit(ledger: LedgerFolder, on_entries: Callable[[int, int], None]) -> Audit
     if ledger.store:
         with ledger.opened() as store:
             _check_store(store, reader, found)
-            _check_hours(store, found)
+            runs = _check_hours(store, found)
+            if ledger.record is not None:
+                _check_record(booked_of(ledger.record), runs, found)
             found.faults += store.audit()
+            _check_paid(store, found)
             found.accounts = len(store.balances())
     elif reader is not None:
         found.notes.append("no store: accounts and entries that are not published were not checked")
@@ -100,8 +114,31 @@ def _check_store(store: LedgerStore, reader: LogReader | None, found: Audited) -
         found.faults.append(f"store: {missing}")
 
 
-def _check_hours(store: LedgerStore, found: Audited) -> None:
-    """Add the hours that are open, and compare all hours with what the runs have counted."""
+def _check_paid(store: LedgerStore, found: Audited) -> None:
+    """Check that no request has paid more than its receipts say; add up what was paid."""
+    paid: dict[str, int] = {}
+    sums: dict[str, int] = {}
+    for each in store.payments():
+        name = request_of(each)
+        amount = each.amount if each.kind is Kind.CAPTURE else -each.amount
+        paid[name] = paid.get(name, 0) + amount
+        currency = currency_of(each.unit)
+        sums[currency] = sums.get(currency, 0) + amount
+    for name, amount in paid.items():
+        price = found.prices.get(name)
+        if price is None:
+            found.faults.append(f"accounts: {amount} was paid for {name}, found no receipt of it")
+        elif not 0 <= amount <= price:
+            found.faults.append(f"accounts: {amount} was paid for {name}, its receipts say {price}")
+    found.paid = sums
+
+
+def _check_hours(store: LedgerStore, found: Audited) -> list[RunBooks]:
+    """Add the hours that are open, and compare all hours with what the runs have counted.
+
+    Returns:
+        What the ledger has taken of the runs.
+    """
     with store.reading() as connection:
         hours, runs = open_hours(connection), all_runs(connection)
     energy = {(sums.site, sums.boundary): sums for sums in found.energy}
@@ -117,6 +154,33 @@ def _check_hours(store: LedgerStore, found: Audited) -> None:
     found.energy = tuple(energy.values())
     for sums in found.energy:
         found.faults += check_runs(sums, runs)
+    return runs
+
+
+def _check_record(
+    booked: Sequence[Mapping[str, Any]], runs: Sequence[RunBooks], found: Audited
+) -> None:
+    """Compare what the runs of a record say that they have booked with what the ledger has."""
+    taken = {run.run: run for run in runs}
+    for one in booked:
+        where, run = f"record: run {one['run']}", taken.get(one["run"])
+        if run is None:
+            found.faults.append(f"{where}: found no booking of it in the ledger")
+            continue
+        found.runs += 1
+        if waiting := one.get("waiting", 0):
+            found.notes.append(f"{where}: {waiting} requests wait for the next run of its ledger")
+            continue
+        own = {
+            "requests_uj": run.requests_uj,
+            "meter_uj": sum(run.totals.meters.values()),
+            "idle_uj": run.totals.idle_uj,
+            "transition_uj": run.totals.transition_uj,
+            "unclaimed_uj": run.totals.unclaimed_uj,
+        }
+        for name, value in own.items():
+            if one[name] != value:
+                found.faults.append(f"{where}: {name} {one[name]}, found {value} in the ledger")
 
 
 def _same(entries: Iterator[bytes], logged: Iterator[bytes], found: Audited) -> Iterator[bytes]:
@@ -142,5 +206,5 @@ def _check_books(
         books.take(place, entry)
         found.entries = place + 1
     found.kinds, found.amounts, found.open = books.kinds, books.amounts, books.open
-    found.energy = tuple(books.energy.values())
+    found.energy, found.prices = tuple(books.energy.values()), books.prices
     found.faults += books.faults

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from steppe.disk import disk_errors
 from steppe.errors import UsageError
 from steppe.ledger.log.log import CHECKPOINT, LogReader
 from steppe.ledger.store.ledger_store import LedgerStore
@@ -78,7 +81,8 @@ def ledger_folder(
     Raises:
         UsageError: There is no ledger, or no key of its log.
     """
-    folder = next((one for one in (path, path / IN_RECORD) if _has_ledger(one)), None)
+    places = (path, path / IN_RECORD, *(Path(one["folder"]) for one in booked_of(path)))
+    folder = next((one for one in places if _has_ledger(one)), None)
     if folder is None:
         asked = "asked for a ledger, or for a record with one"
         raise UsageError(f"{path}: {asked}, found neither {LOG}/{CHECKPOINT} nor {STORE}")
@@ -89,6 +93,24 @@ def ledger_folder(
         trust = trust_of(keys or [_own_key(folder)], log)
     record = next((one for one in (path, folder.parent) if (one / SUMMARY).exists()), None)
     return LedgerFolder(folder, place, trust, record)
+
+
+def booked_of(record: Path) -> list[dict[str, Any]]:
+    """Return what each run of a record has booked for its ledger, by its summary; none without.
+
+    Raises:
+        UsageError: The summary cannot be read.
+    """
+    path = record / SUMMARY
+    if not path.exists():
+        return []
+    with disk_errors(path):
+        text = path.read_text()
+    try:
+        booked = json.loads(text).get("ledger", [])
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"{path}: asked for the summary of a run, found {error}") from error
+    return [one for one in booked if isinstance(one, dict) and "folder" in one]
 
 
 def _has_ledger(folder: Path) -> bool:

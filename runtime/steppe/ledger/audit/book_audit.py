@@ -56,7 +56,16 @@ class Open:
 
 
 class BookAudit:
-    """Takes the entries one by one; keeps the receipts of hours that are not closed."""
+    """Takes the entries one by one; keeps the receipts of hours that are not closed.
+
+    Attributes:
+        faults: What does not hold, a line each.
+        kinds: How many entries there are of each kind.
+        energy: The sums of closed hours, by site and boundary.
+        amounts: The sum of all receipts in each currency, 10^-9 of it.
+        prices: The price of each receipt with its corrections, by id, 10^-9 of its currency.
+        open: The receipts of hours that are not closed, by site, boundary and hour.
+    """
 
     def __init__(self, entry_at: Callable[[int], bytes]) -> None:
         """Begin before the first entry.
@@ -68,6 +77,7 @@ class BookAudit:
         self.kinds: Counter[str] = Counter()
         self.energy: dict[tuple[str, str], EnergySums] = {}
         self.amounts: Counter[str] = Counter()
+        self.prices: dict[str, int] = {}
         self.open: dict[_Hour, Open] = {}
         self._entry_at = entry_at
         self._tariffs: dict[str, Tariff] = {}
@@ -109,6 +119,8 @@ class BookAudit:
         if receipt.id in self._places:
             raise _wrong(receipt, "asked for it once, found it twice")
         self._places[receipt.id] = place
+        priced = receipt.corrects or receipt.id
+        self.prices[priced] = self.prices.get(priced, 0) + receipt.amount_nano
         if receipt.seq != number:
             raise _wrong(receipt, f"asked for number {number}, found {receipt.seq}")
         if last is not None and receipt.hour <= last.hour:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-from steppe.ledger.entries import Movement, cause_of, changes_of, held
+from steppe.ledger.entries import Kind, Movement, cause_of, changes_of, held
 from steppe.ledger.store.balances import Balance
 from steppe.ledger.store.movements import movement_of
 from steppe.ledger.store.tables import BALANCES, HOLDS, MOVEMENTS
+from steppe.ledger.units import quote_of
+
+CORRECTION = "/correction"
+"""What follows the id of a request in the cause of what its corrections move."""
 
 
 def balances(connection: sql.Connection, account: str | None = None) -> list[Balance]:
@@ -30,6 +34,18 @@ def movements_of(connection: sql.Connection, name: str) -> list[Movement]:
     part = MOVEMENTS.c.cause.startswith(cause_of(name, 1).removesuffix("1"), autoescape=True)
     own = sql.select(MOVEMENTS).where((MOVEMENTS.c.cause == name) | part)
     return [movement_of(row) for row in connection.execute(own.order_by(MOVEMENTS.c.seq))]
+
+
+def payments(connection: sql.Connection) -> list[Movement]:
+    """Return what requests have paid and got back, in money and tokens; not tokens of quotes."""
+    kinds = MOVEMENTS.c.kind.in_([Kind.CAPTURE.value, Kind.REFUND.value])
+    rows = connection.execute(sql.select(MOVEMENTS).where(kinds).order_by(MOVEMENTS.c.seq))
+    return [each for each in map(movement_of, rows) if quote_of(each.unit) is None]
+
+
+def request_of(payment: Movement) -> str:
+    """Return the request of a payment, or of what a correction of it has moved."""
+    return payment.cause.partition("#")[0].removesuffix(CORRECTION)
 
 
 def audit(connection: sql.Connection) -> list[str]:

@@ -8,6 +8,7 @@ from steppe.errors import UsageError
 from steppe.ledger.entries import REVENUE, Kind, Movement, available, cause_of, refunded
 from steppe.ledger.receipt import KIND as RECEIPT
 from steppe.ledger.receipt import Receipt
+from steppe.ledger.store.accounts import CORRECTION
 from steppe.ledger.store.admission import parts_of, purses_of, usable_of
 from steppe.ledger.store.balances import TooLowError
 from steppe.ledger.store.log_entries import LogEntry
@@ -129,7 +130,7 @@ _KINDS = (Kind.REFUND, Kind.CAPTURE)
 
 
 def _cause(request: str, number: int) -> str:
-    return cause_of(f"{request}/correction", number)
+    return cause_of(f"{request}{CORRECTION}", number)
 
 
 def _valid(unit: str, now_us: int) -> str:

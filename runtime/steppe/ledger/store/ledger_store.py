@@ -294,6 +294,11 @@ class LedgerStore:
         with self._database.read() as connection:
             return accounts.movements_of(connection, name)
 
+    def payments(self) -> list[Movement]:
+        """Return what requests have paid and got back, in money and tokens."""
+        with self._database.read() as connection:
+            return accounts.payments(connection)
+
     def audit(self) -> list[str]:
         """Return what is wrong with the accounts; nothing if all balances are right."""
         with self._database.read() as connection:
