@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # it has the context
 
 FAILED = frozenset({"error", "abort"})
 REFUSED = frozenset({"rejected", "shed"})
+UNSERVED = REFUSED | {"invalid"}
+"""Ends that have no receipt."""
 
 _VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 

@@ -270,6 +270,16 @@ async def test_what_no_replica_had_is_given_back(
     assert await first == 200
 
 
+async def test_what_a_replica_refuses_is_given_back(paid: Site, ledger: FakeLedger) -> None:
+    replica = await paid.awake_replica()
+    replica.status, replica.body = 400, b'{"detail":"no"}'
+    assert await ask(paid) == 400
+    await paid.until(lambda: len(ledger.returned) == 1)
+    (done,) = paid.gateway.drain_finished()
+    assert (done.finish, done.replica) == ("invalid", "r0")
+    assert not ledger.held
+
+
 async def test_a_client_that_leaves_before_the_verdict_is_billed_at_its_terms(
     paid: Site, ledger: FakeLedger
 ) -> None:

@@ -88,7 +88,7 @@ class LedgerCalls:
         return verdict
 
     def give_back(self, request: str) -> None:
-        """Give back what is held for a request, or is going to be."""
+        """Give back what is held for a request, or is going to be; once is enough."""
         found = self._open.pop(request, None)
         if found is not None:
             found.timer.cancel()

@@ -21,7 +21,7 @@ from steppe.gateway.ledger.funds import Funds
 from steppe.gateway.ledger.link import Asked, Denied, Granted, Verdict
 from steppe.gateway.ledger.metrics import LedgerMetrics
 from steppe.gateway.prompt_size import PromptSize
-from steppe.gateway.request import RequestContext
+from steppe.gateway.request import UNSERVED, RequestContext
 from steppe.tenants.limiter import RequestSize
 
 QUOTE_HEADER = "x-steppe-quote"
@@ -99,7 +99,7 @@ class Holds:
         return verdict, not has_plenty
 
     def give_back(self, asked: Asked) -> None:
-        """Give back what is held for a request that no replica had, or is going to be."""
+        """Give back what is held for a request that is not served, or is going to be."""
         self._calls.give_back(asked.request)
 
 
@@ -147,17 +147,18 @@ class RequestHold:
             raise DeniedByLedgerError(denied)
 
     async def end(self) -> None:
-        """Note the terms of a request that has ended; give the hold back if no replica had it."""
-        if self._context.replica is None:
+        """Note the terms of a request that has ended; give its hold back if it was not served."""
+        context = self._context
+        if context.replica is not None:
+            with suppress(DeniedByLedgerError, asyncio.CancelledError):
+                await self.known()  # a client that has left is billed what the engine counted
+            verdict = self._verdict.result() if self._verdict.done() else None
+            if isinstance(verdict, Granted):
+                context.terms = verdict.terms
+            elif context.finish == "cancelled":
+                context.finish = "rejected"  # it was never admitted
+        if context.replica is None or context.finish in UNSERVED:
             self._holds.give_back(self._asked)
-            return
-        with suppress(DeniedByLedgerError, asyncio.CancelledError):
-            await self.known()  # a client that has left is billed what the engine counted
-        verdict = self._verdict.result() if self._verdict.done() else None
-        if isinstance(verdict, Granted):
-            self._context.terms = verdict.terms
-        elif self._context.finish == "cancelled":
-            self._context.finish = "rejected"  # it was never admitted
 
     async def __aenter__(self) -> RequestHold:
         """Begin to watch for a refusal."""

@@ -17,7 +17,7 @@ from steppe.gateway.answers import error_answer, json_answer
 from steppe.gateway.bodies import Bodies
 from steppe.gateway.ended_requests import EndedRequest
 from steppe.gateway.ledger.link import UNAVAILABLE, LedgerLink
-from steppe.gateway.request import FinishedRequest, RequestContext
+from steppe.gateway.request import UNSERVED, FinishedRequest, RequestContext
 from steppe.gateway.run_service import RunService, ServiceSilentError, service_tenant, unavailable
 from steppe.tenants.limiter import NO_TOKENS
 
@@ -142,8 +142,8 @@ class LedgerApi:
 
 
 def gets_receipt(request: FinishedRequest) -> bool:
-    """Return whether a request that has ended gets a receipt: it does once a replica had it."""
-    return request.replica is not None
+    """Return whether a request that has ended gets a receipt."""
+    return request.replica is not None and request.finish not in UNSERVED
 
 
 async def _find_none(_id: str) -> EndedRequest | None:
