@@ -13,11 +13,14 @@ from tests.gateway.site import SiteFactory
 
 from steppe.batch.service.service import BatchService
 from steppe.batch.service.settings import BatchSettings
-from steppe.config import BatchSection, RunConfig, parse_config
+from steppe.config import BatchSection, LedgerSection, RunConfig, parse_config
 from steppe.config.change import changed_config
 from steppe.gateway.batch_api import UploadLimits
+from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.openapi import document
 from steppe.gateway.server import ChangeResult, DriverNews, Gateway
+from steppe.ledger.service.service import LedgerService
+from steppe.ledger.service.settings import LedgerSettings
 
 schemathesis = pytest.importorskip("schemathesis")
 positive_data_acceptance = pytest.importorskip(
@@ -66,6 +69,15 @@ def test_the_document_names_every_route_and_every_section() -> None:
         "/v1/batches",
         "/v1/batches/{id}",
         "/v1/batches/{id}/cancel",
+        "/steppe/v1/receipts",
+        "/steppe/v1/receipts/{id}",
+        "/steppe/v1/receipts/{id}/proof",
+        "/steppe/v1/balance",
+        "/steppe/v1/tariffs",
+        "/steppe/v1/tariffs/{id}",
+        "/steppe/v1/tariffs/{id}/proof",
+        "/steppe/v1/log/checkpoint",
+        "/steppe/v1/log/key",
         "/steppe/v1/config",
         "/steppe/v1/config/power",
         "/steppe/v1/config/control",
@@ -73,7 +85,7 @@ def test_the_document_names_every_route_and_every_section() -> None:
         "/steppe/v1/config/models",
     }
     names = set(found["components"]["schemas"])
-    assert {"power", "control", "slo", "ConstantSupply", "Error", "Batch"} <= names
+    assert {"power", "control", "slo", "ConstantSupply", "Error", "Batch", "Receipt"} <= names
     assert set(references(found)) <= {f"#/components/schemas/{name}" for name in names}
 
 
@@ -92,16 +104,18 @@ def references(schema: Any) -> Iterator[str]:
 async def test_made_up_requests_get_the_answers_of_the_document(
     open_site: SiteFactory, config: RunConfig, tmp_path: Path
 ) -> None:
-    site = await open_site(config=config, uploads=UploadLimits())
+    site = await open_site(config=config, uploads=UploadLimits(), ledger=LedgerLink())
     await site.awake_replica()
     await site.post(X_Request_Id="mine")
     batches = BatchService(BatchSettings(BatchSection(folder=tmp_path / "batch"), site.url))
-    services = {"batch": await batches.start()}
+    ledger = LedgerService(LedgerSettings(LedgerSection(site="hohhot"), tmp_path / "ledger"))
+    services = {"batch": await batches.start(), "ledger": await ledger.start()}
     driver = asyncio.create_task(carry_out(site.gateway, config, services))
     try:
         await asyncio.to_thread(_try_all, site.url)
     finally:
         driver.cancel()
+        await ledger.stop()
         await batches.stop()
     assert (await site.get("/health/live"))[0] == 200
 

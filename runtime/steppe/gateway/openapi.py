@@ -9,6 +9,7 @@ from steppe.config.section import Section
 from steppe.control.batch_work import PaceReason, When
 from steppe.gateway.answers import json_answer
 from steppe.gateway.openapi_batch import batch_paths, batch_schemas
+from steppe.gateway.openapi_ledger import ledger_paths, ledger_schemas
 from steppe.gateway.openapi_schemas import (
     COUNT,
     FLAG,
@@ -173,17 +174,22 @@ def document() -> Json:
         "info": {
             "title": "Steppe",
             "version": "1",
-            "description": "Energy, usage, state, batch work, batches and configuration of a run.",
+            "description": "Energy, usage, receipts, state, batches and configuration of a run.",
         },
-        "paths": _read_paths() | _work_paths() | batch_paths() | _config_paths(),
+        "paths": _paths(),
         "components": {
-            "schemas": schemas | batch_schemas() | _section_schemas(),
+            "schemas": schemas | batch_schemas() | ledger_schemas() | _section_schemas(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "adminKey": {"type": "apiKey", "in": "header", "name": "X-Steppe-Admin-Key"},
             },
         },
     }
+
+
+def _paths() -> Json:
+    own = _read_paths() | _work_paths() | _config_paths()
+    return own | batch_paths() | ledger_paths()
 
 
 class OpenApi:
