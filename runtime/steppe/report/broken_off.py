@@ -73,7 +73,7 @@ def _books(folder: Path) -> Iterator[IO[bytes] | None]:
 
 
 def _close(folder: Path, found: dict[str, Any], why: str) -> Summary:
-    totals, slo = RunTotals(**found["totals"]), Slo.read(found["slo"])
+    totals, slo = RunTotals.read(found["totals"]), Slo.read(found["slo"])
     ticks = read_ticks(folder)
     energy_j = math.fsum(tick.energy_j for tick in ticks)
     requests_j = math.fsum(request.energy_j or 0.0 for request in each_request(folder))

@@ -9,6 +9,7 @@ from typing import cast
 
 import orjson
 
+from steppe.report.ledger_totals import LedgerTotals
 from steppe.report.records import RunTotals, TickRecord
 from steppe.report.summary import Summary
 
@@ -67,7 +68,13 @@ class EarlierRun:
             lost_requests=earlier["lost_requests"] + totals.lost_requests,
             gateway_restarts=earlier["gateway_restarts"] + totals.gateway_restarts,
             broke_off=both_reasons(earlier["broke_off"], totals.broke_off),
+            ledger=(*_ledger_of(earlier), *totals.ledger),
         )
+
+
+def _ledger_of(summary: Summary) -> tuple[LedgerTotals, ...]:
+    """Return what the runs of a summary have booked; older summaries have none."""
+    return tuple(LedgerTotals(**each) for each in summary.get("ledger", ()))
 
 
 def both_reasons(earlier: str, later: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.power.battery import Charge
+from steppe.report.ledger_totals import LedgerTotals
 
 Bound = Literal["ceiling", "floor"]
 """The end of its range that keeps a fleet from its budget, see `report.tick_records.bound_of`."""
@@ -333,6 +334,7 @@ class RunTotals:
             `assumed` or `measured`.
         frontier_measured_at_s: When the run had measured them itself, s since it began; None if it
             did not.
+        ledger: What each run of the record has booked; empty without a ledger.
     """
 
     duration_s: float
@@ -352,6 +354,13 @@ class RunTotals:
     broke_off: str = ""
     frontier_source: str = "modelled"
     frontier_measured_at_s: float | None = None
+    ledger: tuple[LedgerTotals, ...] = ()
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Return what `books.json` holds."""
+        ledger = tuple(LedgerTotals(**each) for each in values.get("ledger", ()))
+        return cls(**{**values, "ledger": ledger})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TypedDict, cast
+from dataclasses import asdict
+from typing import Any, TypedDict, cast
 
 from steppe.control.shortage_forecast import Level
 from steppe.report.by_model import ByModel, ModelSums
@@ -69,7 +70,8 @@ class Summary(TypedDict):
     no sum. `models` sums the requests of each model, and `aliases` those that asked for an alias,
     by the model that served them. `frontier_source` is the source of the operating points that were
     used last (see `RunTotals`); `frontier_measured_at_s` is when the run had measured them itself
-    (s), or None.
+    (s), or None. `ledger` has what each run of the record has booked for its ledger, see
+    `LedgerTotals`; it is empty without one.
     """
 
     duration_s: float
@@ -105,6 +107,7 @@ class Summary(TypedDict):
     broke_off: str
     frontier_source: str
     frontier_measured_at_s: float | None
+    ledger: list[dict[str, Any]]
     versions: dict[str, str]
 
 
@@ -164,6 +167,7 @@ def summarise(
         broke_off=totals.broke_off,
         frontier_source=totals.frontier_source,
         frontier_measured_at_s=totals.frontier_measured_at_s,
+        ledger=[asdict(booked) for booked in totals.ledger],
         versions=totals.versions,
     )
 

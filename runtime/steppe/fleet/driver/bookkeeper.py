@@ -19,6 +19,7 @@ from steppe.fleet.cluster import call_result, error_line
 from steppe.fleet.driver.accounts import Accounts
 from steppe.fleet.messages import Drained, EndedRequests, NodeReport
 from steppe.gateway.server import RequestEnergy
+from steppe.ledger.booking import BookedRequest, Totals
 from steppe.report.records import RequestRecord
 
 LONG_TIMEOUT_S = 60.0
@@ -94,6 +95,8 @@ class Bookkeeper:
         energy_source: str,
         began_epoch_s: float,
         boundary: str = "gpu",
+        *,
+        has_ledger: bool = False,
     ) -> None:
         """Open the books.
 
@@ -102,9 +105,10 @@ class Bookkeeper:
             energy_source: Worst energy quality while no meter fails.
             began_epoch_s: When the run began, s since the Unix epoch.
             boundary: What joules enclose: `gpu`, `node` or `site`.
+            has_ledger: Whether a ledger takes the requests, see `take_booked`.
         """
         self._gateways = gateways
-        self._accounts = Accounts(energy_source, began_epoch_s, boundary)
+        self._accounts = Accounts(energy_source, began_epoch_s, boundary, is_booked=has_ledger)
         self._numbers: dict[str, int] = {}
         self._drained: dict[str, Drained] = {}
         self._dropped_s, self._has_alarmed = 0.0, False
@@ -233,6 +237,21 @@ class Bookkeeper:
         requests = self._accounts.close()
         self._check_unclaimed()
         return self.totals(duration_s), requests
+
+    def take_booked(self) -> list[BookedRequest]:
+        """Return the requests that were recorded since the last call, for a ledger."""
+        return self._accounts.take_booked()
+
+    @property
+    def counted(self) -> Totals:
+        """All that was counted so far, for a ledger."""
+        accounts = self._accounts
+        return Totals(
+            meters=accounts.meters_uj,
+            idle_uj=accounts.idle_uj,
+            transition_uj=accounts.transition_uj,
+            unclaimed_uj=accounts.unclaimed_uj,
+        )
 
     def totals(self, duration_s: float) -> EnergyTotals:
         """Return the totals so far, after `duration_s`; energy of open requests is in no part."""

@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
 
 from steppe.config import RunConfig
-from steppe.errors import ClusterLostError, ReplicaError, StartError, notes_of
+from steppe.errors import ClusterLostError, ReplicaError
 from steppe.fleet.cluster import (
     LOCAL,
     Machine,
@@ -28,7 +27,6 @@ from steppe.fleet.cluster import (
     leave,
     leave_lost,
     refuse_unmatched_labels,
-    session_logs,
 )
 from steppe.fleet.driver.actor_watch import ActorWatch
 from steppe.fleet.driver.bookkeeper import Bookkeeper, EnergyTotals
@@ -43,21 +41,25 @@ from steppe.fleet.driver.gcs_keeper import storage_config
 from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.driver.node_commands import NodeCommands, Switched
 from steppe.fleet.driver.pool_actors import PoolActors
+from steppe.fleet.driver.quarantine_log import QuarantineLog
+from steppe.fleet.driver.run_ledger import run_ledger
 from steppe.fleet.driver.run_services import RunServices
 from steppe.fleet.driver.run_update import RunUpdate
+from steppe.fleet.driver.start_errors import start_errors
 from steppe.fleet.driver.supported_clocks import snap_to_supported_clocks, without_clock_limits
 from steppe.fleet.orphan_processes import Process
 from steppe.fleet.stale_runs import gcs_folder, hold, new_run_id, remove_run
 from steppe.frontier.pareto import Frontier
 from steppe.power.supply import with_rating
+from steppe.report.ledger_totals import LedgerTotals
 from steppe.report.records import TickRecord
 
 _log = logging.getLogger(__name__)
 
 START_TIMEOUT_S, END_TIMEOUT_S = 60.0, 30.0
 """Longest waits for gateway and controller: to start, to end, s."""
-LOG_PERIOD_S = 5.0
-"""Time between two readings of the logs of the engines, s."""
+LEDGER_TIMEOUT_S = 30.0
+"""Longest wait for the ledger to take the last of the books, s."""
 LONGEST_SILENCE_S, LONGEST_SILENCE_PERIODS = 180.0, 30
 """A run whose controller has not ticked for so long, s and control periods, whichever is longer,
 ends: Ray could not bring it back."""
@@ -110,11 +112,10 @@ class FleetDriver:
         self._ticked_s, self._is_lost = 0.0, False
         self._books: Bookkeeper
         self._changer = ConfigChanger(config, self._reconfigure)
-        self._logs, self._logs_read_s = EngineLogs(), -LOG_PERIOD_S
-        self._quarantined: set[tuple[str, str]] = set()
-        self._no_replica = ""
+        self._logs, self._quarantine = EngineLogs(), QuarantineLog()
         self._node_commands = NodeCommands(config.fleet, clock)
         self._services = RunServices(config, self._lifetime, self.actors.replica_headers)
+        self._ledger = run_ledger(config, lambda: self._services.ledger, clock)
         self._nodes_off: frozenset[str] | None = None
         self._began_s = 0.0
         self.url = ""
@@ -134,7 +135,7 @@ class FleetDriver:
         if self._local:
             self._on_session(ray.get_runtime_context().get_session_name())
         self._watch_servers()
-        with _start_errors():
+        with start_errors():
             self.url = self._gateways.open(self.actors.replica_headers)
             self._services.start(self.url)
             refuse_unmatched_labels(self._config.fleet.node_labels)
@@ -159,7 +160,7 @@ class FleetDriver:
         control = self._control
         control.frontiers = {n: self._settable(f, pools[n]) for n, f in frontiers.items()}
         control.models = {n: pools[n].config.model.client_name for n in frontiers}
-        with _start_errors():
+        with start_errors():
             control.start(self._rated(self.config), self._gateways.names)
             self._began_s = self._clock()
             self._books = Bookkeeper(
@@ -167,9 +168,12 @@ class FleetDriver:
                 self.actors.energy_source,
                 time.time(),
                 self._config.site.boundary,
+                has_ledger=self._ledger is not None,
             )
             self._gateways.begin(time.time(), self._changer)
             self._books.skip(self.actors.node_actors)
+            if self._ledger is not None:
+                self._ledger.begin(self.run_id)
             self._begin_controller()
             self._ticked_s = self._clock()
 
@@ -220,8 +224,9 @@ class FleetDriver:
             gateways=self._gateways.state(),
             control=self._control.state(),
             books=self._books.books(),
+            ledger=None if self._ledger is None else self._ledger.state(),
             idle_w=self._idle_w,
-            quarantined=frozenset(self._quarantined),
+            quarantined=frozenset(self._quarantine.known),
             nodes_off=self._node_commands.state(),
             log_ends=self._logs.ends,
         )
@@ -252,7 +257,9 @@ class FleetDriver:
         self._control.go_on(state.control)
         self._books = Bookkeeper(self._gateways.actors, self.actors.energy_source, 0.0)
         self._books.go_on(state.books)
-        self._idle_w, self._quarantined = dict(state.idle_w), set(state.quarantined)
+        if self._ledger is not None and state.ledger is not None:
+            self._ledger.go_on(state.ledger)
+        self._idle_w, self._quarantine.known = dict(state.idle_w), set(state.quarantined)
         self._node_commands.go_on(state.nodes_off)
         self._logs.ends = dict(state.log_ends)
         self._ticked_s = self._clock()
@@ -269,23 +276,28 @@ class FleetDriver:
             ClusterLostError: The cluster is lost, or the controller does not come back.
             ReplicaError: No replica is left, and none has GPUs to start on.
         """
-        if self._no_replica:
-            raise ReplicaError(self._no_replica)
+        if self._quarantine.no_replica:
+            raise ReplicaError(self._quarantine.no_replica)
         try:
             self._check_control()
         except ClusterLostError:
             self._is_lost = True
             raise
+        if self._ledger is not None:
+            self._ledger.look()
         ticks = self._ticks()
         self._switch_nodes()
         self._watch_cluster()
         self._watch_actors()
         self._books.collect(self.actors.node_actors)
         closed = [request for tick in ticks for request in self._books.close_tick(tick.t_s)]
+        if self._ledger is not None:
+            self._ledger.book(ticks, self._books.take_booked(), self._books.counted)
         results, changes = self._changer.advance(self._clock() - self._began_s)
         services = self._services.look()
         self._gateways.tell(closed, self._books.energy_so_far(), results, services)
-        return RunUpdate(ticks, closed, self._new_logs(), changes)
+        logs = self._logs.collect_if_due(self.actors.placements, self._clock())
+        return RunUpdate(ticks, closed, logs, changes)
 
     @property
     def run_id(self) -> str:
@@ -317,12 +329,25 @@ class FleetDriver:
         """
         if self._is_lost:
             totals, requests = self._books.close(self._clock() - self._began_s)
+            self._end_ledger([])
             return RunUpdate([], requests), totals
         ray.wait([self._control.actor.end.remote()], timeout=END_TIMEOUT_S)
         self._books.collect(self.actors.node_actors, closing=True)
         totals, requests = self._books.close(self._clock() - self._began_s)
-        logs = self._logs.collect(self.actors.placements)
-        return RunUpdate(self._ticks(), requests, logs), totals
+        logs, ticks = self._logs.collect(self.actors.placements), self._ticks()
+        self._end_ledger(ticks)
+        return RunUpdate(ticks, requests, logs), totals
+
+    def _end_ledger(self, ticks: list[TickRecord]) -> None:
+        """Let the ledger take the last of the books; in a cluster that is lost it cannot."""
+        if self._ledger is not None:
+            timeout_s = 0.0 if self._is_lost else LEDGER_TIMEOUT_S
+            self._ledger.end(ticks, self._books.take_booked(), self._books.counted, timeout_s)
+
+    @property
+    def booked(self) -> LedgerTotals | None:
+        """What was booked for the ledger so far; None without one."""
+        return None if self._ledger is None else self._ledger.totals
 
     def stop(self) -> None:
         """Stop the gateway, replicas and nodes, and the cluster if this run started it.
@@ -332,6 +357,8 @@ class FleetDriver:
         self._node_commands.restore()
         if not ray.is_initialized():
             return
+        if self._ledger is not None:
+            self._ledger.leave()
         watch = self._watch
         if watch is not None:
             watch.stop()
@@ -341,6 +368,7 @@ class FleetDriver:
         if self._control.actor is not None:
             ray.kill(self._control.actor)  # or it would restart the replicas that stop now
         self.close_gateway()
+        self._services.stop_ledger()
         self.actors.stop()
         servers = frozenset[Process]() if watch is None else watch.restarted
         if self._lifetime.outlives_driver and not self._local:
@@ -372,28 +400,6 @@ class FleetDriver:
         ):
             raise ClusterLostError(f"the controller has not ticked for {silent_s:.0f} s")
 
-    def _new_logs(self) -> dict[str, bytes]:
-        """Return what is new in the logs of the engines, at most once per `LOG_PERIOD_S`."""
-        now_s = self._clock()
-        if now_s - self._logs_read_s < LOG_PERIOD_S:
-            return {}
-        self._logs_read_s = now_s
-        return self._logs.collect(self.actors.placements)
-
-    def _note_quarantined(self, ticks: list[TickRecord]) -> None:
-        """Log each replica once that is quarantined, and look for other GPUs for it."""
-        for replica in (r for tick in ticks for r in tick.replicas if r.fault):
-            if (replica.id, replica.fault) not in self._quarantined:
-                self._quarantined.add((replica.id, replica.fault))
-                _log.error("%s is quarantined: %s", replica.id, replica.fault)
-                lines = self.actors.last_log_lines(replica.id)
-                if lines:
-                    _log.error("last lines of the log of %s:\n%s", replica.id, lines)
-                self.actors.seek_other_gpus(replica.id)
-        replicas = ticks[-1].replicas if ticks else ()
-        if replicas and all(r.fault for r in replicas) and not self.actors.has_unplaced:
-            self._no_replica = f"every replica is quarantined; {replicas[-1].fault}"
-
     def _gcs_storage(self) -> Mapping[str, Any]:
         """Return where the GCS keeps its tables; empty for its own memory."""
         if not self._config.ray.restart_gcs:
@@ -424,7 +430,7 @@ class FleetDriver:
             return []
         self._control.status = update.status or self._control.status
         self._ticked_s = self._clock() if update.ticks else self._ticked_s
-        self._note_quarantined(update.ticks)
+        self._quarantine.note(update.ticks, self.actors)
         self._nodes_off = update.nodes_off
         for replica, pool in update.moved.items():
             self.actors.move(replica, pool, self._control.models[pool])
@@ -476,19 +482,6 @@ class FleetDriver:
             self._control.actor.add_replicas.remote(placed)
         if self._gateways.follow():
             self._control.actor.use_gateways.remote(self._gateways.names)
-
-
-@contextmanager
-def _start_errors() -> Generator[None]:
-    """Turn the failure of an actor into a StartError that names Ray's logs."""
-    try:
-        yield
-    except (ReplicaError, ray.exceptions.RayError) as error:
-        logs, line = session_logs(), error_line(error)
-        found = StartError(line if logs is None else f"{line}; see {logs}")
-        for note in notes_of(error):
-            found.add_note(note)
-        raise found from error
 
 
 def _count(number: int, noun: str) -> str:

@@ -14,6 +14,7 @@ from steppe.config import RunConfig
 from steppe.fleet.driver.bookkeeper import Books
 from steppe.fleet.driver.gateways import GatewaysState
 from steppe.fleet.driver.pending_actors import RunningNode
+from steppe.fleet.driver.run_ledger import LedgerState
 from steppe.fleet.messages import ControllerStatus, Placement
 from steppe.frontier.pareto import Frontier
 
@@ -72,6 +73,7 @@ class DriverState:
         gateways: The gateways.
         control: The controller.
         books: The books.
+        ledger: What the ledger does not have of them yet; None without a ledger.
         idle_w: What idle replicas draw without a clock limit, by pool, W.
         quarantined: Replicas whose faults were logged.
         nodes_off: Nodes that are off or on their way there or back, by Ray's id, with address and
@@ -87,6 +89,7 @@ class DriverState:
     gateways: GatewaysState
     control: ControlState
     books: Books
+    ledger: LedgerState | None
     idle_w: Mapping[str, float]
     quarantined: frozenset[tuple[str, str]]
     nodes_off: Mapping[str, tuple[str, bool]]

@@ -10,6 +10,8 @@ import ray
 from steppe.fleet.engine_log import LogPart
 from steppe.fleet.messages import Placement
 
+PERIOD_S = 5.0
+"""Time between two readings, s."""
 TIMEOUT_S = 2.0
 """Longest wait for the nodes, s; a part that comes later is requested again."""
 
@@ -24,6 +26,14 @@ class EngineLogs:
     def __init__(self) -> None:
         """Begin at the begin of every log."""
         self.ends: dict[tuple[str, str], int] = {}
+        self._read_s = float("-inf")
+
+    def collect_if_due(self, placements: dict[str, Placement], now_s: float) -> dict[str, bytes]:
+        """Do as `collect`, at most once per `PERIOD_S`; `now_s` is monotonic time, s."""
+        if now_s - self._read_s < PERIOD_S:
+            return {}
+        self._read_s = now_s
+        return self.collect(placements)
 
     def collect(self, placements: dict[str, Placement]) -> dict[str, bytes]:
         """Return what is new in each log, by replica; logs without news are left out."""

@@ -58,6 +58,9 @@ class Outbox:
         number: Number of the last step that was sealed.
         acknowledged: Number of the last step that the ledger has.
         sealed: Steps to hand over, in order; each stays as it is until the ledger has it.
+        totals: All that was counted until now.
+        booked: Requests that were added, without those that were lost.
+        booked_uj: Energy of these, uJ.
         waiting: Requests that the ledger does not have yet.
         lost: Requests that were too many to wait.
         lost_uj: Energy of these, uJ.
@@ -68,6 +71,9 @@ class Outbox:
     number: int = 0
     acknowledged: int = 0
     sealed: deque[Booking] = field(default_factory=deque)
+    totals: Totals = field(default_factory=Totals)
+    booked: int = 0
+    booked_uj: int = 0
     waiting: int = 0
     lost: int = 0
     lost_uj: int = 0
@@ -96,23 +102,27 @@ class Outbox:
         hour = self._hours[-1]
         hour.add(kept)
         self.waiting += len(kept)
-        hour.time_us = self._time_us
-        hour.totals = replace(totals, unclaimed_uj=totals.unclaimed_uj + self.lost_uj)
+        self.booked += len(kept)
+        self.booked_uj += sum(request.energy_uj for request in kept)
+        self.totals = replace(totals, unclaimed_uj=totals.unclaimed_uj + self.lost_uj)
+        hour.time_us, hour.totals = self._time_us, self.totals
 
-    def seal(self, now_s: float, *, is_last: bool = False) -> None:
+    def seal(self, now_s: float, *, everything: bool = False, is_last: bool = False) -> None:
         """Seal what is due: full chunks, hours that are over, and the rest after a while.
 
         Args:
             now_s: Monotonic time, s.
+            everything: Whether everything is due.
             is_last: Whether the run ends: then everything is due, and the last step says so.
         """
-        while self._hours and (is_last or len(self.sealed) < MOST_SEALED):
+        everything = everything or is_last
+        while self._hours and (everything or len(self.sealed) < MOST_SEALED):
             hour = self._hours[0]
             if hour.packed:
                 self._seal(hour, _unpacked(hour.packed.popleft()))
                 continue
             is_newest = len(self._hours) == 1
-            if is_newest and not is_last and not self._is_due(hour, now_s):
+            if is_newest and not everything and not self._is_due(hour, now_s):
                 return
             self._hours.popleft()
             self._seal(hour, tuple(hour.requests), is_last=is_last and is_newest)

@@ -1,14 +1,18 @@
-"""The services of a run that its configuration asks for: now the Batch API."""
+"""The services of a run that its configuration asks for: the ledger and the Batch API."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from steppe.config import RunConfig
+from steppe.config import BatchSection, LedgerSection, RunConfig
+from steppe.errors import UsageError
 from steppe.fleet.cluster import LOOPBACK, gateway_machines
 from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.driver.service_host import ServiceHost
+from steppe.fleet.ledger_actor import LedgerActor
 
+LEDGER = "ledger"
+"""Name of the ledger in the log and at the gateway."""
 STOP_TIMEOUT_S = 10.0
 """Longest wait for a service to stop, s."""
 
@@ -64,27 +68,58 @@ class RunServices:
         """Ray handles of their actors, by name."""
         return {host.name: host.actor for host in self._hosts if host.actor is not None}
 
+    @property
+    def ledger(self) -> Any:
+        """Ray handle of the ledger's actor; None without one."""
+        return self.actors.get(LEDGER)
+
     def stop(self) -> None:
-        """Stop them; their work goes on when a run starts with the same configuration."""
-        for host in self._hosts:
+        """Stop all but the ledger, which takes the books of what ends now.
+
+        Their work goes on when a run starts with the same configuration.
+        """
+        self._stop(*(host for host in self._hosts if host.name != LEDGER))
+
+    def stop_ledger(self) -> None:
+        """Stop the ledger; it publishes what it has taken."""
+        self._stop(*(host for host in self._hosts if host.name == LEDGER))
+
+    def _stop(self, *hosts: ServiceHost) -> None:
+        for host in hosts:
             host.stop(STOP_TIMEOUT_S)
-        self._hosts.clear()
+            self._hosts.remove(host)
 
     def _configured(self, gateway_url: str) -> list[ServiceHost]:
-        if self._config.batch is None:
-            return []
+        """Return the hosts, the ledger first: rows of a batch may come at once."""
+        found = []
+        if self._config.ledger is not None:
+            found.append(self._ledger(self._config.ledger))
+        if self._config.batch is not None:
+            found.append(self._batch(self._config.batch, gateway_url))
+        return found
+
+    def _ledger(self, section: LedgerSection) -> ServiceHost:
+        from steppe.ledger.service.service import LedgerService  # most runs have none
+        from steppe.ledger.service.settings import LedgerSettings
+
+        if section.folder is None:
+            raise UsageError("ledger.folder: asked for a folder, or for a record, found neither")
+        settings = LedgerSettings(section, section.folder, self._secret_headers, self._host())
+        return ServiceHost(LEDGER, self._lifetime, LedgerService, settings, LedgerActor)
+
+    def _batch(self, section: BatchSection, gateway_url: str) -> ServiceHost:
         from steppe.batch.service.service import BatchService  # most runs have none
         from steppe.batch.service.settings import BatchSettings
 
         gateway = self._config.gateway
         settings = BatchSettings(
-            self._config.batch,
+            section,
             gateway_url,
             self._secret_headers,
             gateway.tls_certificate,
             self._host(),
         )
-        return [ServiceHost("batch", self._lifetime, BatchService, settings)]
+        return ServiceHost("batch", self._lifetime, BatchService, settings)
 
     def _host(self) -> str:
         """Return an address of this node at which every gateway of the run reaches a service."""

@@ -29,7 +29,12 @@ class ServiceHost:
     """
 
     def __init__(
-        self, name: str, lifetime: ActorLifetime, make: Callable[[Any], Service], settings: Any
+        self,
+        name: str,
+        lifetime: ActorLifetime,
+        make: Callable[[Any], Service],
+        settings: Any,
+        kind: type[ServiceActor] = ServiceActor,
     ) -> None:
         """Remember what to host.
 
@@ -38,7 +43,9 @@ class ServiceHost:
             lifetime: Name of the run, and how long its actors live.
             make: Returns the service for its settings; Ray imports it by its name.
             settings: The settings.
+            kind: Class of the actor.
         """
+        self._kind = kind
         self.name, self._lifetime = name, lifetime
         self._make, self._settings = make, settings
         self.actor: Any = None
@@ -69,7 +76,7 @@ class ServiceHost:
 
     def _create(self) -> Any:
         """Return the actor; make it if there is none."""
-        remote: Any = ray.remote(ServiceActor)
+        remote: Any = ray.remote(self._kind)
         options = {
             **self._lifetime.options(f"steppe-{self.name}-{self._lifetime.run_id}"),
             "get_if_exists": True,
