@@ -22,6 +22,7 @@ from steppe.fleet.messages import GpuInfo, ReplicaTotals
 from steppe.frontier.cache import frontier_cache
 from steppe.frontier.file import read_frontier
 from steppe.frontier.pareto import Frontier
+from steppe.report.ledger_totals import LedgerTotals
 from steppe.report.record_folder import SUMMARY_FILE
 from steppe.report.records import ReplicaTick, TickRecord
 from steppe.roofline.point import OperatingPoint
@@ -66,6 +67,7 @@ class Driver:
     config: RunConfig = POOL.config
     ticks: int = 0
     frontiers: list[Frontier] = field(default_factory=list)
+    booked: LedgerTotals | None = None
 
     def begin(self, frontiers: Mapping[str, Frontier]) -> None: ...
 

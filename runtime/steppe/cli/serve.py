@@ -24,6 +24,7 @@ from steppe.report.summary import Summary
 from steppe.run.check_supply import warn_of_early_end
 from steppe.run.doctor.examine import refuse_unfit
 from steppe.run.driver_keeper import keep_drivers
+from steppe.run.ledger_place import with_ledger_folder
 from steppe.run.live import LiveRun, LogFormat, RunPlan
 from steppe.run.output_folders import RunFolder, refuse_record
 from steppe.run.run_state import RunState
@@ -87,6 +88,7 @@ def serve_command(
         asked = f"--standby: asked for with ray.address: {settings.ray.address}"
         raise UsageError(f"{asked}; a standby is for a cluster that the run starts (local)")
     with _folder(record, as_json) as folder:
+        settings = with_ledger_folder(settings, folder, warn_on_stderr)
         if standby:
             command = _command(config, folder, duration, log_format)
             flags = {"--resume": resume, "--force": force, "--json": as_json}

@@ -52,14 +52,13 @@ class SinkSection(Section):
 class LedgerSection(Section):
     """The ledger: a receipt for each request, in a signed log. Without this section there is none.
 
-    Its process is beside the gateway. While it does not answer, what the run has counted waits for
-    it in memory.
+    It is a process beside the gateway. While it does not answer, what was counted waits for it.
     """
 
     folder: FilePath | None = None
     """Folder of the log, of its key and of the accounts; relative to this file. It is made if it is
-    missing. A run that starts again with it goes on with its log. `ledger` in the folder of the
-    record if absent."""
+    missing. A run that starts again with it goes on with its log. If absent: `ledger` in the folder
+    of the record; without a record there is no ledger."""
     site: Annotated[str, AfterValidator(_site)] = "steppe"
     """Name of the site in receipts and periods, and of the log if its key is made here."""
     store: str | None = None

@@ -40,6 +40,8 @@ CHANGES_FILE = "config_changes.jsonl"
 SUMMARY_FILE = "summary.json"
 FIGURE_FILE = "figure.png"
 FRONTIER_FILE = "frontier.yaml"
+LEDGER_FOLDER = "ledger"
+"""The ledger of a run that has no other place; it may be there before the record."""
 BOOKS_FILE = "books.json"
 """The totals of a run that goes on, in case it is killed; see `report.broken_off`."""
 
@@ -55,10 +57,10 @@ def refuse_full_folder(folder: Path) -> None:
     """Check, before a run starts, that it could be recorded in a folder.
 
     Raises:
-        UsageError: The folder holds something, or is not a folder.
+        UsageError: The folder holds something else than a ledger, or is not a folder.
     """
     try:
-        is_full = folder.exists() and any(folder.iterdir())
+        is_full = folder.exists() and any(each.name != LEDGER_FOLDER for each in folder.iterdir())
     except OSError as error:
         raise UsageError(f"{folder}: cannot record here: {error.strerror}") from error
     if is_full:

@@ -27,6 +27,7 @@ from steppe.report.record_folder import Recorder
 from steppe.report.records import RunTotals, Slo, TickRecord
 from steppe.report.summary import Summary
 from steppe.run.engine_log_files import EngineLogFiles
+from steppe.run.ledger_place import in_record
 from steppe.run.live_frontiers import LiveFrontiers
 from steppe.run.run_state import RunState
 from steppe.run.shared_run import SharedRun
@@ -173,11 +174,13 @@ class LiveRun:
         return self._recorder.finish(self._run_totals(books), self._slo)
 
     def _run_totals(self, books: EnergyTotals) -> RunTotals:
+        booked = self._driver.booked
         return replace(
             _totals(books, self._plan.config.site.boundary),
             frontier_source=self.frontiers.source,
             frontier_measured_at_s=self.frontiers.measured_at_s,
             broke_off="" if self.lost is None else str(self.lost),
+            ledger=() if booked is None else (in_record(booked, self._plan.record),),
         )
 
     @property

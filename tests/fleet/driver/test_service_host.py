@@ -9,6 +9,7 @@ import ray
 from tests.fixtures.ray_actors import FakeActor
 
 from steppe.config import parse_config
+from steppe.errors import UsageError
 from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.driver.run_services import RunServices
 from steppe.fleet.driver.service_host import ServiceHost
@@ -122,3 +123,41 @@ def test_a_run_without_services_has_none(tmp_path: Path) -> None:
     services.start("http://gateway")
     assert (services.look(), services.actors) == ({}, {})
     services.stop()
+
+
+def test_the_ledger_is_stopped_after_the_other_services(tmp_path: Path) -> None:
+    config = parse_config(
+        {
+            "model": {"name": "m"},
+            "device": {"kind": "emulated", "profile": "h100", "count": 1},
+            "power": {"supply": [{"kind": "constant", "watts": 500.0}]},
+            "batch": {"folder": "batch"},
+            "ledger": {"folder": "ledger"},
+        },
+        "test",
+        tmp_path,
+    )
+    services = RunServices(config, ActorLifetime("1-a"), ())
+    services._hosts = services._configured("http://gateway")
+    assert [host.name for host in services._hosts] == ["ledger", "batch"]
+    for host in services._hosts:
+        host.actor = FakeActor()
+    services.stop()
+    assert services.ledger is not None
+    services.stop_ledger()
+    assert (services.ledger, services.actors) == (None, {})
+
+
+def test_a_ledger_without_a_folder_is_refused(tmp_path: Path) -> None:
+    config = parse_config(
+        {
+            "model": {"name": "m"},
+            "device": {"kind": "emulated", "profile": "h100", "count": 1},
+            "power": {"supply": [{"kind": "constant", "watts": 500.0}]},
+            "ledger": {},
+        },
+        "test",
+        tmp_path,
+    )
+    with pytest.raises(UsageError, match=r"^ledger.folder: asked for a folder"):
+        RunServices(config, ActorLifetime("1-a"), ()).start("http://gateway")
