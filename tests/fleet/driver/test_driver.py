@@ -13,10 +13,10 @@ from tests.fixtures.fleet_messages import node_report, tick_record
 from tests.fixtures.ray_actors import FakeActor
 
 import steppe.fleet.driver.controller_link as link_module
-import steppe.fleet.driver.driver as driver_module
 from steppe.config import FleetSection, RaySection, RunConfig
 from steppe.errors import ReplicaError, StartError
 from steppe.fleet.cluster import Machine
+from steppe.fleet.driver import start_errors
 from steppe.fleet.driver.controller_link import STALL_S
 from steppe.fleet.driver.driver import FleetDriver
 from steppe.fleet.driver.engine_starts import EngineStarts
@@ -169,7 +169,7 @@ def begun(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Begun:
     monkeypatch.setattr(ray, "remote", lambda _: SimpleNamespace(options=lambda **_: remote))
     for name in ("local_node_id", "on_node"):
         monkeypatch.setattr(link_module, name, lambda *_: "here")
-    monkeypatch.setattr(driver_module, "session_logs", lambda: Path("/tmp/ray/session/logs"))
+    monkeypatch.setattr(start_errors, "session_logs", lambda: Path("/tmp/ray/session/logs"))
     made.node.answers["report"] = [node_report(1)]
     made.gateway.answers["drain"] = EndedRequests(Drained("gateway"))
     actors = SimpleNamespace(
