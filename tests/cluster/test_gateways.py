@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -78,7 +79,10 @@ def served_by(metrics: str) -> dict[str, float]:
 
 def up(url: str, gateways: int) -> set[str]:
     """Return the names of the gateways that answer, once there are so many; else none."""
-    text = httpx.get(f"{url}/metrics").text
+    try:
+        text = httpx.get(f"{url}/metrics").text
+    except httpx.TransportError:  # it does not listen yet
+        return set()
     found = set(re.findall(r'^steppe_gateway_up\{gateway="([^"]+)"\} 1.0$', text, re.MULTILINE))
     return found if len(found) == gateways else set()
 
@@ -89,7 +93,7 @@ def test_two_processes_on_one_port_are_one_gateway_for_clients(
     section, keys = tenants(requests_per_minute=LIMIT)
     gateway = {"port": free_port(), "processes": 2}
     fleet = serve(**one_gpu, **synthetic, gateway=gateway, tenants=section)
-    wait_until(lambda: fleet.has_ticks() and "awake" in fleet.states(), "a replica", START_S)
+    fleet.wait_for_awake()
     assert len(fleet.pids(GATEWAY)) == 2
 
     found = asyncio.run(statuses(fleet.url, keys["limited"], 4 * LIMIT))
@@ -151,7 +155,7 @@ def test_a_process_that_dies_comes_back_while_the_other_one_serves(
     serve: Callable[..., Serving], one_gpu: dict[str, Any], synthetic: dict[str, Any]
 ) -> None:
     fleet = serve(**one_gpu, **synthetic, gateway={"port": free_port(), "processes": 2})
-    wait_until(lambda: fleet.has_ticks() and "awake" in fleet.states(), "a replica", START_S)
+    fleet.wait_for_awake()
     with Load(fleet, 8) as load:
         load.wait_for(16)
         before = fleet.pids(GATEWAY)
@@ -181,7 +185,7 @@ def test_each_node_has_a_gateway_on_its_own_address(
             **synthetic,
         )
         fleet.wait_for_words("running")
-        wait_until(fleet.has_ticks, "a tick")
+        fleet.last_tick()
         second = f"http://127.0.0.2:{port}"
         addresses = wait_until(lambda: up(second, 2), "both gateways", START_S)
         assert "127.0.0.2" in addresses
@@ -189,14 +193,14 @@ def test_each_node_has_a_gateway_on_its_own_address(
             url = f"http://{address}:{port}"
             found = httpx.post(f"{url}/v1/completions", json=BODY, timeout=START_S)
             assert found.status_code == 200
-            assert up(url, 2) == addresses
+            assert wait_until(partial(up, url, 2), "both gateways") == addresses
         cluster.add()
         wait_until(lambda: cluster.has_joined(2), "the third node", START_S)
         third = f"http://127.0.0.3:{port}"
 
         def answers() -> bool:
             try:
-                return httpx.get(f"{third}/health/live").status_code == 200
+                return httpx.get(f"{third}/health/ready").status_code == 200
             except httpx.TransportError:
                 return False
 

@@ -44,7 +44,7 @@ def test_each_model_on_each_kind_of_gpu_has_its_own_points_and_share_of_the_budg
             "fallback_w": 300.0,
         },
     )
-    wait_until(lambda: fleet.has_ticks() and "awake" in fleet.states(), "an awake replica", START_S)
+    fleet.wait_for_awake()
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda i: ask(fleet, ("small", "large")[i % 2], 40), range(16)))
     assert {answer.status_code for answer in answers} == {200}
@@ -91,7 +91,7 @@ def test_an_alias_is_served_by_the_smaller_model_while_watts_are_short(
             "fallback_w": 300.0,
         },
     )
-    wait_until(lambda: fleet.has_ticks() and "awake" in fleet.states(), "an awake replica", START_S)
+    fleet.wait_for_awake()
     assert ask(fleet, "assistant").json()["model"] == "large"
     power_signal.set(75.0)  # three sleeping GPUs draw 48 W, and two that serve another 30 W
     served: list[str] = []
@@ -134,7 +134,7 @@ def test_a_real_model_whose_tokens_count_less_is_scaled_to_zero_and_back_by_powe
     config["fleet"] = {"sleep": [{"kind": "stopped", "gpu_w": 1.0, "wake_s": 1.0, "sleep_s": 0.1}]}
     power_signal.set(150.0)
     fleet = serve(**config, model=None)
-    wait_until(lambda: fleet.has_ticks() and "awake" in fleet.states(), "an awake replica", START_S)
+    fleet.wait_for_awake()
     for model in ("smollm2-135m", "tiny-random"):
         assert ask(fleet, model).json()["usage"]["completion_tokens"] == 4
 

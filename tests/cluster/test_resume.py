@@ -32,7 +32,7 @@ def kill_under_load(fleet: Serving) -> set[str]:
         wait_until((fleet.record / BOOKS_FILE).is_file, "a checkpoint of the books")
         wait_until(lambda: len(fleet.requests()) >= 4, "requests in the record")
         wait_until(lambda: sum(a.tokens > 0 for a in endless.answers) == 2, "two long streams")
-        wait_until(lambda: fleet.ticks()[-1].running >= 2, "a tick with the long streams")
+        fleet.wait_for_tick(lambda tick: tick.running >= 2, "a tick with the long streams")
         os.kill(fleet.pid, signal.SIGKILL)
         fleet.process.wait()
     return set(fleet.requests())

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.fixtures.ray_cluster import ray_cluster
-from tests.fixtures.serving import Serving, free_port, wait_until
+from tests.fixtures.serving import Serving, free_port
 
 from steppe.config import shipped_config
 from steppe.config.yaml_file import read_mapping
@@ -38,7 +38,7 @@ def on_emulated_gpus(name: str, each_node: int, **sections: Any) -> dict[str, An
 def check(fleet: Serving, model: str, gpus: int, replicas: int) -> None:
     """Check that a fleet serves its model within 70 % of the rating of its GPUs."""
     fleet.wait_for_words("serving on")
-    wait_until(fleet.has_ticks, "a tick")
+    fleet.last_tick()
     answer = fleet.client.completions.create(
         model=model, prompt="The wind comes over the steppe", max_tokens=8
     )

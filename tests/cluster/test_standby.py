@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,7 +34,15 @@ LOW_W = 45.0
 
 def drivers(fleet: Serving) -> list[int]:
     """Return the drivers, the active one first: it was started first."""
-    return sorted(pid for pid, command in fleet.alive().items() if DRIVER in command)
+    found = [pid for pid, command in fleet.alive().items() if DRIVER in command]
+    return sorted(found, key=started)
+
+
+def started(pid: int) -> int:
+    """Return when a process was started, 0 if it has ended; its id alone may be a used one."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return 0
 
 
 def kill(pid: int) -> None:

@@ -24,14 +24,15 @@ def test_a_fleet_serves_without_the_replica_whose_gpu_has_memory_errors(
     fleet.wait_for_words("opening the GPUs")
     Emulator.attach(build_library(), gpus_file(fleet.pid)).set_fault(1, "ecc", 2)
     fleet.wait_for_words("replica-2 is quarantined: GPU 1")
-    wait_until(lambda: "quarantined" in fleet.states(), "the quarantine in the record")
-    assert fleet.states()[0] in ("asleep", "awake")
+    states = ({"asleep", "quarantined"}, {"awake", "quarantined"})
+    tick = fleet.wait_for_tick(lambda t: {r.state for r in t.replicas} in states, "the quarantine")
     asked = {"model": MODEL, "prompt": "The wind", "max_tokens": 4}
     answer = httpx.post(fleet.url + "/v1/completions", json=asked, timeout=START_S)
     assert answer.json()["usage"]["completion_tokens"] == 4
-    (lost,) = (r for r in fleet.ticks()[-1].replicas if r.state == "quarantined")
+    (lost,) = (r for r in tick.replicas if r.state == "quarantined")
     assert "2 uncorrectable memory errors" in lost.fault
-    assert "steppe_replica_quarantined" in httpx.get(fleet.url + "/metrics").text
+    name = "steppe_replica_quarantined"
+    wait_until(lambda: name in httpx.get(fleet.url + "/metrics").text, "the quarantine as a metric")
     assert fleet.end() == 0
 
 
@@ -60,13 +61,14 @@ def test_replicas_without_power_are_stopped_and_their_node_is_switched_off_and_o
         },
     )
     power_signal.set(FULL_W)
-    wait_until(lambda: fleet.has_ticks() and "awake" in fleet.states(), "an awake replica", START_S)
+    fleet.wait_for_awake()
     gpus = Emulator.attach(build_library(), gpus_file(fleet.pid))
     power_signal.set(0.0)
     wait_until(
         lambda: depths(fleet) == ["node_off", "node_off"], "both replicas at the deepest", START_S
     )
-    wait_until(log.exists, "the command", START_S)
+    # The shell makes the file before it writes the line.
+    wait_until(lambda: log.exists() and log.read_text(), "the line of the command", START_S)
     assert log.read_text() == "off 127.0.0.1\n"
     assert [gpus.snapshot(index).contexts for index in (0, 1)] == [0, 0]
     bare_w = fleet.next_tick().draw_w
@@ -83,4 +85,4 @@ def test_replicas_without_power_are_stopped_and_their_node_is_switched_off_and_o
 
 
 def depths(fleet: Serving) -> list[str]:
-    return sorted(replica.depth for replica in fleet.ticks()[-1].replicas)
+    return sorted(replica.depth for replica in fleet.last_tick().replicas)

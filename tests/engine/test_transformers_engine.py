@@ -28,6 +28,8 @@ Body = dict[str, Any]
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
 SERVER = Path(__file__).with_name("transformers_server.py")
+LONG = 300
+"""Output tokens of a request that runs until a test has seen it, however fast the steps are."""
 
 GENERATE = """
 import sys, torch
@@ -190,7 +192,7 @@ async def test_a_prompt_of_token_ids_gets_what_generate_gives(asking: Client) ->
 @pytest.mark.slow
 async def test_telemetry_counts_the_tokens_of_the_usage(asking: Client) -> None:
     before = asking.server.telemetry
-    asked = [chat(40 * i, 3 + i) for i in range(1, 9)]
+    asked = [chat(40 * i, 40 + i) for i in range(1, 9)]  # six run before the first has ended
     answers = await asyncio.gather(*(asking.ask(b, name=f"r{i}") for i, b in enumerate(asked)))
     usages = [answer["usage"] for answer in answers]
     await asking.until(lambda telemetry: telemetry.running == telemetry.waiting == 0)
@@ -214,14 +216,14 @@ async def test_a_cut_of_the_limit_holds_running_requests_which_all_still_finish(
     asking: Client,
 ) -> None:
     server = asking.server
-    tasks = [asyncio.create_task(asking.ask(chat(3, 60), name=f"r{i}")) for i in range(5)]
+    tasks = [asyncio.create_task(asking.ask(chat(3, LONG), name=f"r{i}")) for i in range(5)]
     await asking.until(lambda telemetry: telemetry.scheduled == 5)
     server.block.write_limits(EngineLimits(2))
     await asking.until(lambda telemetry: telemetry.scheduled == 2)
     server.block.read_steps()
     answers = await asyncio.gather(*tasks)
     steps = server.steps
-    assert {answer["usage"]["completion_tokens"] for answer in answers} == {60}
+    assert {answer["usage"]["completion_tokens"] for answer in answers} == {LONG}
     assert {len(step.work) for step in steps} <= {1, 2}
     assert len({w.key for step in steps[:48] for w in step.work}) == 5
 
@@ -229,7 +231,7 @@ async def test_a_cut_of_the_limit_holds_running_requests_which_all_still_finish(
 @pytest.mark.slow
 async def test_without_hold_a_cut_of_the_limit_only_stops_admission(asking: Client) -> None:
     server = asking.server
-    tasks = [asyncio.create_task(asking.ask(chat(3, 60), name=f"r{i}")) for i in range(4)]
+    tasks = [asyncio.create_task(asking.ask(chat(3, LONG), name=f"r{i}")) for i in range(4)]
     await asking.until(lambda telemetry: telemetry.scheduled == 4)
     server.block.write_limits(EngineLimits(1, hold=False))
     tasks.append(asyncio.create_task(asking.ask(chat(3, 2), name="late")))
@@ -257,7 +259,7 @@ async def test_no_step_has_more_tokens_than_the_limit_allows(asking: Client) -> 
 @pytest.mark.slow
 async def test_a_frozen_engine_steps_no_more_until_it_is_thawed(asking: Client) -> None:
     server = asking.server
-    tasks = [asyncio.create_task(asking.ask(chat(3, 300), name=f"r{i}")) for i in range(2)]
+    tasks = [asyncio.create_task(asking.ask(chat(3, LONG), name=f"r{i}")) for i in range(2)]
     await asking.until(lambda telemetry: telemetry.scheduled == 2)
     server.send("freeze")
     late = asyncio.create_task(asking.ask(chat(3, 2), name="late"))
@@ -267,7 +269,7 @@ async def test_a_frozen_engine_steps_no_more_until_it_is_thawed(asking: Client) 
     await asking.until(lambda telemetry: telemetry.running == 1)
     assert server.telemetry.steps == frozen
     server.send("thaw")
-    assert (await tasks[0])["usage"]["completion_tokens"] == 300
+    assert (await tasks[0])["usage"]["completion_tokens"] == LONG
     assert (await late)["usage"]["completion_tokens"] == 2
 
 
@@ -281,7 +283,7 @@ async def test_an_engine_whose_limits_lapse_pauses_and_goes_on_when_they_are_ren
 ) -> None:
     server = asking.server
     server.block.renew(time.monotonic() + 60)
-    answer = asyncio.create_task(asking.ask(chat(3, 300)))
+    answer = asyncio.create_task(asking.ask(chat(3, LONG)))
     await asking.until(lambda telemetry: telemetry.steps > 3)
     try:  # the other tests use the same engine
         server.block.renew(time.monotonic() - 1)
@@ -298,7 +300,7 @@ async def test_an_engine_whose_limits_lapse_pauses_and_goes_on_when_they_are_ren
         assert server.telemetry.steps == steps
     finally:
         server.block.renew(time.monotonic() + 3600)
-    assert (await answer)["usage"]["completion_tokens"] == 300
+    assert (await answer)["usage"]["completion_tokens"] == LONG
     assert [(await each)["usage"]["completion_tokens"] for each in late] == [2, 2, 2]
 
 

@@ -28,6 +28,9 @@ from steppe.run import host_meter, sweep_rigs
 from steppe.run.sweep_progress import duration_line, in_words
 from steppe.sim.engine.pace_model import PaceModel, emulated_profile
 
+PACE = PaceSection(weights_s=0.04, decode_s=0.004, prefill_s=0.0004, overlap=4)
+"""Steps so long that the time between two of them, on any machine, hardly lowers the draw."""
+
 
 def test_the_estimated_duration_counts_points_replicas_windows_and_waits() -> None:
     plan = MeasurePlan(windows=5, window_s=10.0, warm_up_s=2.0, longest_settle_s=15.0)
@@ -70,8 +73,7 @@ def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     state = tmp_path / "gpus"
     Emulator.attach(build_library(), state, "h100x4")
     block = ControlBlock.create(tmp_path / "block")
-    pace = {"weights_s": 0.01, "decode_s": 0.001, "prefill_s": 0.0001, "overlap": 4.0}
-    hook = {"state": str(state), "gpu_indices": [1, 2], **pace}
+    hook = {"state": str(state), "gpu_indices": [1, 2], **PACE.model_dump()}
     seam = Seam(str(block.path), "steppe.emulator.coupling:couple", hook)
     loop = asyncio.new_event_loop()
     settings = SyntheticSettings("m", max_batch_limit=8)
@@ -94,10 +96,7 @@ def test_a_sweep_of_a_server_on_two_gpus_sums_their_draw_and_says_that_two_share
     out = tmp_path / "sweep"
     run = swept(two_gpus, out, "--prompt", "8", "--output", "8", gpus=("1", "2"))
     assert run.exit_code == 0, run.output
-    one = PaceModel(
-        emulated_profile("h100"),
-        PaceSection(weights_s=0.01, decode_s=0.001, prefill_s=0.0001, overlap=4),
-    )
+    one = PaceModel(emulated_profile("h100"), PACE)
     document = json.loads(run.stdout)
     for point in document["points"]:
         draw_w = one.step_draw_w(StepWork(0, point["batch_limit"], 0), 1980)
