@@ -20,6 +20,14 @@ PLACES = {
         "steppe.cli.ledger_statement:statement_command",
         "Write a tenant's month, with all that is needed to check it.",
     ),
+    "close": (
+        "steppe.cli.ledger_correct:close_command",
+        "Close the hours that are due, after the last run of a site.",
+    ),
+    "correct": (
+        "steppe.cli.ledger_correct:correct_command",
+        "Put a receipt right, and give back what it cost too much.",
+    ),
     "keys": (f"{_LOG}:keys_group", "Make and show the keys that sign a log."),
     "verify": (f"{_LOG}:verify_command", "Check that the log contains a receipt, and its price."),
     "proof": (f"{_LOG}:proof_command", "Write an entry of a log and its proof to files."),
