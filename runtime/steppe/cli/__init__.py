@@ -43,6 +43,10 @@ COMMANDS = {
         "steppe.cli.ledger:ledger_group",
         "Check the books of a site: receipts, log and accounts.",
     ),
+    "accounts": (
+        "steppe.cli.accounts:accounts_group",
+        "Open accounts of tenants, and move money and tokens.",
+    ),
     "config": ("steppe.cli.config:config_group", "Check, copy and describe run configurations."),
 }
 """Name: module and attribute of the click command, and its summary.

@@ -22,11 +22,11 @@ def balances(connection: sql.Connection, account: str | None = None) -> list[Bal
     return [Balance(**row._mapping) for row in connection.execute(query)]
 
 
-def history(connection: sql.Connection, account: str, most: int) -> list[Movement]:
-    """Return the last movements of an account, newest first."""
+def history(connection: sql.Connection, account: str, most: int) -> list[tuple[int, Movement]]:
+    """Return the last movements of an account with their times, us, newest first."""
     own = (MOVEMENTS.c.taken_from == account) | (MOVEMENTS.c.given_to == account)
     query = sql.select(MOVEMENTS).where(own).order_by(MOVEMENTS.c.seq.desc()).limit(most)
-    return [movement_of(row) for row in connection.execute(query)]
+    return [(row.time_us, movement_of(row)) for row in connection.execute(query)]
 
 
 def movements_of(connection: sql.Connection, name: str) -> list[Movement]:

@@ -284,8 +284,8 @@ class LedgerStore:
         with self._database.read() as connection:
             return accounts.balances(connection, account)
 
-    def history(self, account: str, most: int = 100) -> list[Movement]:
-        """Return the last movements of an account, newest first."""
+    def history(self, account: str, most: int = 100) -> list[tuple[int, Movement]]:
+        """Return the last movements of an account with their times, us, newest first."""
         with self._database.read() as connection:
             return accounts.history(connection, account, most)
 
