@@ -13,6 +13,7 @@ from tests.docs.running import run_block, working_folder
 
 from steppe.cli import main
 from steppe.config import RunConfig
+from steppe.ledger.tariff import tariff_of
 
 BLOCKS = all_blocks()
 BY_HAND = {
@@ -28,6 +29,8 @@ MARKERS = {"", "slow", EMULATED, "fleet", "a bill", *BY_HAND}
 BY_ITSELF = ("", "slow", EMULATED)
 """The markers of blocks that need nothing but their page."""
 LONGEST_LINE = 86
+TARIFFS = "docs/ledger/accounts.md"
+"""The page whose YAML is a tariff."""
 """Characters of code that fit beside the table of contents."""
 FASTEST = ("README.md",)
 """The pages whose quick commands run in the fast suite."""
@@ -131,7 +134,10 @@ def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
     [block for block in BLOCKS if block.language == "yaml"],
     ids=lambda b: f"{b.page}:{b.line}",
 )
-def test_a_piece_of_configuration_fits_into_a_run(block: Block) -> None:
+def test_a_piece_of_configuration_fits_into_a_run_and_a_tariff_is_one(block: Block) -> None:
+    if block.page == TARIFFS:
+        tariff_of(yaml.safe_load(block.text))
+        return
     whole: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())
     piece = yaml.safe_load(block.text)
     if "models" in piece:

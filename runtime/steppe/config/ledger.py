@@ -70,7 +70,8 @@ class LedgerSection(Section):
     in the folder if absent; it is made if it is missing there."""
     tariffs: Annotated[tuple[FilePath, ...], Field(strict=False)] = ()
     """Files of tariffs, relative to this file. The first one in which a tenant has an account with
-    enough holds for a request. None: receipts have no price, and nothing is held."""
+    enough holds for a request: those in tokens, then in energy, then in money, each in this order.
+    None: receipts have no price, and nothing is held."""
     accounts: Literal["optional", "required"] = "optional"
     """What holds for a tenant without an account: `optional`: its requests are priced, and nothing
     is held; `required`: they get a 402."""
