@@ -26,6 +26,8 @@ GOLDEN = {
     "ConsumedUnit": "Tokens",
     "EffectiveCost": "0.012000001",
     "InvoiceId": "lab/2026-11",
+    "PricingCurrency": "CNY",
+    "PricingCurrencyEffectiveCost": "0.012000001",
     "PricingUnit": "Tokens",
     "ServiceCategory": "AI and Machine Learning",
     "ServiceSubcategory": "Generative AI",
@@ -75,6 +77,13 @@ def test_a_correction_on_the_same_statement_is_an_adjustment_without_quantity() 
     assert (row["ChargeCategory"], row["ChargeClass"]) == ("Adjustment", "")
     assert (row["ConsumedQuantity"], row["PricingQuantity"], row["PricingUnit"]) == ("", "", "")
     assert row["x_OutputTokens"] == "-30"
+
+
+def test_what_was_paid_with_tokens_is_in_no_column_of_money() -> None:
+    (row,) = rows_of(receipt(0, currency="tokens:small", tariff="t/0", amount_nano=42 * 10**9))
+    assert (row["PricingCurrency"], row["BillingCurrency"]) == ("tokens:small", "XXX")
+    assert row["PricingCurrencyEffectiveCost"] == "42.000000000"
+    assert {row[name] for name in ("BilledCost", "EffectiveCost", "ListCost")} == {"0"}
 
 
 def test_separators_in_names_stay_in_their_cells() -> None:

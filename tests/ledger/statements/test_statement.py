@@ -180,7 +180,10 @@ def test_decimal_text_is_exact(amount: int, digits: int) -> None:
     assert grouped_text(amount, digits).replace(",", "") == text
 
 
-@pytest.mark.parametrize(("currency", "digits"), [("CNY", 2), ("JPY", 0), ("KWD", 3)])
+@pytest.mark.parametrize(
+    ("currency", "digits"),
+    [("CNY", 2), ("JPY", 0), ("KWD", 3), ("tokens:small", 0), ("energy", 6)],
+)
 def test_an_amount_is_rounded_to_the_minor_unit_of_its_currency(currency: str, digits: int) -> None:
     assert minor_digits(currency) == digits
     assert in_minor(1_500_000_000, currency) == (2 if digits == 0 else 15 * 10 ** (digits - 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from steppe.ledger.tariff import divided
+from steppe.ledger.units import ENERGY, is_tokens
 
 NANO_DIGITS, MICRO_DIGITS = 9, 6
 NO_CURRENCY = "XXX"
@@ -13,8 +14,13 @@ _DIGITS = dict.fromkeys(_NONE.split(), 0) | dict.fromkeys(_THREE.split(), 3) | {
 
 
 def minor_digits(currency: str) -> int:
-    """Return how many decimal digits the minor unit of a currency has (ISO 4217); mostly 2."""
-    return _DIGITS.get(currency, 2)
+    """Return how many decimal digits the minor unit of a currency has (ISO 4217); mostly 2.
+
+    Tokens are billed whole, and energy in uJ.
+    """
+    if currency == ENERGY:
+        return MICRO_DIGITS
+    return 0 if is_tokens(currency) else _DIGITS.get(currency, 2)
 
 
 def minor_nano(currency: str) -> int:

@@ -17,11 +17,13 @@ import orjson
 from steppe.ledger.statements.amounts import (
     MICRO_DIGITS,
     NANO_DIGITS,
+    NO_CURRENCY,
     decimal_text,
     minor_digits,
 )
 from steppe.ledger.statements.month import hour_text
 from steppe.ledger.statements.statement import Line, Statement
+from steppe.ledger.units import is_money
 
 SERVICE = "Language model inference"
 COLUMNS = (
@@ -45,6 +47,8 @@ COLUMNS = (
     "InvoiceIssuerName",
     "ListCost",
     "PricingCategory",
+    "PricingCurrency",
+    "PricingCurrencyEffectiveCost",
     "PricingQuantity",
     "PricingUnit",
     "ProviderName",
@@ -74,6 +78,7 @@ COLUMNS = (
     "x_Tariff",
 )
 """The columns, in the order of the table; one without a value is empty, which is FOCUS's null."""
+_MONEY = ("BilledCost", "ContractedCost", "EffectiveCost", "ListCost")
 
 
 def focus_csv(statement: Statement, issuer: str, certificates: Sequence[str] = ()) -> str:
@@ -89,11 +94,24 @@ def focus_csv(statement: Statement, issuer: str, certificates: Sequence[str] = (
     rows = [common | named | _row(line, statement) for line in statement.lines]
     if statement.rounding_nano:
         rows.append(common | _rounding(statement))
+    rows = [_with_pricing(row, statement.currency) for row in rows]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _with_pricing(row: dict[str, str], unit: str) -> dict[str, str]:
+    """Return a row with the unit of its price.
+
+    FOCUS calls tokens a virtual currency: it has no place in the columns of money, in which they
+    were paid for when they were bought.
+    """
+    priced = {"PricingCurrency": unit, "PricingCurrencyEffectiveCost": row["EffectiveCost"]}
+    if is_money(unit):
+        return row | priced
+    return row | dict.fromkeys(_MONEY, "0") | {"BillingCurrency": NO_CURRENCY} | priced
 
 
 def _common(statement: Statement, issuer: str) -> dict[str, str]:
