@@ -29,6 +29,7 @@ from steppe.ledger.store.sinks import (
     note_sent,
     receipts_to_send,
 )
+from steppe.services.threads import in_thread
 
 SEND_TIMEOUT_S = 30.0
 """Longest wait for the answer of a sink, s."""
@@ -125,7 +126,7 @@ class Outbox:
         url = self._sink.url
         try:
             async with asyncio.timeout(timeout_s):
-                while await asyncio.to_thread(count_to_send, self._store, url) > 0:
+                while await in_thread(count_to_send, self._store, url) > 0:
                     if self.sent.problem:
                         break
                     await asyncio.sleep(_DRAIN_LOOK_S)
@@ -153,7 +154,7 @@ class Outbox:
         while True:
             self._news.clear()
             try:
-                rows = await asyncio.to_thread(
+                rows = await in_thread(
                     receipts_to_send, self._store, self._sink.url, self._sink.most_events
                 )
                 await self._deliver(rows)
@@ -189,14 +190,14 @@ class Outbox:
             part = parts.pop()
             problem = await self._post(part)
             if not problem:
-                await asyncio.to_thread(note_sent, self._store, self._sink.url, part[-1][0])
+                await in_thread(note_sent, self._store, self._sink.url, part[-1][0])
                 self.sent.events += len(part)
             elif len(part) > 1:
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
             else:
                 refused = RefusedEvent(part[0][0], problem)
-                await asyncio.to_thread(note_refused, self._store, self._sink.url, refused)
+                await in_thread(note_refused, self._store, self._sink.url, refused)
                 self.sent.refused += 1
                 _log.error("sink %s: does not take entry %d: %s", self._sink.url, *_row(refused))
 
@@ -208,7 +209,7 @@ class Outbox:
         """
         assert self._session is not None, "started"
         body = batch_of(Receipt.read(entry) for _, entry in rows)
-        headers = {"content-type": BATCH_MEDIA_TYPE, **await asyncio.to_thread(self._token)}
+        headers = {"content-type": BATCH_MEDIA_TYPE, **await in_thread(self._token)}
         async with self._session.post(
             self._sink.url, data=body, headers=headers, allow_redirects=False
         ) as response:

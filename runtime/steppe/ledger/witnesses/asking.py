@@ -19,6 +19,7 @@ from steppe.ledger.log.checkpoint import Checkpoint, is_number
 from steppe.ledger.log.log import COSIGNED, LogReader, publish_note
 from steppe.ledger.log.witness import SIZE_TYPE, AddCheckpoint, check_cosignatures
 from steppe.ledger.signing import Note, PublicKey
+from steppe.services.threads import in_thread
 
 ASK_TIMEOUT_S = 10.0
 """Longest wait for the answer of a witness, s."""
@@ -107,7 +108,7 @@ class WitnessAsker:
         """
         self._loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S))
-        note = await asyncio.to_thread(self._log.note)
+        note = await in_thread(self._log.note)
         if note:
             self._take(note)
         self._tasks = [asyncio.create_task(self._serve(place)) for place in self._places]
@@ -211,7 +212,7 @@ class WitnessAsker:
         proof = list[bytes]()
         if 0 < old < new:
             async with self._disk:
-                proof = await asyncio.to_thread(self._log.consistency, old, new)
+                proof = await in_thread(self._log.consistency, old, new)
         assert self._session is not None, "started"
         url = f"{place.url.rstrip('/')}/add-checkpoint"
         body = AddCheckpoint(old, tuple(proof), note).text.encode()
@@ -241,7 +242,7 @@ class WitnessAsker:
         self._written, self._written_size = note, newest
         try:
             async with self._disk:
-                await asyncio.to_thread(publish_note, self._log.folder / COSIGNED, note)
+                await in_thread(publish_note, self._log.folder / COSIGNED, note)
         except SteppeError as error:  # the next head is another chance
             _log.warning("cosigned checkpoint: %s", error)
 
