@@ -7,7 +7,7 @@ only: for such values these are the bytes of RFC 8785 too.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import orjson
@@ -91,7 +91,8 @@ class Receipt:
     @property
     def entry(self) -> bytes:
         """Its bytes as an entry of the log."""
-        return canonical({"kind": KIND, "v": VERSION, **asdict(self)})
+        values = {name: getattr(self, name) for name in _FIELDS}
+        return canonical({"kind": KIND, "v": VERSION, **values})
 
     @classmethod
     def read(cls, entry: bytes) -> Receipt:
@@ -112,6 +113,9 @@ class Receipt:
                 asked = f"receipt.{name}: asked for {expected.__name__}"
                 raise UsageError(f"{asked}, found {values[name]!r:.60}")
         return cls(**values)
+
+
+_FIELDS = tuple(field.name for field in fields(Receipt))
 
 
 def canonical(values: dict[str, Any]) -> bytes:
@@ -145,17 +149,25 @@ def read_entry(entry: bytes, kind: str, version: int) -> dict[str, Any]:
 
 
 def _refuse_inexact(value: Any, where: str) -> None:
+    if _is_exact(value):
+        return
     match value:
         case dict():
             for name, inner in value.items():
-                _refuse_inexact(name, where)
-                _refuse_inexact(inner, f"{where}.{name}")
+                if not (_is_exact(name) and _is_exact(inner)):
+                    _refuse_inexact(name, where)
+                    _refuse_inexact(inner, f"{where}.{name}")
         case list() | tuple():
             for inner in value:
                 _refuse_inexact(inner, where)
         case str() if value.isascii():
             return
-        case int() if not isinstance(value, bool) and abs(value) <= _MOST:
-            return
         case _:
             raise UsageError(f"{where}: asked for an integer or ASCII text, found {value!r:.60}")
+
+
+def _is_exact(value: Any) -> bool:
+    """Return whether it is a plain ASCII text, or an integer of at most 64 bits."""
+    if type(value) is str:
+        return value.isascii()
+    return type(value) is int and -_MOST <= value <= _MOST

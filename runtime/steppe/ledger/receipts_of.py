@@ -63,18 +63,17 @@ def receipts_of(
         tariffs: All tariffs that may be named, by id.
     """
     served = filter(is_served, requests)
-    return [
-        _receipt(each, replace(place, seq=place.seq + number), tariffs)
-        for number, each in enumerate(served)
-    ]
+    return [_receipt(each, place, seq, tariffs) for seq, each in enumerate(served, place.seq)]
 
 
-def _receipt(request: BookedRequest, place: Place, tariffs: Mapping[str, Tariff]) -> Receipt:
+def _receipt(
+    request: BookedRequest, place: Place, seq: int, tariffs: Mapping[str, Tariff]
+) -> Receipt:
     pays = is_billed(request)
     receipt = Receipt(
         id=request.id,
         request=ascii_name(request.request),
-        seq=place.seq,
+        seq=seq,
         site=place.site,
         tenant=ascii_name(request.tenant),
         model=ascii_name(request.model),

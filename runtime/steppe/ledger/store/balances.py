@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sql
@@ -67,7 +67,7 @@ class Balance:
         if abs(after) > MOST:
             found = f"found room for {amount_text(MOST, self.unit)} in an account"
             raise UsageError(f"{self.account}: asked for {amount_text(after, self.unit)}, {found}")
-        return replace(self, balance=after)
+        return Balance(self.account, self.unit, after, self.floor)
 
 
 class Balances:
