@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import orjson
 import pytest
 from tests.ledger.service.running import (
     NOON_US,
@@ -18,6 +19,7 @@ from tests.ledger.service.running import (
 from steppe.errors import UsageError
 from steppe.ledger.entries import available, deposited, held
 from steppe.ledger.log.checkpoint import Proof
+from steppe.ledger.quote import Quote
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.signing import PublicKey
 from steppe.ledger.store.ledger_store import ConflictError
@@ -222,3 +224,30 @@ async def test_a_second_service_does_not_get_the_folder(
     monkeypatch.setattr("steppe.ledger.service.service.LOCK_WAIT_S", 0.0)
     with pytest.raises(UsageError, match=r"ledger\.folder: .* is in use by another run"):
         await open_service()
+
+
+async def test_an_offer_is_signed_logged_and_honoured(service: Running) -> None:
+    give(service, 1_000_000)
+    body = {"model": "m", "tokens": 1_500}
+    status, answer = await service.call("POST", "/steppe/v1/quote", json=body)
+    assert status == 200, answer
+    found = orjson.loads(answer)
+    key = PublicKey.read((await service.call("GET", "/steppe/v1/log/key"))[1].decode())
+    quote = Quote.of_note(found["note"], [key])
+    assert (quote.id, quote.tariff, quote.tenant) == (found["id"], "flat-1/0", "lab")
+    first = asked("r1", quote=quote.id)
+    assert (await service.admit(first))[0]["terms"] == "flat-1/0"
+    (refused,) = await service.admit(asked("r2", quote=quote.id))  # only 400 of 1,500 are left
+    assert refused["code"] == "invalid_quote"
+    await service.service.take(booking(1, booked("r1"), metered_uj=1_000))
+    units = {each["unit"]: each for each in (await service.get("/steppe/v1/balance"))["data"]}
+    assert units[f"quote:{quote.id}"]["available"] == 1_500 - 1_050
+
+
+async def test_an_offer_without_a_rate_or_a_window_is_refused(service: Running) -> None:
+    for body, status in (
+        ({"model": "m", "tokens": 0}, 400),
+        ({"model": "m", "tokens": 5, "until_us": NOON_US}, 400),
+        ({"tokens": 5}, 400),
+    ):
+        assert (await service.call("POST", "/steppe/v1/quote", json=body))[0] == status

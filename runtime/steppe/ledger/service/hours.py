@@ -1,4 +1,4 @@
-"""Closes hours when they are due, and gives old holds back."""
+"""Closes hours when they are due, gives old holds back, and lets tokens run out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from steppe.ledger.service.metrics import LedgerMetrics
 from steppe.ledger.service.writer import Writer
 from steppe.ledger.store.closing import Closed, close, due
 from steppe.ledger.store.ledger_store import LedgerStore
+from steppe.ledger.store.packages import expire, run_out
 from steppe.ledger.store.transaction import Transaction
 
 PERIOD_S = 5.0
@@ -62,8 +63,9 @@ class Hours:
         Raises:
             SteppeError: A book does not add up, or the store cannot be written.
         """
-        expired = await self._writer.write(self._expire)
-        self._metrics.count_expired(expired)
+        self._metrics.count_expired(await self._writer.write(self._expire))
+        if over := await asyncio.to_thread(self._run_out):
+            await self._writer.write(lambda books: expire(books, over, self._now_us()))
         count = 0
         while found := await asyncio.to_thread(self._due):
             for site, boundary, hour in found:
@@ -71,6 +73,10 @@ class Hours:
                 self._metrics.count_closed(1)
                 count += 1
         return count
+
+    def _run_out(self) -> list[tuple[str, str]]:
+        with self._store.reading() as connection:
+            return run_out(connection, self._now_us())
 
     def _due(self) -> list[tuple[str, str, int]]:
         with self._store.reading() as connection:

@@ -16,15 +16,14 @@ from steppe.ledger.tariff import KIND as TARIFF
 from steppe.ledger.tariff import Tariff, tariff_of
 
 
-def open_log(settings: LedgerSettings) -> Log:
-    """Return the log; its key is made if the configuration names none and there is none yet.
+def open_log(settings: LedgerSettings, key: PrivateKey) -> Log:
+    """Return the log that a key signs; write the public key for those that check it.
 
     Raises:
         ProofError: The tiles are not those of the checkpoint, or it is that of another log.
         SignatureError: The key has not signed the last checkpoint.
         UsageError: A file is missing or damaged.
     """
-    key = open_key(settings)
     settings.log.mkdir(parents=True, exist_ok=True)
     with disk_errors(settings.public_key):
         settings.public_key.write_text(f"{key.public.text}\n")
@@ -37,7 +36,7 @@ def open_reader(settings: LedgerSettings, log: Log) -> LogReader:
 
 
 def open_key(settings: LedgerSettings) -> PrivateKey:
-    """Return the key that signs the log.
+    """Return the key that signs the log; it is made if the configuration names none.
 
     Raises:
         UsageError: It cannot be read or made, or the log has entries and there is no key.

@@ -19,9 +19,16 @@ from steppe.ledger.service.balance_api import BalanceApi
 from steppe.ledger.service.hours import Hours
 from steppe.ledger.service.log_api import LogApi
 from steppe.ledger.service.metrics import LedgerMetrics
-from steppe.ledger.service.opening import log_tariffs, open_log, open_reader, read_tariffs
+from steppe.ledger.service.opening import (
+    log_tariffs,
+    open_key,
+    open_log,
+    open_reader,
+    read_tariffs,
+)
 from steppe.ledger.service.outside import Outside
 from steppe.ledger.service.publisher import Publisher
+from steppe.ledger.service.quotes_api import QuotesApi
 from steppe.ledger.service.receipts_api import ReceiptsApi
 from steppe.ledger.service.settings import LedgerSettings
 from steppe.ledger.service.tariffs_api import TariffsApi
@@ -130,7 +137,8 @@ class LedgerService:
         tariffs = read_tariffs(settings.section.tariffs)
         self._store = store = await asyncio.to_thread(LedgerStore, settings.store)
         self._tariffs = await asyncio.to_thread(log_tariffs, store, tariffs, self._now_us())
-        log = await asyncio.to_thread(open_log, settings)
+        key = open_key(settings)
+        log = await asyncio.to_thread(open_log, settings, key)
         self._outside = outside = Outside(settings.section, store, open_reader(settings, log))
         self._publisher = publisher = Publisher(store, log, outside.take)
         self._writer = writer = Writer(store, publisher.wake)
@@ -140,6 +148,7 @@ class LedgerService:
         self._hours = Hours(store, writer, self._metrics, self._now_us)
         secret = dict(settings.secret_headers).get(HEADER, "")
         parts = self._parts(store, log, rules)
+        parts.append(QuotesApi(writer, tariffs, key, self._now_us))
         url = await self._listen(build_application(parts, self._read_metrics, secret))
         await outside.start()
         publisher.start()
