@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.ledger.service.running import booking
 
@@ -36,7 +38,7 @@ def test_what_was_given_up_cannot_be_claimed_later() -> None:
         ({"metered_uj": 1_000, "idle_uj": 10, "supply_uj": {"wind": 4}}, r"supply_uj\.wind"),
     ],
 )
-def test_totals_that_fall_are_refused(totals: dict[str, int], name: str) -> None:
+def test_totals_that_fall_are_refused(totals: dict[str, Any], name: str) -> None:
     first = EMPTY.after(booking(1, metered_uj=1_000, idle_uj=10, supply_uj={"wind": 5}), 0, "a")
     with pytest.raises(UsageError, match=rf"run run-1: {name}: asked for at least"):
         first.after(booking(2, **totals), 0, "b")
@@ -56,11 +58,9 @@ def test_an_hour_has_the_differences_of_its_bookings() -> None:
     sums = HourSums().plus(EMPTY, first, 50)
     assert sums.meters == {"run-1/replica-0": (0, 1_000)}
     assert (sums.idle_uj, sums.waste_uj, sums.carried_out_uj) == (100, 50, 700)
-    second = first.after(
-        booking(2, metered_uj=1_600, idle_uj=150, supply_uj={"wind": 950, "sun": 7}, charged_uj=5),
-        300,
-        "b",
-    )
+    supply_uj = {"wind": 950, "sun": 7}
+    step = booking(2, metered_uj=1_600, idle_uj=150, supply_uj=supply_uj, charged_uj=5)
+    second = first.after(step, 300, "b")
     later = HourSums(carried_in_uj=700, carried_out_uj=700).plus(first, second, 0)
     assert later.meters == {"run-1/replica-0": (1_000, 1_600)}
     assert (later.meter_uj, later.idle_uj, later.carried_out_uj) == (600, 50, 950)

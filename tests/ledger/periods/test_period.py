@@ -66,6 +66,19 @@ def test_what_nothing_explains_is_unclaimed() -> None:
     assert check_period(NEXT.entry, NEXT_RECEIPTS, FIRST.entry) == NEXT
 
 
+def test_what_open_requests_have_taken_is_carried_to_the_next_hour() -> None:
+    first = close_hour(replace(COUNTERS, carried_out_uj=40_000), RECEIPTS, None, LATE_US)
+    assert first.unclaimed_uj == FIRST.unclaimed_uj - 40_000
+    counters = replace(NEXT_COUNTERS, carried_in_uj=40_000, carried_out_uj=5)
+    then = close_hour(counters, NEXT_RECEIPTS, first, LATE_US)
+    assert then.unclaimed_uj == NEXT.unclaimed_uj + 40_000 - 5
+    check_chain([first.entry, then.entry])
+    with pytest.raises(PeriodError, match="carried_in_uj, what the hour before has carried out"):
+        close_hour(NEXT_COUNTERS, NEXT_RECEIPTS, first, LATE_US)
+    with pytest.raises(PeriodError, match="carried_in_uj of the first period"):
+        close_hour(replace(COUNTERS, carried_in_uj=1), RECEIPTS, None, LATE_US)
+
+
 def test_the_order_of_the_receipts_does_not_matter() -> None:
     assert check_period(FIRST.entry, RECEIPTS[::-1]) == FIRST
 

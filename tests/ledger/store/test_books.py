@@ -36,7 +36,7 @@ def book(store: LedgerStore, booking: Booking) -> Taken:
 
 
 def close_all(store: LedgerStore, now_us: int) -> list[Period]:
-    closed = []
+    closed: list[Period] = []
     while True:
         with store.reading() as connection:
             found = due(connection, now_us)
