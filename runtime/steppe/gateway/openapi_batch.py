@@ -161,6 +161,7 @@ def _batch() -> Json:
             "usage": object_of(tokens),
             "metadata": nullable(_METADATA),
             "when": {"enum": ["now", "deadline", "surplus"]},
+            "waits_for": nullable(TEXT),
             "energy": object_of({"joules": NUMBER, "wasted_joules": NUMBER}),
         }
     )

@@ -54,3 +54,21 @@ def test_rows_that_wait_for_their_energy_are_above_what_the_gateway_wants() -> N
     pace = Pace.begin(8).told(10).holding(3.7)
     assert pace.room(0.0, 0) == 13
     assert pace.told(0).room(0.0, 0) == 0
+
+
+def test_one_row_after_each_pause_finds_out_whether_the_tenant_can_pay() -> None:
+    pace, now_s, pauses_s = Pace.begin(64).told(40), 0.0, []
+    for _ in range(6):
+        pace = pace.refused(now_s, None, unpaid="insufficient_funds")
+        assert pace.room(pace.paused_until_s - 0.1, 0) == 0
+        pauses_s.append(pace.paused_until_s - now_s)
+        now_s = pace.paused_until_s
+        assert (pace.room(now_s, 0), pace.room(now_s, 1)) == (1, 0)
+    assert pauses_s == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
+    assert pace.answered().room(now_s, 0) == 40
+    assert pace.told(0).room(now_s, 0) == 0
+
+
+def test_more_power_does_not_end_the_pause_of_a_tenant_that_cannot_pay() -> None:
+    pace = Pace.begin(8).told(0).refused(0.0, 3600.0, unpaid="no_account")
+    assert pace.told(5).room(1.0, 0) == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,41 @@ async def test_a_busy_gateway_costs_no_attempt(store: JobStore) -> None:
     assert end.counts.completed == 3
     assert results(store, id_)["a"].attempts == 1
     assert gateway.seen["a"] == 7
+
+
+async def test_a_job_whose_tenant_cannot_pay_waits_and_says_why(
+    store: JobStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [f"row {number}" for number in range(12)]
+    id_, seen = add_job(store, *texts), list[RunProgress]()
+    refused = 0
+
+    async def answer(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        nonlocal refused
+        if not any(progress.reason for progress in seen):
+            refused += 1
+            return refusal(402, "insufficient_funds", "0.3")
+        return web.json_response(completion())
+
+    gateway = FakeGateway(every=answer)
+    async with gateway.running(), asyncio.timeout(SOON_S):
+        end = await run(store, id_, gateway, on_progress=seen.append)
+    assert (end.state, end.counts.completed) == (JobState.COMPLETED, 12)
+    assert {each.attempts for each in results(store, id_).values()} == {1}
+    assert "insufficient_funds" in {progress.reason for progress in seen}
+    assert seen[-1].reason == ""
+    assert refused < 60  # all rows once, then one at a time
+    assert caplog.text.count("asked for a row, found insufficient_funds") == 1
+
+
+async def test_a_row_that_nobody_pays_for_expires_with_its_job(store: JobStore) -> None:
+    id_ = add_job(store, "a")
+    gateway = FakeGateway(every=answer_with(lambda: refusal(402, "no_account", "3600")))
+    async with gateway.running(), asyncio.timeout(SOON_S):
+        ends_s = time.time() + 1.0
+        end = await run(store, id_, gateway, expires_epoch_s=ends_s)
+    assert end.state is JobState.EXPIRED
+    assert results(store, id_)["a"].error_code == "batch_expired"
 
 
 async def test_a_bad_row_is_an_error_at_once_and_the_others_go_on(store: JobStore) -> None:

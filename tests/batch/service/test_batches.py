@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.batch.service.running import CHAT, Running, ServiceFactory, error_of, lines
+from tests.fixtures.batch_gateway import FakeGateway, answer_with, refusal
 
 from steppe.batch.service.service import BatchService
 from steppe.batch.service.settings import BatchSettings
@@ -32,6 +33,20 @@ async def test_a_new_batch_has_every_field_of_openais_api(service: Running) -> N
     assert (job["status"], job["request_counts"]) == ("validating", counts)
     empty = ("errors", "output_file_id", "error_file_id", "in_progress_at", "completed_at")
     assert [job[name] for name in empty] == [None] * 5
+
+
+async def test_a_job_says_what_its_rows_wait_for(open_service: ServiceFactory) -> None:
+    poor = FakeGateway(every=answer_with(lambda: refusal(402, "insufficient_funds")))
+    async with poor.running() as gateway, asyncio.timeout(60):
+        service = await open_service(gateway.url)
+        job = await service.create((await service.upload(lines(3)))["id"])
+        assert job["waits_for"] is None
+        while job["waits_for"] is None:
+            await asyncio.sleep(0.05)
+            _, job = await service.call("GET", f"/v1/batches/{job['id']}")
+        await service.stop()
+    assert job["waits_for"] == "insufficient_funds"
+    assert (job["status"], job["request_counts"]["failed"]) == ("in_progress", 0)
 
 
 @pytest.mark.parametrize(

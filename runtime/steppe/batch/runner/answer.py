@@ -19,8 +19,12 @@ _NEVER_FITS = "request_too_large"
 """The code of a 429 for a request that no waiting helps."""
 _OF_THE_ROW = "model_not_allowed"
 """The code of a 403 that other rows, of other models, need not get."""
-_NOT_THE_ROW = frozenset({408, 425, 429, 503})
-"""Statuses of a gateway that is busy, or whose client was slow."""
+LIMITED = 429
+"""Status of a gateway where a limit of the tenant is reached."""
+UNPAID = 402
+"""Status of a gateway where the tenant cannot pay now: its other rows wait, too."""
+_NOT_THE_ROW = frozenset({UNPAID, 408, 425, LIMITED, 503})
+"""Statuses of a gateway that is busy, or whose client was slow or has no money."""
 _LONGEST_REASON = 500
 
 
@@ -53,14 +57,22 @@ class Refused:
     """The gateway has no room for the row now.
 
     Attributes:
-        status: 429 for a limit of the tenant, else that of a gateway that is busy.
+        status: 429 for a limit of the tenant, 402 if it cannot pay, else that of a gateway that is
+            busy.
         retry_after_s: Time after which it may have room, s; None if it does not say.
         reason: Why, one line.
+        code: The same, for programs.
     """
 
     status: int
     retry_after_s: float | None
     reason: str
+    code: str = ""
+
+    @property
+    def unpaid(self) -> str:
+        """Why the tenant cannot pay, for programs; empty if it can."""
+        return (self.code or "payment_required") if self.status == UNPAID else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +143,7 @@ def outcome_of(claim: Claim, answer: RawAnswer) -> Outcome:
     # A replica's own 503 has no time at which to come back.
     is_of_replica = status == 503 and bool(replica) and retry_s is None
     if status in _NOT_THE_ROW and not is_of_replica and _code(found) != _NEVER_FITS:
-        return Refused(status, retry_s, _reason(found, answer))
+        return Refused(status, retry_s, _reason(found, answer), _code(found))
     is_broken = status < 400 and found is None
     if status >= 500 or status < 200 or is_broken:
         reason = _reason(found, answer)

@@ -30,6 +30,7 @@ class Observer:
         work: The job's declaration at the gateway.
         wanted: What the gateway wants of it.
         rates: What the runner does per second.
+        unpaid: Why the tenant cannot pay for rows now; empty if it can.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Observer:
         self.work = WorkDeclaration(session, address, dict(settings.headers))
         self.wanted: Wanted = SAYS_NOTHING
         self.rates = RateMeter(now_s())
-        self._surplus = SurplusMeter()
+        self._surplus, self.unpaid = SurplusMeter(), ""
         self._status: Mapping[str, Any] | None = None
         self._begun_s = self._looked_s = now_s()
         self._next_line_s = -1.0
@@ -107,7 +108,7 @@ class Observer:
             energy_source=tally.energy_source,
             outstanding=outstanding,
             allowed=wanted.outstanding,
-            reason=wanted.reason,
+            reason=self.unpaid or wanted.reason,
             gateway_tps=wanted.tokens_per_s,
             surplus_share=self._surplus.share,
             rates=self.rates.rates(now_s),
@@ -121,7 +122,8 @@ class Observer:
             return
         is_young = now_s - self._begun_s < OFTEN_FOR_S
         self._next_line_s = now_s + (0.9 * OFTEN_S if is_young else RARELY_S)
-        progress = tally.progress(outstanding, self.wanted.outstanding, self.wanted.reason)
+        reason = self.unpaid or self.wanted.reason
+        progress = tally.progress(outstanding, self.wanted.outstanding, reason)
         line = timeline_line(
             self._status, self._job.model, progress, self._epoch_s(), self._settings.owner
         )

@@ -28,6 +28,8 @@ class Pace:
         paused_until_s: No row is sent before, s.
         is_limit: Whether a limit of the tenant made the pause; more power does not end it.
         refusals: Refusals, or broken connections, since the last answer.
+        unpaid: Why the tenant cannot pay, in the gateway's word; empty if it can. Then one row
+            after each pause finds out whether it can now.
     """
 
     most: int
@@ -37,6 +39,7 @@ class Pace:
     paused_until_s: float = 0.0
     is_limit: bool = False
     refusals: int = 0
+    unpaid: str = ""
 
     @classmethod
     def begin(cls, most: int) -> Pace:
@@ -51,13 +54,21 @@ class Pace:
 
     def room(self, now_s: float, outstanding: int) -> int:
         """Return how many more rows may be sent now."""
-        return 0 if now_s < self.paused_until_s else max(0, self.limit - outstanding)
+        most = min(1, self.limit) if self.unpaid else self.limit
+        return 0 if now_s < self.paused_until_s else max(0, most - outstanding)
 
     def answered(self) -> Pace:
         """Return the pace after an answer."""
-        return replace(self, window=min(float(self.most), self.window + 1), refusals=0)
+        return replace(self, window=min(float(self.most), self.window + 1), refusals=0, unpaid="")
 
-    def refused(self, now_s: float, retry_after_s: float | None, *, is_limit: bool = False) -> Pace:
+    def refused(
+        self,
+        now_s: float,
+        retry_after_s: float | None,
+        *,
+        is_limit: bool = False,
+        unpaid: str = "",
+    ) -> Pace:
         """Return the pace after a refusal, which is kept until its time is over.
 
         Rows that were sent together and refused together halve the number once.
@@ -66,16 +77,24 @@ class Pace:
             now_s: The time, s.
             retry_after_s: Time after which the gateway may have room, s; None if it does not say.
             is_limit: Whether a limit of the tenant refused the row.
+            unpaid: Why its tenant cannot pay for it; empty if that is not the reason.
         """
+        is_limit, unpaid = is_limit or bool(unpaid), unpaid or self.unpaid
         if now_s < self.paused_until_s:
             until_s = max(self.paused_until_s, now_s + (retry_after_s or 0.0))
-            return replace(self, paused_until_s=until_s, is_limit=self.is_limit or is_limit)
+            is_limit = self.is_limit or is_limit
+            return replace(self, paused_until_s=until_s, is_limit=is_limit, unpaid=unpaid)
         guess_s = min(LONGEST_GUESS_S, NO_FORECAST_S * 2.0 ** min(self.refusals, 10))
         until_s = now_s + (guess_s if retry_after_s is None else retry_after_s)
         window = max(1.0, self.window / 2)
         refusals = self.refusals + 1
         return replace(
-            self, window=window, paused_until_s=until_s, is_limit=is_limit, refusals=refusals
+            self,
+            window=window,
+            paused_until_s=until_s,
+            is_limit=is_limit,
+            refusals=refusals,
+            unpaid=unpaid,
         )
 
     def lost(self, now_s: float, most_s: float) -> Pace:

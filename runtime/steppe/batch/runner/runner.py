@@ -7,6 +7,7 @@ sends those again, and no others.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from steppe.batch.job import Job, JobState, RowCounts
 from steppe.batch.row import CANCELLED, EXPIRED, Claim, RowResult
-from steppe.batch.runner.answer import Answered, Failed, Lost, Refused
+from steppe.batch.runner.answer import LIMITED, Answered, Failed, Lost, Refused
 from steppe.batch.runner.claims import ClaimQueue
 from steppe.batch.runner.commit import GroupCommit
 from steppe.batch.runner.observer import Observer
@@ -30,6 +31,8 @@ from steppe.batch.store.job_store import JobStore
 from steppe.errors import SteppeError, UsageError
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 MOST_LOST = 16
 """Connections that a row may lose; then it is an error, for it may be the cause."""
@@ -235,9 +238,8 @@ class Runner:
                     self._tasks.create_task(self._settle(claim, result))
                 else:
                     self._finish(claim, result)
-            case Refused(status, retry_after_s):
-                is_limit = status == 429
-                self._pace = self._pace.refused(now_s, retry_after_s, is_limit=is_limit)
+            case Refused():
+                self._note_refusal(outcome, now_s)
                 self._queue.back(claim)
             case Lost(was_sent=False):
                 self._pace = self._pace.lost(now_s, self._settings.most_backoff_s)
@@ -245,6 +247,14 @@ class Runner:
             case Lost() | Failed():
                 self._retried[claim.row.number] = claim
                 self._tasks.create_task(self._retry(claim, outcome))
+
+    def _note_refusal(self, refused: Refused, now_s: float) -> None:
+        is_limit, unpaid = refused.status == LIMITED, refused.unpaid
+        if unpaid and unpaid != self._pace.unpaid:
+            _log.warning("job %s waits: %s", self._id, refused.reason)
+        self._pace = self._pace.refused(
+            now_s, refused.retry_after_s, is_limit=is_limit, unpaid=unpaid
+        )
 
     async def _settle(self, claim: Claim, result: RowResult) -> None:
         """Finish a row whose energy was not known in time, with its energy if it is known now."""
@@ -406,7 +416,7 @@ class Runner:
             await self._loop.run_in_executor(self._writers, self._output.advance)
 
     def _show(self, *, is_last: bool = False) -> None:
-        outstanding = len(self._at_gateway)
+        outstanding, self._observer.unpaid = len(self._at_gateway), self._pace.unpaid
         self._observer.write_line(self._tally, outstanding, now=is_last)
         self._on_progress(self._observer.progress(self._tally, outstanding))
 

@@ -33,6 +33,7 @@ class BatchesApi:
         batch: BatchSection,
         epoch_s: Callable[[], float],
         on_change: Callable[[], None],
+        waits_for: Callable[[str], str],
     ) -> None:
         """Create it.
 
@@ -41,9 +42,11 @@ class BatchesApi:
             batch: Their limits.
             epoch_s: Reads the time, s since the Unix epoch.
             on_change: Called when there is a new job, or one is to be cancelled.
+            waits_for: Returns why no row of a job is at the gateway, by its id; or an empty text.
         """
         self._store, self._batch = store, batch
         self._epoch_s, self._on_change = epoch_s, on_change
+        self._waits_for = waits_for
         self._creating = asyncio.Lock()
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -100,7 +103,8 @@ class BatchesApi:
         return await asyncio.to_thread(self._read_shown, job)
 
     def _read_shown(self, job: Job) -> dict[str, Any]:
-        return shown_job(job, self._store.counts(job.id), self._store.totals(job.id))
+        counts, totals = self._store.counts(job.id), self._store.totals(job.id)
+        return shown_job(job, counts, totals, self._waits_for(job.id))
 
     def _add(self, tenant: str, new: NewBatch) -> Job:
         file = self._store.file(new.input)

@@ -57,6 +57,7 @@ class JobRun:
         self._threads, self._epoch_s = threads, epoch_s
         self._is_stopping = threading.Event()
         self._runner: Runner | None = None
+        self.waits_for = ""
         self._completed = self._failed = 0
 
     def stop(self) -> None:
@@ -126,6 +127,8 @@ class JobRun:
         )
 
     def _count(self, progress: RunProgress) -> None:
+        is_waiting = progress.left > 0 and not progress.outstanding
+        self.waits_for = progress.reason if is_waiting else ""
         self._count_rows(progress.done - progress.failed, progress.failed)
 
     def _count_rows(self, completed: int, failed: int) -> None:

@@ -63,6 +63,11 @@ class JobScheduler:
         """Look for jobs now."""
         self._wake.set()
 
+    def waits_for(self, job_id: str) -> str:
+        """Return why no row of a job is at the gateway; empty if one is, or it does not run."""
+        found = self._running.get(job_id)
+        return "" if found is None else found[1].waits_for
+
     async def stop(self) -> None:
         """Stop all jobs; they go on after the next start."""
         if self._loop is not None:

@@ -107,7 +107,7 @@ class BatchService:
         )
         parts = (
             FilesApi(store, settings.batch, epoch_s),
-            BatchesApi(store, settings.batch, epoch_s, scheduler.wake),
+            BatchesApi(store, settings.batch, epoch_s, scheduler.wake, scheduler.waits_for),
             ReportApi(store, folder, threads, epoch_s),
         )
         secret = dict(settings.secret_headers).get(HEADER, "")

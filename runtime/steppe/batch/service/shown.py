@@ -40,7 +40,9 @@ def shown_file(file: StoredFile) -> dict[str, Any]:
     }
 
 
-def shown_job(job: Job, counts: RowCounts, totals: JobTotals) -> dict[str, Any]:
+def shown_job(
+    job: Job, counts: RowCounts, totals: JobTotals, waits_for: str = ""
+) -> dict[str, Any]:
     """Return a job as JSON values."""
     has_files = bool(job.settings.get("has_files"))
     state = job.state if has_files else _BEFORE_FILES.get(job.state, job.state)
@@ -72,6 +74,7 @@ def shown_job(job: Job, counts: RowCounts, totals: JobTotals) -> dict[str, Any]:
         "usage": _usage(totals),
         "metadata": dict(job.metadata) or None,
         "when": str(job.when),
+        "waits_for": waits_for or None,
         "energy": {"joules": totals.energy_j, "wasted_joules": totals.wasted_j},
     }
 
