@@ -8,6 +8,22 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from steppe.control.batch_work import When
+
+__all__ = [
+    "ENDED",
+    "OPEN",
+    "ExportMark",
+    "Job",
+    "JobState",
+    "JobTotals",
+    "RowCounts",
+    "StoredFile",
+    "When",
+    "new_file_id",
+    "new_job_id",
+]
+
 
 class JobState(StrEnum):
     """States of a batch in OpenAI's API."""
@@ -29,14 +45,6 @@ class JobState(StrEnum):
 
 ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED})
 OPEN = tuple(state for state in JobState if state not in ENDED)
-
-
-class When(StrEnum):
-    """When the rows of a job may run."""
-
-    NOW = "now"
-    DEADLINE = "deadline"
-    SURPLUS = "surplus"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,8 @@ def open_session(settings: RunnerSettings) -> aiohttp.ClientSession:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestEnergy:
-    """The energy of one request.
+class RowEnergy:
+    """The energy of one row.
 
     Attributes:
         energy_j: Its energy, J.
@@ -59,7 +59,7 @@ class RequestEnergy:
     boundary: str
 
 
-NO_ENERGY = RequestEnergy(0.0, "", "")
+NO_ENERGY = RowEnergy(0.0, "", "")
 
 
 class RowSender:
@@ -108,7 +108,7 @@ class RowSender:
         answer = RawAnswer(response.status, response.headers, body, id_, started_s, self._epoch_s())
         return outcome_of(claim, answer)
 
-    async def energy(self, request_id: str) -> RequestEnergy:
+    async def energy(self, request_id: str) -> RowEnergy:
         """Return the energy of a request that has ended, once the meters have been read."""
         address = self._settings.address(f"/steppe/v1/requests/{request_id}")
         known = NO_ENERGY
@@ -119,7 +119,7 @@ class RowSender:
                 return known
             if energy:
                 source, boundary = energy.get("source", ""), energy.get("boundary", "")
-                known = RequestEnergy(float(energy.get("joules") or 0.0), source, boundary)
+                known = RowEnergy(float(energy.get("joules") or 0.0), source, boundary)
             if energy.get("final"):
                 break
         return known
