@@ -58,6 +58,19 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
+class Payer:
+    """The account that pays for a request.
+
+    Attributes:
+        tenant: The tenant.
+        currency: The unit, as in a receipt.
+    """
+
+    tenant: str
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """A request is admitted.
 

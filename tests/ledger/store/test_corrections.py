@@ -20,6 +20,7 @@ from tests.ledger.store.test_admission import (
 from tests.ledger.test_receipt import RECEIPT
 
 from steppe.errors import UsageError
+from steppe.ledger.admission import Payer
 from steppe.ledger.entries import available, deposited, granted
 from steppe.ledger.quote import Quote
 from steppe.ledger.receipt import Receipt
@@ -58,6 +59,16 @@ def test_what_was_paid_comes_back_once_and_never_more_than_that(store: LedgerSto
     assert balance(store, "revenue", "CNY") == 0
     assert store.size() == 4
     assert store.entries(1, 1) == [BACK.entry]
+
+
+def test_what_was_charged_without_a_hold_comes_back_too(store: LedgerStore) -> None:
+    admit(store)
+    paid = replace(PAID, amount_nano=200_000)
+    entry = LogEntry("receipt", "r1", "lab", NOON_US, paid.entry)
+    store.end_request("r1", 200_000, [entry], NOON_US, payer=Payer("lab", "CNY"))
+    assert balance(store, available("lab"), "CNY") == NANO - 200_000
+    back = store.correct(replace(BACK, amount_nano=-200_000), NOON_US)
+    assert [each.amount for each in back] == [110_000, 90_000]
 
 
 def test_what_was_too_little_is_charged_and_comes_back_too(store: LedgerStore) -> None:

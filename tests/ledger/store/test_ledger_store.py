@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures.postgresql import postgresql
 
 from steppe.errors import UsageError
-from steppe.ledger.admission import Admission, AdmissionRules, Terms
+from steppe.ledger.admission import Admission, AdmissionRules, Payer, Terms
 from steppe.ledger.entries import (
     Hold,
     available,
@@ -128,6 +128,26 @@ def test_old_holds_are_given_back_once(store: LedgerStore) -> None:
     assert store.give_back("r2", 4)
     assert not store.give_back("r2", 4)
     assert balance(store, available("lab")) == 100
+    assert store.audit() == []
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_what_a_hold_does_not_cover_is_charged_as_far_as_something_is_free(
+    store: LedgerStore, is_late: bool
+) -> None:
+    store.move([deposited("d1", "lab", CNY, 100)], 1)
+    store.hold(Hold("r1", "lab", CNY, 10, 1_000), 2)
+    store.hold(Hold("r2", "lab", CNY, 60, 10**9), 2)
+    if is_late:
+        assert store.give_back_expired(1_000) == 1
+    for expected in (True, False):
+        found = store.end_request("r1", 45, [entry("r1")], 3, payer=Payer("lab", CNY))
+        assert found is expected
+    assert (balance(store, available("lab")), balance(store, "revenue")) == (0, 40)
+    store.end_request("r2", 0, [entry("r2")], 4, payer=Payer("lab", CNY))
+    assert balance(store, available("lab")) == 60
+    store.end_request("r3", 5, [entry("r3")], 4, payer=Payer("lab", CNY))  # never held
+    assert balance(store, "revenue") == 40
     assert store.audit() == []
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from steppe.ledger.admission import (
     Admission,
     AdmissionRules,
+    Payer,
     Price,
     Refusal,
     Terms,
@@ -188,6 +189,13 @@ def parts_of(purses: Sequence[Balance], most: int) -> tuple[tuple[str, int], ...
             parts.append((each.unit, taken))
             rest -= taken
     return None if rest else tuple(parts)
+
+
+def late_parts(books: Books, payer: Payer, most: int, now_us: int) -> tuple[tuple[str, int], ...]:
+    """Return what of an amount can be charged without a hold: as much as is free."""
+    usable = usable_of(purses_of(books, payer.tenant, payer.currency), now_us)
+    free = sum(max(0, each.free) for each in usable)
+    return parts_of(usable, min(most, free)) or ()
 
 
 def purses_of(books: Books, tenant: str, currency: str) -> list[Balance]:

@@ -11,6 +11,7 @@ import orjson
 import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 
+from steppe.ledger.admission import Payer
 from steppe.ledger.booking import BookedRequest, Booking, Totals
 from steppe.ledger.hours import HourSums, RunBooks
 from steppe.ledger.periods.closing import HOUR_US, hour_of
@@ -237,7 +238,8 @@ def _write_receipts(
     for each in receipts:
         entry = LogEntry(RECEIPT, each.id, each.tenant, inside_us, each.entry, each.request)
         tokens = each.prompt_tokens + each.output_tokens
-        transaction.end_request(each.id, each.amount_nano, [entry], time_us, tokens)
+        payer = Payer(each.tenant, each.currency) if each.currency else None
+        transaction.end_request(each.id, each.amount_nano, [entry], time_us, tokens, payer=payer)
     for request in requests:
         if not is_served(request):
             transaction.give_back(request.id, time_us)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 from steppe.errors import UsageError
 from steppe.ledger.entries import REVENUE, Kind, Movement, available, cause_of, refunded
@@ -106,12 +107,12 @@ def _charges(books: Transaction, correction: Receipt, now_us: int) -> list[Movem
 
 def _paid(books: Transaction, request: str) -> Iterator[Movement]:
     """Return what a request has paid, without the tokens of a quote."""
-    part = 0
-    while books.movements.find(cause_of(request, part), Kind.HOLD) is not None:
+    for part in count():
         found = books.movements.find(cause_of(request, part), Kind.CAPTURE)
         if found is not None and quote_of(found.unit) is None:
             yield found
-        part += 1
+        elif books.movements.find(cause_of(request, part), Kind.HOLD) is None:
+            return
 
 
 def _corrected(books: Transaction, request: str) -> Iterator[Movement]:

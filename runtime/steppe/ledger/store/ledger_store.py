@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import sqlalchemy as sql
 
 from steppe.database import Database
-from steppe.ledger.admission import Admission, AdmissionRules, Refusal, Terms
+from steppe.ledger.admission import Admission, AdmissionRules, Payer, Refusal, Terms
 from steppe.ledger.entries import Hold, Movement
 from steppe.ledger.quote import Quote
 from steppe.ledger.receipt import KIND as RECEIPT
@@ -125,10 +125,13 @@ class LedgerStore:
         entries: Sequence[LogEntry],
         now_us: int,
         tokens: int = 0,
+        *,
+        payer: Payer | None = None,
     ) -> bool:
         """Charge what a request cost, give the rest of its hold back, and write its entries.
 
-        A request that costs more than its hold pays the hold only: the rest is the operator's.
+        If the hold is too small, or was given back because it was too old, the payer is charged for
+        the rest, as far as it has something free. What is missing then is the operator's.
 
         Args:
             request: Its id.
@@ -136,6 +139,7 @@ class LedgerStore:
             entries: What is logged of it.
             now_us: The time, us since the Unix epoch.
             tokens: Its tokens, of its prompt and generated; they are taken from its quote.
+            payer: The account that is charged for what the hold does not cover; None for none.
 
         Returns:
             Whether any of it is new; the same call again changes nothing.
@@ -144,7 +148,7 @@ class LedgerStore:
             ConflictError: It ended before with another content.
         """
         with self.transaction() as books:
-            return books.end_request(request, amount, entries, now_us, tokens)
+            return books.end_request(request, amount, entries, now_us, tokens, payer=payer)
 
     def give_back(self, request: str, now_us: int) -> bool:
         """Give a hold back that is not used; return whether there was one."""

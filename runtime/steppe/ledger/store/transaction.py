@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sql
 
-from steppe.ledger.admission import Admission, AdmissionRules, Refusal, Terms
+from steppe.ledger.admission import Admission, AdmissionRules, Payer, Refusal, Terms
 from steppe.ledger.entries import (
     REVENUE,
     Hold,
@@ -19,12 +19,13 @@ from steppe.ledger.entries import (
     Movement,
     available,
     captured,
+    cause_of,
     changes_of,
     given_back,
     held,
     held_for,
 )
-from steppe.ledger.store.admission import admit
+from steppe.ledger.store.admission import admit, late_parts
 from steppe.ledger.store.balances import Balance, Balances, TooLowError
 from steppe.ledger.store.holds import Holds
 from steppe.ledger.store.log_entries import LogEntries, LogEntry
@@ -127,10 +128,14 @@ class Transaction:
         entries: Sequence[LogEntry],
         now_us: int,
         tokens: int = 0,
+        *,
+        payer: Payer | None = None,
     ) -> bool:
         """Charge what a request cost, give the rest of its hold back, and add its entries.
 
-        A request that costs more than its hold pays the hold only: the rest is the operator's.
+        If the hold is too small, or was given back because it was too old, the payer is charged for
+        the rest, as far as it has something free. What is missing then is the operator's. A request
+        that never had a hold pays nothing here: its statement adds it up.
 
         Args:
             request: Its id.
@@ -138,6 +143,7 @@ class Transaction:
             entries: What is logged of it.
             now_us: The time, us since the Unix epoch.
             tokens: Its tokens, of its prompt and generated; they are taken from its quote.
+            payer: The account that is charged for what the hold does not cover; None for none.
 
         Returns:
             Whether any of it is new; the same call again changes nothing.
@@ -154,8 +160,16 @@ class Transaction:
             taken = min(rest, hold.amount)
             rest -= taken
             moved += captured(hold, taken)
-        if holds:
+        had_hold = holds or (new and self.movements.find(request, Kind.HOLD) is not None)
+        if rest and payer is not None and had_hold:
+            own, late = available(payer.tenant), late_parts(self, payer, rest, now_us)
+            moved += [
+                Movement(cause_of(request, part), Kind.CAPTURE, own, REVENUE, unit, taken)
+                for part, (unit, taken) in enumerate(late, len(holds))
+            ]
+        if moved:
             self._move(moved, now_us)
+        if holds:
             self.holds.end(request)
         self.entries.add(new)
         return bool(new or holds)
