@@ -28,6 +28,14 @@ PLACES = {
         "steppe.cli.ledger_correct:correct_command",
         "Put a receipt right, and give back what it cost too much.",
     ),
+    "certificates": (
+        "steppe.cli.ledger_green:certificates_group",
+        "Certificates of green energy: take in, list, match, cancel.",
+    ),
+    "score": (
+        "steppe.cli.ledger_green:score_command",
+        "Print which share of the energy was green in the hour of its use.",
+    ),
     "keys": (f"{_LOG}:keys_group", "Make and show the keys that sign a log."),
     "verify": (f"{_LOG}:verify_command", "Check that the log contains a receipt, and its price."),
     "proof": (f"{_LOG}:proof_command", "Write an entry of a log and its proof to files."),

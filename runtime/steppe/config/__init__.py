@@ -21,7 +21,7 @@ from steppe.config.device import (
 )
 from steppe.config.error_message import first_error
 from steppe.config.gateway import GatewaySection
-from steppe.config.ledger import LedgerSection, SinkSection, WitnessSection
+from steppe.config.ledger import GreenSection, LedgerSection, SinkSection, WitnessSection
 from steppe.config.load import (
     FailureSection,
     LoadSection,
@@ -76,6 +76,7 @@ __all__ = [
     "FleetSection",
     "FrontierSection",
     "GatewaySection",
+    "GreenSection",
     "HorizonSection",
     "KeySection",
     "LedgerSection",

@@ -49,6 +49,27 @@ class SinkSection(Section):
     """Longest wait before a call that failed is made again, s."""
 
 
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,56}", text):
+        raise ValueError("asked for at most 56 of A-Z a-z 0-9 ._-")
+    return text
+
+
+class GreenSection(Section):
+    """What is green of each hour: generation of the site and certificates, matched to its load."""
+
+    zone: Annotated[str, AfterValidator(_name)] | None = None
+    """Grid zone of the site: certificates of this zone may be used. One of its own if absent, in
+    which only what the site itself generates counts."""
+    grid_mix: Annotated[
+        dict[Annotated[str, AfterValidator(_name)], Annotated[int, Field(ge=0, le=10**9)]],
+        Field(default_factory=dict),
+    ]
+    """Weight of each source in the power of the grid, in any unit, such as `{coal: 60, wind: 25,
+    hydro: 15}`. It is shown and never counts as green: that belongs to those who buy the
+    certificates. Absent: unknown."""
+
+
 class LedgerSection(Section):
     """The ledger: a receipt for each request, in a signed log. Without this section there is none.
 
@@ -81,6 +102,8 @@ class LedgerSection(Section):
     """A hold is given back this long after it was made, s, if its request has not been booked."""
     witnesses: Annotated[tuple[WitnessSection, ...], Field(strict=False)] = ()
     """Witnesses that are asked to sign each head of the log."""
+    green: GreenSection = GreenSection(grid_mix={})
+    """What is green of each hour."""
     sink: SinkSection | None = None
     """Where the event of each receipt is sent; absent, nowhere."""
 

@@ -11,12 +11,14 @@ holds 1 MWh of a longer time. The Wh of a certificate are a unit of its own, `wh
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from steppe.errors import UsageError
+from steppe.errors import SteppeError, UsageError
 from steppe.ledger.entries import EXPIRED, ISSUED, Kind, Movement, available
+from steppe.ledger.green.supply import GREEN, HourSupply
 from steppe.ledger.receipt import canonical, read_entry
 
 VERSION = 1
@@ -26,6 +28,11 @@ CANCELLED = "cancelled"
 """The account of what was used for good."""
 Form = Literal["granular", "gec"]
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,56}")
+_SITE = re.compile(r"[A-Za-z0-9._-]{1,36}")
+
+
+class GreenError(SteppeError):
+    """Some green energy would be used twice, or more than there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +131,27 @@ def certificate_of(values: Any) -> Certificate:
     return Certificate(**values)
 
 
+def site_name(site: str) -> str:
+    """Return the name of a site in certificates and units: at most 36 of `A-Z a-z 0-9 ._-`.
+
+    Of another one it is the beginning, with a part of its SHA-256.
+    """
+    if _SITE.fullmatch(site):
+        return site
+    digest = hashlib.sha256(site.encode()).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '-', site)[:27]}-{digest}"
+
+
+def own_certificates(site: str, zone: str, supply: HourSupply) -> list[Certificate]:
+    """Return the granular certificates of a site's own green supply in an hour."""
+    hour, made = supply.hour, []
+    for source in GREEN:
+        if wh := supply.source_wh.get(source, 0):
+            id_ = own_id(site, source, hour)
+            made.append(Certificate(id_, "granular", site, site, zone, source, wh, hour, hour + 1))
+    return made
+
+
 def own_id(site: str, source: str, hour: int) -> str:
     """Return the id of the certificate of what a site itself generated in an hour."""
     return f"{site}.{source.replace('/', '-')}.{hour}"
@@ -183,11 +211,3 @@ def match_name(certificate: str, owner: str, hour: int) -> str:
 def cancel_name(certificate: str, owner: str) -> str:
     """Return the cause of a cancellation: an owner cancels a certificate at most once."""
     return f"wh:{certificate}:{owner}"
-
-
-def match_of(movement: Movement) -> tuple[str, int, str] | None:
-    """Return the certificate, hour and owner of a match; None for another movement."""
-    found = re.fullmatch(r"wh:([^@]+)@(\d+):(.+)", movement.cause)
-    if movement.kind is not Kind.HOLD or found is None:
-        return None
-    return found[1], int(found[2]), found[3]

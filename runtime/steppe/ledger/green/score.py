@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from steppe.ledger.green.matching import HourMatch
+from steppe.ledger.green.match import Match
 from steppe.ledger.green.supply import UJ_PER_WH
 from steppe.ledger.receipt import Receipt
 
@@ -52,14 +52,15 @@ class Score:
         )
 
 
-def site_score(matches: Iterable[HourMatch]) -> Score:
+def site_score(matches: Iterable[Match]) -> Score:
     """Return the score of a site over hours, for all that it used; it counts no tokens.
 
     What GECs cover does not count: their Wh may be of other hours.
     """
     total = Score()
     for each in matches:
-        total = total.plus(Score(each.load_wh * UJ_PER_WH, each.green_uj))
+        used_uj = 0 if each.number else each.load_wh * UJ_PER_WH
+        total = total.plus(Score(used_uj, each.green_uj))
     return total
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from steppe.config import LedgerSection
 from steppe.config.yaml_file import read_mapping
 from steppe.disk import disk_errors
 from steppe.errors import UsageError
 from steppe.ledger.log.log import Log, LogReader
 from steppe.ledger.service.settings import LedgerSettings
 from steppe.ledger.signing import PrivateKey
+from steppe.ledger.store.green import GreenTerms, keep_terms
 from steppe.ledger.store.ledger_store import ConflictError, LedgerStore, LogEntry
 from steppe.ledger.tariff import KIND as TARIFF
 from steppe.ledger.tariff import Tariff, tariff_of
@@ -65,6 +67,14 @@ def read_tariffs(paths: Sequence[Path]) -> list[Tariff]:
             raise UsageError(f"ledger.tariffs: {path}: asked for a new id, found {tariff.id} twice")
         tariffs[tariff.id] = tariff
     return list(tariffs.values())
+
+
+def keep_green_terms(store: LedgerStore, section: LedgerSection) -> None:
+    """Write what the configuration says of the site's energy, for the hours that close."""
+    green = section.green
+    with store.transaction() as transaction:
+        terms = GreenTerms(green.zone or "", dict(green.grid_mix))
+        keep_terms(transaction, section.site, terms)
 
 
 def log_tariffs(store: LedgerStore, tariffs: Sequence[Tariff], now_us: int) -> dict[str, Tariff]:

@@ -20,6 +20,7 @@ from steppe.ledger.service.hours import Hours
 from steppe.ledger.service.log_api import LogApi
 from steppe.ledger.service.metrics import LedgerMetrics
 from steppe.ledger.service.opening import (
+    keep_green_terms,
     log_tariffs,
     open_key,
     open_log,
@@ -137,6 +138,7 @@ class LedgerService:
         tariffs = read_tariffs(settings.section.tariffs)
         self._store = store = await asyncio.to_thread(LedgerStore, settings.store)
         self._tariffs = await asyncio.to_thread(log_tariffs, store, tariffs, self._now_us())
+        await asyncio.to_thread(keep_green_terms, store, settings.section)
         key = open_key(settings)
         log = await asyncio.to_thread(open_log, settings, key)
         self._outside = outside = Outside(settings.section, store, open_reader(settings, log))

@@ -96,9 +96,9 @@ class Balances:
         return self._found[account, unit]
 
     def at(self, account: str, unit: str) -> Balance:
-        """Return a balance, 0 for a new account; the floor of a tenant is 0."""
+        """Return a balance, 0 for a new account; the floor of a tenant and of a site is 0."""
         found = self.find(account, unit)
-        floor = 0 if account.startswith("tenant/") else None
+        floor = 0 if account.startswith(("tenant/", "site/")) else None
         return Balance(account, unit, 0, floor) if found is None else found
 
     def starting_with(self, account: str, text: str) -> list[Balance]:

@@ -1,4 +1,7 @@
-"""Closes the hours of a site in the store, one after another; none is left out."""
+"""Closes the hours of a site in the store, one after another; none is left out.
+
+What is green of an hour is matched in the transaction that writes its period.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sql
 
+from steppe.ledger.green.hourly import HourEnergy
 from steppe.ledger.hours import HourSums
 from steppe.ledger.periods.closing import Counters, close_hour, closes_us, last_closed
 from steppe.ledger.periods.period import KIND as PERIOD
 from steppe.ledger.periods.period import Meter, Period
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.store.books import Hour, keep_hour, receipts_of_hour, row_of_hour
+from steppe.ledger.store.green import match_hour
 from steppe.ledger.store.log_entries import LogEntry
 from steppe.ledger.store.tables import ENTRIES, HOURS
 from steppe.ledger.store.transaction import Transaction
@@ -50,7 +55,7 @@ class Closed:
 
 
 def close(transaction: Transaction, site: str, boundary: str, hour: int, now_us: int) -> Closed:
-    """Write the period of an hour, which follows the last one that is closed.
+    """Write the period of an hour, which follows the last one that is closed, and match the hour.
 
     Raises:
         PeriodError: It is not closed yet, or its book does not add up.
@@ -66,6 +71,7 @@ def close(transaction: Transaction, site: str, boundary: str, hour: int, now_us:
     period = close_hour(_counters(kept), receipts, before, now_us)
     transaction.add([LogEntry(PERIOD, period.id, "", closes_us(hour), period.entry)])
     keep_hour(transaction, replace(kept, is_closed=True))
+    match_hour(transaction, period, receipts, _energy(kept.sums), now_us)
     return Closed(period, kept.sums, receipts)
 
 
@@ -73,6 +79,13 @@ def _period(connection: sql.Connection, id_: str) -> Period | None:
     named = (ENTRIES.c.kind == PERIOD) & (ENTRIES.c.id == id_)
     entry = connection.scalar(sql.select(ENTRIES.c.bytes).where(named))
     return None if entry is None else Period.read(entry)
+
+
+def _energy(sums: HourSums) -> HourEnergy:
+    """Return what the site used and had; where that is unknown, its meters are its load."""
+    return HourEnergy(
+        sums.site_uj or sums.meter_uj, sums.supply_uj, sums.charged_uj, sums.stored_uj
+    )
 
 
 def _counters(hour: Hour) -> Counters:

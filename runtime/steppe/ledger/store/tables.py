@@ -92,6 +92,47 @@ NUMBERS = sql.Table(
     sql.Column("site", sql.String(128), primary_key=True),
     sql.Column("receipts", sql.BigInteger, nullable=False),  # number of the next receipt
 )
+CERTIFICATES = sql.Table(
+    "steppe_ledger_certificates",
+    TABLES,
+    sql.Column("id", sql.String(64), primary_key=True),
+    sql.Column("form", sql.String(16), nullable=False),
+    sql.Column("producer", sql.String(64), nullable=False),
+    sql.Column("source", sql.String(64), nullable=False),  # without a battery: `wind`
+    sql.Column("is_own", sql.Boolean, nullable=False),
+    sql.Column("from_hour", sql.BigInteger, nullable=False),
+    sql.Column("to_hour", sql.BigInteger, nullable=False),
+    sql.Index("steppe_ledger_certificates_by_plant", "producer", "source", "to_hour"),
+)
+HOLDINGS = sql.Table(
+    "steppe_ledger_holdings",
+    TABLES,
+    sql.Column("owner", sql.String(64), primary_key=True),
+    sql.Column("certificate", sql.String(64), primary_key=True),
+    sql.Column("zone", sql.String(64), nullable=False),
+    sql.Column("turn", sql.Integer, nullable=False),  # what is used first has the lowest
+    sql.Column("from_hour", sql.BigInteger, nullable=False),
+    sql.Column("to_hour", sql.BigInteger, nullable=False),
+    sql.Column("free_wh", sql.BigInteger, nullable=False),  # its balance, Wh
+)
+sql.Index(  # only what is left: used certificates cost nothing
+    "steppe_ledger_holdings_free",
+    HOLDINGS.c.owner,
+    HOLDINGS.c.zone,
+    HOLDINGS.c.turn,
+    HOLDINGS.c.to_hour,
+    HOLDINGS.c.certificate,
+    sqlite_where=HOLDINGS.c.free_wh > 0,
+    postgresql_where=HOLDINGS.c.free_wh > 0,
+)
+GREEN = sql.Table(
+    "steppe_ledger_green",
+    TABLES,
+    sql.Column("site", sql.String(128), primary_key=True),
+    sql.Column("terms", sql.LargeBinary, nullable=False),  # JSON: its zone, the mix of its grid
+    sql.Column("hour", sql.BigInteger, nullable=False),  # the last one that was matched
+    sql.Column("carried", sql.LargeBinary, nullable=False),  # JSON: what it left to the next one
+)
 SINKS = sql.Table(
     "steppe_ledger_sinks",
     TABLES,
