@@ -11,6 +11,7 @@ from steppe.engine.vllm_adapters import adapters
 from steppe.errors import UsageError
 from steppe.fleet.driver.gateway_settings import gateway_settings
 from steppe.gateway.batch_api import UploadLimits
+from steppe.gateway.ledger.link import LedgerLink
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,13 @@ def test_a_batch_section_opens_uploads_and_the_secret_of_the_run_speaks_for_tena
     assert settings.access.run_secret == "of-this-run"
     without = gateway_settings(loaded(tmp_path, {}))
     assert (without.uploads, without.access.run_secret) == (None, "")
+
+
+def test_a_gateway_asks_the_ledger_about_each_request_where_there_are_prices(
+    tmp_path: Path,
+) -> None:
+    found = [
+        gateway_settings(loaded(tmp_path, section)).ledger
+        for section in ({}, {"ledger": {}}, {"ledger": {"tariffs": ["prices.yaml"]}})
+    ]
+    assert found == [None, LedgerLink(asks=False), LedgerLink(asks=True)]

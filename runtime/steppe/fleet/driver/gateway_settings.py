@@ -9,6 +9,7 @@ from steppe.engine.run_secret import HEADER as RUN_SECRET
 from steppe.engine.vllm_adapters import adapters
 from steppe.errors import UsageError
 from steppe.fleet.driver.access import access_settings, admin_key
+from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.server import (
     AccessLogSettings,
@@ -37,7 +38,7 @@ def gateway_settings(
         UsageError: The admin key cannot be read, or two models or adapters have the same name.
     """
     _refuse_same_names(config)
-    gateway, control, batch = config.gateway, config.control, config.batch
+    gateway, control, batch, ledger = config.gateway, config.control, config.batch, config.ledger
     secret = dict(replica_headers).get(RUN_SECRET, "")
     return GatewaySettings(
         host=gateway.host,
@@ -74,6 +75,7 @@ def gateway_settings(
         uploads=None
         if batch is None
         else UploadLimits(batch.file_bytes, batch.uploads, batch.upload_idle_s),
+        ledger=None if ledger is None else LedgerLink(asks=bool(ledger.tariffs)),
     )
 
 
