@@ -43,8 +43,8 @@ def is_billed(request: BookedRequest) -> bool:
 
 
 def is_served(request: BookedRequest) -> bool:
-    """Return whether a request has a receipt: whether it was not refused."""
-    return request.finish not in REFUSED
+    """Return whether a request has a receipt: it reached a replica and was not refused."""
+    return request.had_replica and request.finish not in REFUSED
 
 
 def waste_uj(requests: Sequence[BookedRequest]) -> int:

@@ -59,8 +59,6 @@ def test_a_batch_section_opens_uploads_and_the_secret_of_the_run_speaks_for_tena
 def test_a_gateway_asks_the_ledger_about_each_request_where_there_are_prices(
     tmp_path: Path,
 ) -> None:
-    found = [
-        gateway_settings(loaded(tmp_path, section)).ledger
-        for section in ({}, {"ledger": {}}, {"ledger": {"tariffs": ["prices.yaml"]}})
-    ]
+    sections: list[dict[str, Any]] = [{}, {"ledger": {}}, {"ledger": {"tariffs": ["prices.yaml"]}}]
+    found = [gateway_settings(loaded(tmp_path, section)).ledger for section in sections]
     assert found == [None, LedgerLink(asks=False), LedgerLink(asks=True)]

@@ -116,6 +116,18 @@ async def test_what_failed_or_was_refused_costs_nothing(service: Running) -> Non
     assert body == b'{"released": 1}'
 
 
+async def test_a_request_that_no_replica_had_has_no_receipt_and_its_hold_is_given_back(
+    service: Running,
+) -> None:
+    give(service, 1_000_000)
+    await service.admit(asked("r1"))
+    left = booked("r1", 0, finish="cancelled", had_replica=False, prompt_tokens=0, output_tokens=0)
+    await service.service.take(booking(1, left))
+    assert (await service.call("GET", "/steppe/v1/receipts/r1"))[0] == 404
+    (balance,) = (await service.get("/steppe/v1/balance"))["data"]
+    assert (balance["available"], balance["held"]) == (1_000_000, 0)
+
+
 async def test_a_tenant_sees_its_own_receipts_only(service: Running) -> None:
     mine, other = booked("r1"), booked("r2", tenant="school")
     await service.service.take(booking(1, mine, other, metered_uj=2_000))
