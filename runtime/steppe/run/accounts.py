@@ -17,11 +17,11 @@ from steppe.ledger.entries import (
     deposited,
     granted,
     held,
-    transferred,
     withdrawn,
 )
 from steppe.ledger.store.ledger_store import LedgerStore
-from steppe.ledger.store.packages import Package, check_valid
+from steppe.ledger.store.packages import check_valid
+from steppe.ledger.trades import Package, Transfer
 from steppe.ledger.units import amount_of, checked_unit, is_tokens, series_end_us, series_of
 from steppe.run.ledger_folder import IN_RECORD, STORE
 
@@ -181,7 +181,7 @@ def buy(store: LedgerStore, order: Order, tenant: str, tokens: Amount, price: Am
     """
     _check_known(store, tenant)
     package = Package(order.id, tenant, tokens.unit, tokens.number, price.unit, price.number)
-    return store.buy(package, order.time_us)
+    return store.trade(package, order.time_us)
 
 
 def transfer(store: LedgerStore, order: Order, giver: str, taker: str, moved: Amount) -> bool:
@@ -194,9 +194,8 @@ def transfer(store: LedgerStore, order: Order, giver: str, taker: str, moved: Am
     """
     for tenant in (giver, taker):
         _check_known(store, tenant)
-    check_valid(moved.unit, order.time_us)
-    movement = transferred(order.id, giver, taker, moved.unit, moved.number)
-    return store.move([movement], order.time_us)
+    made = Transfer(order.id, giver, taker, moved.unit, moved.number)
+    return store.trade(made, order.time_us)
 
 
 def amount(text: str, unit: str, until: date | None = None) -> Amount:

@@ -15,8 +15,8 @@ from steppe.ledger.admission import Admission, AdmissionRules, Refusal, Terms
 from steppe.ledger.entries import available, deposited, held, transferred
 from steppe.ledger.quote import Quote
 from steppe.ledger.store.ledger_store import LedgerStore, LogEntry, TooLowError
-from steppe.ledger.store.packages import Package
 from steppe.ledger.tariff import Rate, Tariff
+from steppe.ledger.trades import Package
 
 CNY, PLAIN = "CNY", "tokens:large"
 SERIES = {f"{PLAIN}@2026-01-{day:02}": NOON_US + (day - 1) * DAY_US for day in (2, 4)}
@@ -64,10 +64,10 @@ class AgainstModel(RuleBasedStateMachine):
         package = Package(self.name(), tenant, unit, amount, CNY, price)
         if price > self.free[tenant, CNY]:
             with pytest.raises(TooLowError):
-                self.store.buy(package, self.now_us)
+                self.store.trade(package, self.now_us)
             return
         for number in range(1 + twice):
-            assert self.store.buy(package, self.now_us) == (number == 0)
+            assert self.store.trade(package, self.now_us) == (number == 0)
         self.revenue[CNY] += price
         self.give(tenant, CNY, -price)
         self.give(tenant, unit, amount)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +23,11 @@ from tests.ledger.store.test_admission import (
 
 from steppe.errors import UsageError
 from steppe.ledger.admission import Refusal, Terms
-from steppe.ledger.entries import available, deposited, granted, held, transferred
+from steppe.ledger.entries import available, deposited, granted, held
 from steppe.ledger.quote import Quote
 from steppe.ledger.store.ledger_store import ConflictError, LedgerStore, LogEntry, TooLowError
-from steppe.ledger.store.packages import Package
 from steppe.ledger.tariff import Rate
+from steppe.ledger.trades import Package, Transfer
 
 SERIES = "tokens:large@2026-01-31"
 END_US = NOON_US + 31 * DAY_US - DAY_US // 2
@@ -48,15 +49,13 @@ def store(tmp_path: Path) -> Iterator[LedgerStore]:
 
 def test_a_package_is_bought_once_and_used_before_money(store: LedgerStore) -> None:
     for expected in (True, False):
-        assert store.buy(PACKAGE, NOON_US) is expected
+        assert store.trade(PACKAGE, NOON_US) is expected
     assert balance(store, available("lab"), "CNY") == NANO
     assert admit(store) == Terms("large-1/0", "tokens:large", 30 * NANO, 970 * NANO)
-    with pytest.raises(
-        ConflictError, match="package p1: asked to move 999 tokens:large@2026-01-31"
-    ):
-        store.buy(replace(PACKAGE, amount=999 * NANO), NOON_US)
+    with pytest.raises(ConflictError, match="package p1: asked to log it, found other bytes"):
+        store.trade(replace(PACKAGE, amount=999 * NANO), NOON_US)
     with pytest.raises(TooLowError, match="asked for 9 CNY, found 1 free"):
-        store.buy(replace(PACKAGE, id="p2"), NOON_US)
+        store.trade(replace(PACKAGE, id="p2"), NOON_US)
 
 
 @pytest.mark.parametrize(
@@ -71,23 +70,44 @@ def test_a_package_that_cannot_be_sold_is_refused(
     store: LedgerStore, changes: dict[str, Any], found: str
 ) -> None:
     with pytest.raises(UsageError, match=found):
-        store.buy(replace(PACKAGE, **changes), NOON_US)
+        store.trade(replace(PACKAGE, **changes), NOON_US)
     assert balance(store, available("lab"), "CNY") == 10 * NANO
 
 
 def test_tokens_change_hands_and_are_used_by_their_new_owner(store: LedgerStore) -> None:
-    store.buy(PACKAGE, NOON_US)
-    store.move([transferred("t1", "lab", "school", SERIES, 40 * NANO)], NOON_US)
+    store.trade(PACKAGE, NOON_US)
+    store.trade(Transfer("t1", "lab", "school", SERIES, 40 * NANO), NOON_US)
     school = replace(ASKED, tenant="school")
     assert admit(store, school) == Terms("large-1/0", "tokens:large", 30 * NANO, 10 * NANO)
     with pytest.raises(TooLowError, match="asked for 11 tokens:large@2026-01-31, found 10 free"):
-        store.move([transferred("t2", "school", "lab", SERIES, 11 * NANO)], NOON_US)
+        store.trade(Transfer("t2", "school", "lab", SERIES, 11 * NANO), NOON_US)
+
+
+def test_purchases_and_transfers_are_entries_of_the_log_that_the_audit_compares(
+    store: LedgerStore, tmp_path: Path
+) -> None:
+    given = Transfer("t1", "lab", "school", SERIES, 40 * NANO)
+    store.trade(PACKAGE, NOON_US)
+    store.trade(given, NOON_US)
+    assert store.entries(1) == [PACKAGE.entry, given.entry]
+    assert Package.read(PACKAGE.entry) == PACKAGE
+    assert Transfer.read(given.entry) == given
+    with pytest.raises(UsageError, match="transfer: asked for version 1 of it, found 'package'"):
+        Transfer.read(PACKAGE.entry)
+    more = replace(given, amount=given.amount + 1).entry
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        where = "WHERE kind = 'transfer'"
+        connection.execute(f"UPDATE steppe_ledger_entries SET bytes = ? {where}", (more,))
+    assert store.audit() == ["transfer t1: asked for its movements, found others"]
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        connection.execute(f"UPDATE steppe_ledger_entries SET bytes = ? {where}", (given.entry,))
+    connection.close()
 
 
 def test_what_runs_out_is_taken_once_and_what_is_held_then_when_it_is_given_back(
     store: LedgerStore,
 ) -> None:
-    store.buy(PACKAGE, NOON_US)
+    store.trade(PACKAGE, NOON_US)
     admit(store, at=END_US - 1)
     assert store.expire_packages(END_US - 1) == 0
     assert store.expire_packages(END_US) == 1

@@ -40,6 +40,7 @@ class AdmissionsApi:
             now_us: Reads the time, us since the Unix epoch.
         """
         self._writer, self._rules, self._usual_tokens = writer, rules, usual_tokens
+        self._units = {each.currency for each in rules.tariffs}
         self._metrics, self._now_us = metrics, now_us
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -53,7 +54,8 @@ class AdmissionsApi:
         now_us = self._now_us()
 
         def decide(transaction: Transaction) -> list[Terms | Refusal]:
-            transaction.load([each.request for each in asked], [each.tenant for each in asked])
+            tenants = {each.tenant for each in asked}
+            transaction.load([each.request for each in asked], tenants, self._units)
             return [transaction.admit(each, self._rules, now_us) for each in asked]
 
         outcomes = await self._writer.write(decide)

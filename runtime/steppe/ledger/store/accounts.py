@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlalchemy as sql
 
 from steppe.ledger.entries import Kind, Movement, cause_of, changes_of, held
 from steppe.ledger.store.balances import Balance
 from steppe.ledger.store.movements import movement_of
-from steppe.ledger.store.tables import BALANCES, HOLDS, MOVEMENTS
+from steppe.ledger.store.tables import BALANCES, ENTRIES, HOLDS, MOVEMENTS
+from steppe.ledger.trades import PACKAGE, TRANSFER, Package, Transfer
 from steppe.ledger.units import quote_of
 
+_TRADES = (Kind.PURCHASE, Kind.PACKAGE, Kind.TRANSFER)
 CORRECTION = "/correction"
 """What follows the id of a request in the cause of what its corrections move."""
 
@@ -49,16 +53,19 @@ def request_of(payment: Movement) -> str:
 
 
 def audit(connection: sql.Connection) -> list[str]:
-    """Return what is wrong: balances that are not the sums of their movements, and holds."""
+    """Return what is wrong: balances that are not the sums of their movements, holds, trades."""
     sums: dict[tuple[str, str], int] = {}
-    for row in connection.execute(sql.select(MOVEMENTS)):
-        for key, change in changes_of([movement_of(row)]).items():
+    traded = set[Movement]()
+    for movement in map(movement_of, connection.execute(sql.select(MOVEMENTS))):
+        for key, change in changes_of([movement]).items():
             sums[key] = sums.get(key, 0) + change
+        if movement.kind in _TRADES:
+            traded.add(movement)
     held_for: dict[tuple[str, str], int] = {}
     for row in connection.execute(sql.select(HOLDS)):
         key = (held(row.tenant), row.unit)
         held_for[key] = held_for.get(key, 0) + row.amount
-    wrong = []
+    wrong = _trades_not_done(connection, traded)
     for each in balances(connection):
         key = (each.account, each.unit)
         if each.balance != sums.pop(key, 0):
@@ -67,3 +74,15 @@ def audit(connection: sql.Connection) -> list[str]:
             wrong.append(f"{each.account}: its balance is not the sum of its holds")
     wrong += [f"{account}: asked for its balance, found none" for account, _ in sums]
     return wrong + [f"{account}: asked for its balance, found none" for account, _ in held_for]
+
+
+def _trades_not_done(connection: sql.Connection, done: Collection[Movement]) -> list[str]:
+    """Return what is wrong with logged packages and transfers: that nothing was moved so."""
+    c = ENTRIES.c
+    logged = sql.select(c.kind, c.id, c.bytes).where(c.kind.in_([PACKAGE, TRANSFER]))
+    wrong = []
+    for row in connection.execute(logged.order_by(c.seq)):
+        made = Package.read(row.bytes) if row.kind == PACKAGE else Transfer.read(row.bytes)
+        if not all(movement in done for movement in made.movements):
+            wrong.append(f"{row.kind} {row.id}: asked for its movements, found others")
+    return wrong

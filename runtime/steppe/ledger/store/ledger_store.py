@@ -22,9 +22,10 @@ from steppe.ledger.store.balances import Balance, TooLowError
 from steppe.ledger.store.corrections import correct
 from steppe.ledger.store.log_entries import LogEntry, size_of
 from steppe.ledger.store.movements import ConflictError
-from steppe.ledger.store.packages import Package, buy, expire, issue_quote, run_out
+from steppe.ledger.store.packages import expire, issue_quote, run_out, trade
 from steppe.ledger.store.tables import ENTRIES, SCHEMA
 from steppe.ledger.store.transaction import Transaction
+from steppe.ledger.trades import Package, Transfer
 
 __all__ = ["Balance", "ConflictError", "LedgerStore", "LogEntry", "TooLowError", "Transaction"]
 
@@ -160,16 +161,16 @@ class LedgerStore:
         with self.transaction() as books:
             return books.give_back_expired(now_us, CHUNK)
 
-    def buy(self, package: Package, now_us: int) -> bool:
-        """Give a tenant the tokens of a package for its price; return whether it is new.
+    def trade(self, made: Package | Transfer, now_us: int) -> bool:
+        """Carry out a purchase or a transfer, and log it; return whether it is new.
 
         Raises:
-            ConflictError: Another package was bought with this id.
-            TooLowError: The tenant has not so much.
+            ConflictError: Another one has this id.
+            TooLowError: The tenant that gives has not so much.
             UsageError: The tokens have run out already, or are not paid with money.
         """
         with self.transaction() as books:
-            return buy(books, package, now_us)
+            return trade(books, made, now_us)
 
     def issue_quote(self, quote: Quote, now_us: int) -> bool:
         """Log an offer and open its tokens, so that it is honoured; return whether it is new.

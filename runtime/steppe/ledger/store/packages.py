@@ -1,9 +1,8 @@
-"""Packages of tokens and quotes: how they come into accounts, and how they run out."""
+"""Packages of tokens and quotes: how they come into accounts, change hands, and run out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import sqlalchemy as sql
 
@@ -12,7 +11,6 @@ from steppe.ledger.entries import (
     Kind,
     Movement,
     cause_of,
-    package_bought,
     package_expired,
     quote_issued,
 )
@@ -23,45 +21,32 @@ from steppe.ledger.store.log_entries import LogEntry
 from steppe.ledger.store.tables import BALANCES
 from steppe.ledger.store.transaction import Transaction
 from steppe.ledger.tariff import KIND as TARIFF
+from steppe.ledger.trades import PACKAGE, TRANSFER, Package, Transfer
 from steppe.ledger.units import is_money, quote_of, series_end_us
 
 
-@dataclass(frozen=True, slots=True)
-class Package:
-    """Tokens of a model class that a tenant buys.
-
-    Attributes:
-        id: Id of the purchase.
-        tenant: The buyer.
-        unit: What it buys: `tokens:NAME`, or a series of them with a day.
-        amount: How many, 10^-9 tokens.
-        currency: What it pays with.
-        price: How much, 10^-9 of it.
-    """
-
-    id: str
-    tenant: str
-    unit: str
-    amount: int
-    currency: str
-    price: int
-
-
-def buy(books: Transaction, package: Package, now_us: int) -> bool:
-    """Give a tenant the tokens of a package for its price; return whether it is new.
+def trade(books: Transaction, made: Package | Transfer, now_us: int) -> bool:
+    """Carry out a purchase or a transfer, and log it; return whether it is new.
 
     Raises:
-        ConflictError: Another package was bought with this id.
-        TooLowError: The tenant has not so much.
+        ConflictError: Another one has this id.
+        TooLowError: The tenant that gives has not so much.
         UsageError: The tokens have run out already, or are not paid with money.
     """
-    if not is_money(package.currency):
-        raise UsageError(
-            f"package {package.id}: asked for a price in money, found {package.currency}"
-        )
-    check_valid(package.unit, now_us)
-    price, tokens = (package.currency, package.price), (package.unit, package.amount)
-    return books.move(package_bought(package.id, package.tenant, price, tokens), now_us)
+    match made:
+        case Package(id=id_, currency=currency) if not is_money(currency):
+            raise UsageError(f"package {id_}: asked for a price in money, found {currency}")
+        case Package():
+            kind, tenant = PACKAGE, made.tenant
+        case Transfer():
+            kind, tenant = TRANSFER, made.giver
+    check_valid(made.unit, now_us)
+    entry = LogEntry(kind, made.id, tenant, now_us, made.entry)
+    if not books.entries.new_of([entry]):
+        return False
+    books.move(made.movements, now_us)
+    books.add([entry])
+    return True
 
 
 def check_valid(unit: str, now_us: int) -> None:
