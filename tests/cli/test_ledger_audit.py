@@ -55,16 +55,18 @@ def test_books_that_hold(made: FilledLedger) -> None:
         found = run(place)
         assert (found.exit_code, found.stderr) == (0, "")
         lines = found.stdout.splitlines()
-        entries = f"{SITE}: 14 entries (2 period, 11 receipt, 1 tariff), 14 in the signed log"
+        kinds = "2 certificate, 2 match, 2 period, 11 receipt, 1 tariff"
+        entries = f"{SITE}: 18 entries ({kinds}), 18 in the signed log"
         assert (lines[0], lines[-1]) == (entries, "All of it holds.")
         assert "hours: 2 closed, 1 open" in lines[1]
         assert f"  idle          {3 * IDLE_UJ:>24,}" in lines
+        assert "green: 4 of 6 Wh are matched by the hour" in lines
         assert f"  carried on    {CARRIED_UJ:>24,}" in lines
 
 
 def test_the_json_document_has_the_same_sums(made: FilledLedger) -> None:
     found = document(made.folder)
-    assert (found["entries"], found["accounts"], found["faults"]) == (14, 6, [])
+    assert (found["entries"], found["green_wh"], found["faults"]) == (18, 4, [])
     (sums,) = found["energy"]
     parts = ("receipts", "corrections", "idle", "transition", "waste", "unclaimed", "carried")
     assert sum(sums[f"{part}_uj"] for part in parts) == sums["meter_uj"]
@@ -148,8 +150,8 @@ def test_requests_that_still_wait_are_said(ledger: FilledLedger) -> None:
             "entry 2: the store and the log have different bytes of it",
         ),
         (
-            "DELETE FROM steppe_ledger_entries WHERE seq = 13",
-            "the store has 13 entries, the log 14",
+            "DELETE FROM steppe_ledger_entries WHERE seq = 17",
+            "the store has 17 entries, the log 18",
         ),
     ],
 )
@@ -163,7 +165,7 @@ def test_a_store_that_was_changed_is_found(ledger: FilledLedger, statement: str,
 
 
 def test_an_entry_of_the_log_that_was_changed_is_found(ledger: FilledLedger) -> None:
-    (tile,) = (ledger.log / "tile" / "entries").rglob("14")
+    (tile,) = (ledger.log / "tile" / "entries").rglob("18")
     tile.write_bytes(tile.read_bytes().replace(b'"finish":"stop"', b'"finish":"stoq"', 1))
     found = run(ledger.folder)
     assert found.exit_code == 1

@@ -24,7 +24,7 @@ def run(command: str, *arguments: object) -> Result:
 
 def balance(ledger: FilledLedger, tenant: str) -> int:
     store = LedgerStore(str(ledger.folder / "ledger.db"))
-    (found,) = store.balances(available(tenant))
+    (found,) = [one for one in store.balances(available(tenant)) if one.unit == "CNY"]
     store.close()
     return found.balance
 

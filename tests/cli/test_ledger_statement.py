@@ -45,7 +45,7 @@ def bill(ledger: FilledLedger, tmp_path_factory: pytest.TempPathFactory) -> Path
     made = statement(ledger, to)
     assert made.exit_code == 0, made.output
     assert f"{to}: " in made.stdout
-    assert "1 hours are not closed yet: without shares of idle energy" in made.stdout
+    assert "1 hour is not closed yet: without shares of idle and green energy" in made.stdout
     return to
 
 
@@ -59,7 +59,7 @@ def test_the_bill_has_each_receipt_of_the_tenant_and_no_other(
     }
     assert all(path.with_suffix(".proof").exists() for path in files.values())
     assert {path.name for path in bill.iterdir()} == {
-        *("statement.html", "focus.csv", "receipts", "tariffs", "hours"),
+        *("statement.html", "focus.csv", "receipts", "tariffs", "hours", "green"),
         *("checkpoint", "key", "verify_receipt.py", "README.md"),
     }
 
@@ -76,9 +76,14 @@ def test_shares_of_idle_are_those_of_the_hours(ledger: FilledLedger, bill: Path)
     of_hour = [one for one in ledger.receipts if one.hour == FIRST_HOUR]
     idle = {one.receipt: one.idle_uj for one in shares_of(IDLE_UJ, of_hour)}
     for path in (bill / "receipts").glob("*/*.shares"):
-        (proof,) = json.loads(path.read_text())
-        if proof["id"] == f"{SITE}/{BOUNDARY}/{FIRST_HOUR}":
-            assert proof["share"]["idle_uj"] == idle.pop(path.stem)
+        if ".c" in path.name:  # a correction has no share
+            continue
+        period, match = json.loads(path.read_text())
+        assert (period["kind"], match["kind"]) == ("period", "match")
+        if period["id"] == f"{SITE}/{BOUNDARY}/{FIRST_HOUR}":
+            assert period["share"]["idle_uj"] == idle.pop(path.stem)
+            # two thirds of the energy of the site are green
+            assert match["share"]["green_uj"] == pytest.approx(match["share"]["energy_uj"] * 2 / 3)
     assert len(idle) == 2  # those of the other tenant
     rows = list(csv.DictReader((bill / "focus.csv").read_text().splitlines()))
     joules = sum(Decimal(row["x_IdleJoules"] or 0) for row in rows)
@@ -140,7 +145,7 @@ def test_a_receipt_is_explained_to_the_last_unit(ledger: FilledLedger) -> None:
         assert found.exit_code == 0, found.output
         for said in (
             f"receipt {one.id} of uni, request req-1: small, standard",
-            "entry 2 of 19: in the signed log",
+            "entry 2 of 25: in the signed log",
             "9 prompt tokens, computed x 0.000000100 = 0.000000900",
             "31 output tokens x 0.000000400 = 0.000012400",
             "1.234568 J x 0.000000007 = 0.000000009",

@@ -75,6 +75,10 @@ def _lines(found: Audited) -> list[str]:
             lines.append(f"receipts: {total}")
     if found.accounts:
         lines.append(f"accounts: {found.accounts:,} balances")
+    if found.matches:
+        green_wh = sum(match.green_wh for match in found.matches)
+        load_wh = sum(match.load_wh for match in found.matches if match.number == 0)
+        lines.append(f"green: {green_wh:,} of {load_wh:,} Wh are matched by the hour")
     if found.runs:
         count = f"{found.runs:,} {'run' if found.runs == 1 else 'runs'}"
         lines.append(f"record: the sums of {count} are those of the ledger")
@@ -108,6 +112,7 @@ def _document(found: Audited) -> dict[str, Any]:
         ],
         "amounts_nano": dict(found.amounts),
         "paid_nano": dict(found.paid),
+        "green_wh": sum(match.green_wh for match in found.matches),
         "accounts": found.accounts,
         "runs": found.runs,
         "faults": found.faults,

@@ -85,12 +85,16 @@ def _lines(books: MonthBooks, written: Written, to: Path) -> list[str]:
         lines.append(f"{one.name}: {one.sums.receipts:,} receipts, {total} {one.currency}")
     lines.append(f"{to}: {written.files:,} files")
     if written.unproven:
-        lines.append(f"{written.unproven:,} receipts are not in the signed log yet: without proof")
+        count = _counted(written.unproven, "receipt")
+        lines.append(f"{count} not in the signed log yet: without proof")
     if books.open_hours:
-        lines.append(
-            f"{books.open_hours:,} hours are not closed yet: without shares of idle energy"
-        )
+        count = _counted(books.open_hours, "hour")
+        lines.append(f"{count} not closed yet: without shares of idle and green energy")
     return lines
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what} is" if count == 1 else f"{count:,} {what}s are"
 
 
 def _document(books: MonthBooks, written: Written, to: Path) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from steppe.errors import SteppeError
 from steppe.ledger.audit.book_audit import BookAudit, Open
 from steppe.ledger.audit.energy import EnergySums, check_runs
 from steppe.ledger.entries import Kind
+from steppe.ledger.green.certificates import Certificate
+from steppe.ledger.green.match import Match
 from steppe.ledger.hours import RunBooks
 from steppe.ledger.log.audit import check_log
 from steppe.ledger.log.log import LogReader
@@ -17,6 +19,7 @@ from steppe.ledger.store.accounts import request_of
 from steppe.ledger.store.books import all_runs, open_hours
 from steppe.ledger.store.ledger_store import CHUNK, LedgerStore
 from steppe.ledger.units import currency_of
+from steppe.run.ledger_audit_green import green_faults
 from steppe.run.ledger_folder import LedgerFolder, booked_of
 
 
@@ -34,6 +37,8 @@ class Audited:
         amounts: The sum of all receipts in each currency, 10^-9 of it.
         paid: What of it was paid from accounts.
         prices: The price of each receipt with its corrections, by id.
+        matches: What of the hours was matched to renewable generation.
+        certificates: The certificates that they use, by id.
         accounts: Number of balances that were checked.
         runs: Number of runs of the record whose sums are those of the ledger.
         faults: What does not hold, a line each.
@@ -49,6 +54,8 @@ class Audited:
     amounts: Mapping[str, int] = field(default_factory=dict)
     paid: Mapping[str, int] = field(default_factory=dict)
     prices: Mapping[str, int] = field(default_factory=dict)
+    matches: Sequence[Match] = ()
+    certificates: Mapping[str, Certificate] = field(default_factory=dict)
     accounts: int = 0
     runs: int = 0
     faults: list[str] = field(default_factory=list)
@@ -75,6 +82,7 @@ def audit(ledger: LedgerFolder, on_entries: Callable[[int, int], None]) -> Audit
                 _check_record(booked_of(ledger.record), runs, found)
             found.faults += store.audit()
             _check_paid(store, found)
+            found.faults += green_faults(store, found.matches, found.certificates)
             found.accounts = len(store.balances())
     elif reader is not None:
         found.notes.append("no store: accounts and entries that are not published were not checked")
@@ -207,4 +215,5 @@ def _check_books(
         found.entries = place + 1
     found.kinds, found.amounts, found.open = books.kinds, books.amounts, books.open
     found.energy, found.prices = tuple(books.energy.values()), books.prices
+    found.matches, found.certificates = books.matches, books.certificates
     found.faults += books.faults

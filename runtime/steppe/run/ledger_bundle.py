@@ -186,6 +186,9 @@ def _write_receipts(
     for place, period in books.periods:
         name = f"{_hour_text(period.hour, month)}-{_plain(period.boundary, place)}"
         bundle.write_entry(f"hours/{name}", place, period.entry)
+    for place, match in books.matches:
+        name = f"{_hour_text(match.hour, month)}-{match.number}"
+        bundle.write_entry(f"green/{name}", place, match.entry)
     for number, (place, receipt) in enumerate(books.receipts):
         day = f"{month.local(receipt.hour):%Y-%m-%d}"
         name = f"receipts/{day}/{_plain(receipt.id, place)}"

@@ -15,7 +15,7 @@ from steppe.ledger.log.log import CHECKPOINT, LogReader
 from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.run.ledger import Trust, public_key, trust_of
 
-STORE, LOG, KEY, IN_RECORD = "ledger.db", "log", "key", "ledger"
+STORE, LOG, KEY, PUBLIC, IN_RECORD = "ledger.db", "log", "key", "log.pub", "ledger"
 """Names in the folder of a ledger, and that of this folder in a record."""
 SUMMARY = "summary.json"
 
@@ -81,7 +81,7 @@ def ledger_folder(
     Raises:
         UsageError: There is no ledger, or no key of its log.
     """
-    places = (path, path / IN_RECORD, *(Path(one["folder"]) for one in booked_of(path)))
+    places = (path, path / IN_RECORD, *(path / one["folder"] for one in booked_of(path)))
     folder = next((one for one in places if _has_ledger(one)), None)
     if folder is None:
         asked = "asked for a ledger, or for a record with one"
@@ -119,7 +119,7 @@ def _has_ledger(folder: Path) -> bool:
 
 def _own_key(folder: Path) -> str:
     """Return the key that is in the folder: a file of public ones, or that of the operator."""
-    public, private = folder / LOG / KEY, folder / KEY
+    public, private = folder / PUBLIC, folder / KEY
     if public.exists():
         return str(public)
     if private.exists():

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from steppe.errors import UsageError
+from steppe.ledger.green.match import KIND as MATCH
+from steppe.ledger.green.match import Match
 from steppe.ledger.periods.closing import HOUR_US
 from steppe.ledger.periods.period import KIND as PERIOD
 from steppe.ledger.periods.period import Period
@@ -14,6 +16,7 @@ from steppe.ledger.statements.hour_shares import Shared, shared_in_hour
 from steppe.ledger.statements.month import Month
 from steppe.ledger.statements.statement import Statement, statement_of
 from steppe.ledger.store.books import receipts_of_hour
+from steppe.ledger.store.green import matches_of
 from steppe.ledger.store.ledger_store import CHUNK, LedgerStore
 
 
@@ -25,7 +28,8 @@ class MonthBooks:
         statements: A statement for each currency or unit in which something was paid.
         receipts: The receipts with their places in the log, oldest first.
         shares: What the hours give them, by the id of the receipt.
-        periods: Places and ids of the hours that are closed.
+        periods: Places and books of the hours that are closed.
+        matches: Places and matches of these hours with green energy.
         open_hours: Number of hours with receipts that are not closed: their shares are missing.
     """
 
@@ -33,6 +37,7 @@ class MonthBooks:
     receipts: tuple[tuple[int, Receipt], ...]
     shares: Mapping[str, Shared] = field(default_factory=dict)
     periods: tuple[tuple[int, Period], ...] = ()
+    matches: tuple[tuple[int, Match], ...] = ()
     open_hours: int = 0
 
 
@@ -56,22 +61,34 @@ def books_of_month(
     hours = sorted({(one.site, one.boundary, one.hour) for _, one in placed})
     shares: dict[str, Shared] = {}
     periods: list[tuple[int, Period]] = []
+    matches: list[tuple[int, Match]] = []
     for number, hour in enumerate(hours):
         found = store.find(PERIOD, "", "/".join(map(str, hour)))
         if found is not None:
             period = Period.read(found[1])
             periods.append((found[0], period))
+            matches += _matches(store, period)
             shares |= shares_of_hour(store, period, tenant)
         on_hours(number + 1, len(hours))
     statements = _statements([one for _, one in placed], tenant, month, shares)
-    return MonthBooks(statements, placed, shares, tuple(periods), len(hours) - len(periods))
+    still_open = len(hours) - len(periods)
+    return MonthBooks(statements, placed, shares, tuple(periods), tuple(matches), still_open)
 
 
 def shares_of_hour(store: LedgerStore, period: Period, tenant: str) -> dict[str, Shared]:
     """Return what the books of an hour give to the receipts of a tenant, by the receipt's id."""
     with store.reading() as connection:
         receipts = receipts_of_hour(connection, period.site, period.boundary, period.hour)
-    return shared_in_hour(period, receipts, tenant)
+        matches = matches_of(connection, period.site, period.hour)
+    return shared_in_hour(period, matches, receipts, tenant)
+
+
+def _matches(store: LedgerStore, period: Period) -> Iterator[tuple[int, Match]]:
+    """Yield the matches of an hour with their places in the log."""
+    number = 0
+    while found := store.find(MATCH, "", f"{period.site}/{period.hour}/{number}"):
+        yield found[0], Match.read(found[1])
+        number += 1
 
 
 def _receipts(store: LedgerStore, tenant: str, month: Month) -> Iterator[tuple[int, Receipt]]:

@@ -16,6 +16,10 @@ import orjson
 
 from steppe.errors import UsageError
 from steppe.ledger.audit.energy import EnergySums
+from steppe.ledger.green.certificates import KIND as CERTIFICATE
+from steppe.ledger.green.certificates import Certificate
+from steppe.ledger.green.match import KIND as MATCH
+from steppe.ledger.green.match import Match
 from steppe.ledger.periods.checking import check_after, check_receipts, check_sums
 from steppe.ledger.periods.period import KIND as PERIOD
 from steppe.ledger.periods.period import Period, PeriodError
@@ -65,6 +69,8 @@ class BookAudit:
         amounts: The sum of all receipts in each currency, 10^-9 of it.
         prices: The price of each receipt with its corrections, by id, 10^-9 of its currency.
         open: The receipts of hours that are not closed, by site, boundary and hour.
+        matches: What of the hours was matched to renewable generation.
+        certificates: The certificates that they use, by id.
     """
 
     def __init__(self, entry_at: Callable[[int], bytes]) -> None:
@@ -79,6 +85,8 @@ class BookAudit:
         self.amounts: Counter[str] = Counter()
         self.prices: dict[str, int] = {}
         self.open: dict[_Hour, Open] = {}
+        self.matches: list[Match] = []
+        self.certificates: dict[str, Certificate] = {}
         self._entry_at = entry_at
         self._tariffs: dict[str, Tariff] = {}
         self._places: dict[str, int] = {}
@@ -102,6 +110,11 @@ class BookAudit:
             self._take_tariff(Tariff.read(entry))
         elif kind == PERIOD:
             self._take_period(Period.read(entry))
+        elif kind == MATCH:
+            self.matches.append(Match.read(entry))
+        elif kind == CERTIFICATE:
+            certificate = Certificate.read(entry)
+            self.certificates[certificate.id] = certificate
 
     def _take_tariff(self, tariff: Tariff) -> None:
         if tariff.id in self._tariffs:

@@ -13,6 +13,8 @@ from typing import Any
 
 import orjson
 
+from steppe.ledger.green.hourly import shares_by_match
+from steppe.ledger.green.match import GreenShare, Match
 from steppe.ledger.periods.period import Period
 from steppe.ledger.periods.shares import Share as IdleShare
 from steppe.ledger.periods.shares import paths_of, shares_of
@@ -65,26 +67,54 @@ class Shared:
         return orjson.dumps([proof.row for proof in self.proofs], option=orjson.OPT_INDENT_2)
 
 
-def shared_in_hour(period: Period, receipts: Sequence[Receipt], tenant: str) -> dict[str, Shared]:
+def shared_in_hour(
+    period: Period, matches: Sequence[Match], receipts: Sequence[Receipt], tenant: str
+) -> dict[str, Shared]:
     """Return what each receipt of a tenant has of an hour, by the id of the receipt.
 
     Args:
         period: The book of the hour.
+        matches: The matches of the hour, in their order.
         receipts: All receipts of the hour, and the corrections written in it.
         tenant: The tenant.
+
+    Raises:
+        MatchError: A match is missing, or gives other shares.
     """
-    idle = shares_of(period.idle_uj, receipts)
     own = {one.id for one in receipts if one.tenant == tenant}
-    places = [place for place, share in enumerate(idle) if share.receipt in own]
-    paths = paths_of([share.leaf for share in idle], places)
+    proofs: dict[str, list[ShareProof]] = {id_: [] for id_ in own}
+    idle = shares_of(period.idle_uj, receipts)
+    _add_proofs(proofs, ("period", period.id), idle)
+    green = dict.fromkeys(own, 0)
+    for match, shares in zip(matches, shares_by_match(matches, period, receipts), strict=True):
+        _add_proofs(proofs, ("match", match.id), shares)
+        for share in shares:
+            if share.receipt in own:
+                green[share.receipt] += share.green_uj
     return {
-        idle[place].receipt: _shared(period, idle[place], place, len(idle), path)
-        for place, path in zip(places, paths, strict=True)
+        share.receipt: Shared(
+            Share(share.idle_uj, green[share.receipt]), tuple(proofs[share.receipt])
+        )
+        for share in idle
+        if share.receipt in own
     }
 
 
-def _shared(
-    period: Period, idle: IdleShare, place: int, size: int, path: Sequence[bytes]
-) -> Shared:
-    proof = ShareProof("period", period.id, asdict(idle), place, size, tuple(path))
-    return Shared(Share(idle_uj=idle.idle_uj), (proof,))
+def _add_proofs(
+    proofs: dict[str, list[ShareProof]],
+    of: tuple[str, str],
+    shares: Sequence[IdleShare | GreenShare],
+) -> None:
+    """Add the proofs of the shares in one tree to those of their receipts.
+
+    Args:
+        proofs: The proofs so far, by the receipts of which they are asked; changed here.
+        of: Kind and id of the entry that has the root of the tree.
+        shares: The leaves of the tree, in their order.
+    """
+    places = [place for place, share in enumerate(shares) if share.receipt in proofs]
+    paths = paths_of([share.leaf for share in shares], places)
+    for place, path in zip(places, paths, strict=True):
+        share = shares[place]
+        proof = ShareProof(*of, asdict(share), place, len(shares), tuple(path))
+        proofs[share.receipt].append(proof)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import sqlalchemy as sql
 
-from steppe.ledger.entries import Kind, Movement, cause_of, changes_of, held
+from steppe.ledger.entries import REVENUE, Kind, Movement, cause_of, changes_of, held
 from steppe.ledger.store.balances import Balance
 from steppe.ledger.store.movements import movement_of
 from steppe.ledger.store.tables import BALANCES, ENTRIES, HOLDS, MOVEMENTS
@@ -42,8 +42,10 @@ def movements_of(connection: sql.Connection, name: str) -> list[Movement]:
 
 def payments(connection: sql.Connection) -> list[Movement]:
     """Return what requests have paid and got back, in money and tokens; not tokens of quotes."""
-    kinds = MOVEMENTS.c.kind.in_([Kind.CAPTURE.value, Kind.REFUND.value])
-    rows = connection.execute(sql.select(MOVEMENTS).where(kinds).order_by(MOVEMENTS.c.seq))
+    c = MOVEMENTS.c
+    paid = (c.kind == Kind.CAPTURE.value) & (c.given_to == REVENUE)
+    given_back = (c.kind == Kind.REFUND.value) & (c.taken_from == REVENUE)
+    rows = connection.execute(sql.select(MOVEMENTS).where(paid | given_back).order_by(c.seq))
     return [each for each in map(movement_of, rows) if quote_of(each.unit) is None]
 
 

@@ -1,0 +1,49 @@
+"""The audit of green energy: no Wh is used twice, and each receipt has the share that is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from steppe.errors import UsageError
+from steppe.ledger.green.certificates import Certificate
+from steppe.ledger.green.checking import check_hour, check_matches
+from steppe.ledger.green.match import Match
+from steppe.ledger.periods.period import KIND as PERIOD
+from steppe.ledger.periods.period import Period
+from steppe.ledger.store.books import receipts_of_hour
+from steppe.ledger.store.ledger_store import LedgerStore
+
+
+def green_faults(
+    store: LedgerStore, matches: Sequence[Match], certificates: Mapping[str, Certificate]
+) -> list[str]:
+    """Return what does not hold of the matches of a ledger, a line each.
+
+    Args:
+        store: The store, of which the receipts of each hour are read again.
+        matches: All matches, in their order.
+        certificates: All certificates, by id.
+    """
+    faults = list[str]()
+    try:
+        check_matches(matches, certificates)
+    except UsageError as error:
+        faults.append(str(error))
+    by_hour: dict[tuple[str, str, int], list[Match]] = {}
+    for match in matches:
+        by_hour.setdefault((match.site, match.boundary, match.hour), []).append(match)
+    for hour, own in by_hour.items():
+        try:
+            _check_hour(store, hour, own)
+        except UsageError as error:
+            faults.append(str(error))
+    return faults
+
+
+def _check_hour(store: LedgerStore, hour: tuple[str, str, int], matches: Sequence[Match]) -> None:
+    found = store.find(PERIOD, "", "/".join(map(str, hour)))
+    if found is None:
+        raise UsageError(f"match {matches[0].id}: found no period of its hour")
+    with store.reading() as connection:
+        receipts = receipts_of_hour(connection, *hour)
+    check_hour(matches, Period.read(found[1]), receipts)
