@@ -122,22 +122,22 @@ class Way:
 def servers() -> Iterator[dict[str, Way]]:
     """Start all servers; yields the ways to the engine."""
     with contextlib.ExitStack() as stack:
-        _, _, direct_url = _start(stack, engine)
-        pid, ours, gateway_url = _start(stack, gateway)
+        _, _, direct_url = start_server(stack, engine)
+        pid, ours, gateway_url = start_server(stack, gateway)
         ours.send(direct_url)
         ours.recv()
         held, port = hold_port("127.0.0.1", 0)
         stack.enter_context(held)
-        _, _, coordinator_url = _start(stack, coordinator)
+        _, _, coordinator_url = start_server(stack, coordinator)
         both = [
-            _start(stack, shared_gateway, (name, port, coordinator_url, direct_url))
+            start_server(stack, shared_gateway, (name, port, coordinator_url, direct_url))
             for name in ("0", "1")
         ]
         pids = tuple(each[0] for each in both)
         yield {DIRECT: Way(direct_url), ONE: Way(gateway_url, (pid,)), TWO: Way(both[0][2], pids)}
 
 
-def _start(
+def start_server(
     stack: contextlib.ExitStack,
     main: Callable[[Connection], Coroutine[Any, Any, None]],
     first: object = None,
@@ -185,12 +185,12 @@ async def level(
 
     await client(1)
     ttfts_s.clear()
-    tokens, cpu_s, begin_s = 0, sum(map(_cpu_s, way.pids)), time.perf_counter()
+    tokens, before_s, begin_s = 0, sum(map(cpu_s, way.pids)), time.perf_counter()
     count = max(1, round(seconds / IDEAL_S))
     await asyncio.gather(*(client(count) for _ in range(concurrency)))
     elapsed_s = time.perf_counter() - begin_s
     cuts = statistics.quantiles(ttfts_s, n=100)
-    used_s = sum(map(_cpu_s, way.pids)) - cpu_s
+    used_s = sum(map(cpu_s, way.pids)) - before_s
     return Level(cuts[49], cuts[98], tokens / elapsed_s, used_s / tokens * 1000)
 
 
@@ -225,13 +225,13 @@ async def measure(rounds: int, seconds: float) -> dict[str, Any]:
                         levels.setdefault((name, concurrency), []).append(measured)
                 hang_ups_s.append(await hang_up_s(session, ways[ONE].url))
     return {
-        "whole_p50_s": {way: _spread(times_s) for way, times_s in wholes.items()},
+        "whole_p50_s": {way: spread(times_s) for way, times_s in wholes.items()},
         "levels": [
             {"way": way, "concurrency": c}
-            | {k: _spread([asdict(one)[k] for one in runs]) for k in KEYS}
+            | {k: spread([asdict(one)[k] for one in runs]) for k in KEYS}
             for (way, c), runs in levels.items()
         ],
-        "hang_up_s": _spread(hang_ups_s),
+        "hang_up_s": spread(hang_ups_s),
         "worth_of_two": worth_of_two(
             levels[ONE, CONCURRENCIES[-1]], levels[TWO, CONCURRENCIES[-1]]
         ),
@@ -281,11 +281,13 @@ def document(results: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def spread(values: list[float]) -> dict[str, float]:
+    """Return median, least and largest of some values."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Return the CPU time that a process has taken, s."""
     with open(f"/proc/{pid}/stat") as stat:
         user, system = stat.read().rsplit(")", 1)[1].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
