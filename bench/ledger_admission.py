@@ -5,9 +5,9 @@ one that asks the ledger service for a hold before each request. The service has
 (SQLite, `synchronous=FULL`). The engine waits instead of computing: first token after 20 ms, then
 one every 5 ms. Engine, gateways, ledger and client are processes of their own.
 
-A request of a tenant with plenty of credit goes to the replica while the ledger is asked; nothing of
-the answer leaves before the ledger has agreed. One of a tenant whose credit is short, or not known
-yet, waits for the ledger first: that is the third way, where each request is of a new tenant.
+A request of a tenant with plenty of credit goes to the replica while the ledger is asked; nothing
+of the answer leaves before the ledger has agreed. One of a tenant whose credit is short, or not
+known yet, waits for the ledger first: in the third way, each request is of a new tenant.
 
 CPU time is that of the gateway and of the ledger together. What the hold adds is compared with what
 the gateway alone takes for a request of `TOKENS` tokens; no engine is counted.
@@ -57,7 +57,7 @@ BODY = json.dumps(
     {"model": "m", "prompt": "wind " * 64, "max_tokens": TOKENS, "stream": True}
 ).encode()
 WITHOUT, WITH, WAITS = "without a ledger", "with holds", "with holds that are waited for"
-CONCURRENCIES = (1, 16)
+CONCURRENCIES = (1, 4, 16)
 MOST, PAID = 1_000, 10**12
 NEW = [f"new-{number}" for number in range(5_000)]
 """Tenants that each ask once."""

@@ -278,8 +278,10 @@ async def one_life(
     else:
         assert await life.listens(LONGEST_S), f"no ledger after a kill: {notes.problems[-1:]}"
         await loaded(life, rng, some_time(life, folder.path, rng, number))
-        drafts = any((folder.path / "log").rglob("*.draft"))
+        drafts = list((folder.path / "log").rglob("*.draft"))
         notes.kills["while it wrote the log" if drafts else "under load"] += 1
+        for draft in drafts:  # the next ones are of the next kill
+            draft.unlink()
     if number % TORN_EVERY == 2:
         notes.torn += 1
         tear(folder.path, rng)
