@@ -69,6 +69,7 @@ class MadeRun:
     _begun_us: dict[str, int] = field(default_factory=dict)
     _unanswered: set[str] = field(default_factory=set)
     _open: set[str] = field(default_factory=set)
+    _gone: set[str] = field(default_factory=set)
     _energy_uj: Counter[str] = field(default_factory=Counter)
     _meters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REPLICAS, 0))
 
@@ -91,6 +92,8 @@ class MadeRun:
         elif before is None:
             self.refused += outcome["code"] == "insufficient_funds"
             self.faults["other refusals"] += outcome["code"] != "insufficient_funds"
+        elif outcome.get("code") == "conflict" and id_ in self._gone:
+            return  # it was asked for twice at once, and has ended meanwhile
         elif any(before[name] != outcome.get(name) for name in ("terms", "held")):
             self.faults["terms that changed"] += 1
 
@@ -98,6 +101,7 @@ class MadeRun:
         """Return some admitted requests that no replica gets."""
         gone = self.rng.sample(sorted(self._open), min(len(self._open), 1))
         self._open.difference_update(gone)
+        self._gone.update(gone)
         return gone
 
     def book(self, *, is_last: bool = False) -> None:
@@ -105,6 +109,7 @@ class MadeRun:
         count = min(len(self._open), self.rng.randint(0, 8))
         ids = sorted(self._open) if is_last else self.rng.sample(sorted(self._open), count)
         self._open.difference_update(ids)
+        self._gone.update(ids)
         requests = tuple(self._end(id_) for id_ in ids)
         used_uj = sum(each.energy_uj for each in requests)
         self._energy_uj["open"] += self.rng.randrange(2_000_000)
