@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.ledger.store.test_admission import DAY_US, NOON_US
 
-from steppe.ledger.admission import Admission, AdmissionRules, Refusal, Terms
+from steppe.ledger.admission import Admission, AdmissionRules, Payer, Refusal, Terms
 from steppe.ledger.entries import available, deposited, held, transferred
 from steppe.ledger.quote import Quote
 from steppe.ledger.store.ledger_store import LedgerStore, LogEntry, TooLowError
@@ -40,6 +40,8 @@ class AgainstModel(RuleBasedStateMachine):
         for tenant in "ab":
             self.store.open_account(tenant, CNY)
         self.holds: dict[str, tuple[str, list[tuple[str, int]]]] = {}
+        self.late: dict[str, str] = {}
+        self.paid_in_tokens: set[str] = set()
         self.quotes: dict[str, str] = {}
         self.revenue, self.number, self.now_us = Counter[str](), 0, NOON_US
 
@@ -49,6 +51,9 @@ class AgainstModel(RuleBasedStateMachine):
 
     def give(self, tenant: str, unit: str, amount: int) -> None:
         self.free[tenant, unit] = self.free.get((tenant, unit), 0) + amount
+
+    def token_units(self) -> list[str]:
+        return [*(unit for unit in SERIES if not self.is_over(unit)), PLAIN]
 
     def is_over(self, unit: str) -> bool:
         return unit in SERIES and self.now_us >= SERIES[unit] + DAY_US // 2
@@ -89,8 +94,7 @@ class AgainstModel(RuleBasedStateMachine):
         asked = Admission(self.name(), tenant, "large", "standard", prompt, most)
         found = [self.store.admit([asked], RULES, self.now_us)[0] for _ in range(1 + twice)]
         assert found[0] == found[-1]
-        units = [unit for unit in SERIES if not self.is_over(unit)]
-        parts = self.parts(tenant, [*units, PLAIN], prompt + most)
+        parts = self.parts(tenant, self.token_units(), prompt + most)
         parts = parts or self.parts(tenant, [CNY], 2 * prompt + 3 * most)
         self.keep(asked, found[0], parts)
 
@@ -130,31 +134,52 @@ class AgainstModel(RuleBasedStateMachine):
             self.give(asked.tenant, unit, -amount)
         if parts:
             self.holds[asked.request] = (asked.tenant, parts)
+            if parts[0][0] != CNY:
+                self.paid_in_tokens.add(asked.request)
 
-    @precondition(lambda self: self.holds)
-    @rule(cost=st.integers(0, 80), tokens=st.integers(0, 40), data=st.data(), back=st.booleans())
-    def end(self, cost: int, tokens: int, data: st.DataObject, back: bool) -> None:
-        name = data.draw(st.sampled_from(sorted(self.holds)))
-        tenant, parts = self.holds.pop(name)
-        if back:
-            cost = tokens = 0
-            assert self.store.give_back(name, self.now_us)
-        else:
-            entry = LogEntry("receipt", name, tenant, 1, b"{}")
-            for _ in range(2):
-                self.store.end_request(name, cost, [entry], self.now_us, tokens)
+    @precondition(lambda self: self.holds or self.late)
+    @rule(cost=st.integers(0, 120), tokens=st.integers(0, 40), data=st.data())
+    def end(self, cost: int, tokens: int, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted({**self.holds, **self.late})))
+        currency = PLAIN if name in self.paid_in_tokens else CNY
+        is_late = name in self.late
+        tenant, parts = (self.late.pop(name), []) if is_late else self.holds.pop(name)
+        entry, payer = LogEntry("receipt", name, tenant, 1, b"{}"), Payer(tenant, currency)
+        for _ in range(2):
+            self.store.end_request(name, cost, [entry], self.now_us, tokens, payer=payer)
         for unit, amount in parts:
             paid = min(tokens if unit.startswith("quote:") else cost, amount)
             cost -= 0 if unit.startswith("quote:") else paid
             self.revenue[unit] += paid
             self.give(tenant, unit, amount - paid)
+        units = [CNY] if currency == CNY else self.token_units()
+        free = sum(self.free.get((tenant, unit), 0) for unit in units)
+        for unit, amount in self.parts(tenant, units, min(cost, free)):
+            self.revenue[unit] += amount
+            self.give(tenant, unit, -amount)
+
+    @precondition(lambda self: self.holds)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.holds)))
+        assert self.store.give_back(name, self.now_us)
+        self.drop(name)
+
+    def drop(self, name: str) -> None:
+        tenant, parts = self.holds.pop(name)
+        for unit, amount in parts:
+            self.give(tenant, unit, amount)
+        self.late[name] = tenant
 
     @rule(days=st.integers(0, 1))
     def let_time_pass(self, days: int) -> None:
         self.now_us += days * DAY_US
-        self.store.expire_packages(self.now_us)
-        if days:  # every quote holds for a day
+        if days:  # a hold is kept for an hour, and every quote for a day
+            assert self.store.give_back_expired(self.now_us) == len(self.holds)
+            for name in list(self.holds):
+                self.drop(name)
             self.quotes.clear()
+        self.store.expire_packages(self.now_us)
         for tenant, unit in self.free:
             if self.is_over(unit) or (unit.startswith("quote:") and unit[6:] not in self.quotes):
                 self.free[tenant, unit] = 0

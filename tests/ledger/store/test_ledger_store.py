@@ -186,6 +186,13 @@ def test_nothing_and_less_cannot_be_moved(amount: int, text: str) -> None:
         transferred("t1", "lab", "lab", CNY, 1)
 
 
+def test_an_account_takes_no_more_than_the_database_can_keep(store: LedgerStore) -> None:
+    store.move([deposited("d1", "lab", CNY, 2**63 - 1)], 1)
+    with pytest.raises(UsageError, match=r"found room for 9223372036.854775807 CNY in an account"):
+        store.move([deposited("d2", "school", CNY, 1)], 1)
+    assert balance(store, available("school")) == 0
+
+
 def test_the_audit_names_a_balance_that_was_changed(store: LedgerStore, tmp_path: Path) -> None:
     store.move([deposited("d1", "lab", CNY, 10)], 1)
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
