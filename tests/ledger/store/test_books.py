@@ -19,7 +19,7 @@ from steppe.ledger.periods.period import Period
 from steppe.ledger.receipt import KIND as RECEIPT
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.store.books import Taken, hours, last_hours, run_books, take
-from steppe.ledger.store.closing import close, due
+from steppe.ledger.store.closing import close, due, prepare
 from steppe.ledger.store.ledger_store import LedgerStore
 
 
@@ -119,6 +119,21 @@ def test_a_clock_that_is_set_back_keeps_the_hour(store: LedgerStore) -> None:
     (later,) = book(store, booking(2, booked("b", 1), metered_uj=1_001, time_us=at(-3))).receipts
     assert later.hour == HOUR + 1
     assert [each.hour for each in close_all(store, at(3))] == [HOUR + 1]
+    check(store)
+
+
+def test_a_book_that_was_prepared_too_early_is_prepared_again(store: LedgerStore) -> None:
+    book(store, booking(1, booked("a", 300), metered_uj=1_000))
+    for number, is_late in ((2, False), (3, True)):
+        with store.reading() as connection:
+            prepared = prepare(connection, "hohhot", "gpu", HOUR + number - 2, at(9))
+        if is_late:
+            book(store, booking(2, booked("b", 5), metered_uj=1_000, time_us=at(1)))
+        with store.transaction() as transaction:
+            hour = HOUR + number - 2
+            closed = close(transaction, "hohhot", "gpu", hour, at(9), prepared=prepared)
+        assert (closed.period is prepared.period) is not is_late
+        assert len(closed.receipts) == 1
     check(store)
 
 

@@ -51,7 +51,14 @@ class GreenShare:
     @property
     def leaf(self) -> bytes:
         """Its hash as a leaf of the tree of a match."""
-        return leaf_hash(canonical(asdict(self)))
+        values = {
+            "receipt": self.receipt,
+            "hash": self.hash,
+            "energy_uj": self.energy_uj,
+            "green_uj": self.green_uj,
+            "gec_uj": self.gec_uj,
+        }
+        return leaf_hash(canonical(values))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from steppe.ledger.receipt import Receipt, canonical
 from steppe.ledger.split import split
@@ -33,7 +33,8 @@ class Share:
     @property
     def leaf(self) -> bytes:
         """Its hash as a leaf of the period's tree."""
-        return leaf_hash(canonical(asdict(self)))
+        values = {"receipt": self.receipt, "hash": self.hash, "idle_uj": self.idle_uj}
+        return leaf_hash(canonical(values))
 
 
 def shares_of(idle_uj: int, receipts: Iterable[Receipt]) -> list[Share]:

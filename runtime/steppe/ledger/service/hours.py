@@ -9,7 +9,7 @@ from collections.abc import Callable
 from steppe.errors import SteppeError
 from steppe.ledger.service.metrics import LedgerMetrics
 from steppe.ledger.service.writer import Writer
-from steppe.ledger.store.closing import Closed, close, due
+from steppe.ledger.store.closing import Closed, Prepared, close, due, prepare
 from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.ledger.store.packages import expire, run_out
 from steppe.ledger.store.transaction import Transaction
@@ -68,8 +68,8 @@ class Hours:
             await self._writer.write(lambda books: expire(books, over, self._now_us()))
         count = 0
         while found := await asyncio.to_thread(self._due):
-            for site, boundary, hour in found:
-                await self._writer.write(self._closing(site, boundary, hour))
+            for each in found:
+                await self._close(*each)
                 self._metrics.count_closed(1)
                 count += 1
         return count
@@ -82,9 +82,18 @@ class Hours:
         with self._store.reading() as connection:
             return due(connection, self._now_us())
 
-    def _closing(self, site: str, boundary: str, hour: int) -> Callable[[Transaction], Closed]:
+    async def _close(self, site: str, boundary: str, hour: int) -> None:
         now_us = self._now_us()
-        return lambda transaction: close(transaction, site, boundary, hour, now_us)
+        prepared = await asyncio.to_thread(self._prepare, site, boundary, hour, now_us)
+
+        def change(books: Transaction) -> Closed:
+            return close(books, site, boundary, hour, now_us, prepared=prepared)
+
+        await self._writer.write(change)
+
+    def _prepare(self, site: str, boundary: str, hour: int, now_us: int) -> Prepared:
+        with self._store.reading() as connection:
+            return prepare(connection, site, boundary, hour, now_us)
 
     def _expire(self, transaction: Transaction) -> int:
         return transaction.give_back_expired(self._now_us(), MOST_HOLDS)

@@ -196,6 +196,15 @@ def receipts_of_hour(
     return [each for each in found if (each.site, each.boundary) == (site, boundary)]
 
 
+def count_of_hour(connection: sql.Connection, hour: int) -> int:
+    """Return how many receipts and corrections all sites of the store have in an hour."""
+    c = ENTRIES.c
+    query = sql.select(sql.func.count()).where(
+        c.kind == RECEIPT, c.time_us >= hour * HOUR_US, c.time_us < (hour + 1) * HOUR_US
+    )
+    return int(connection.scalar(query) or 0)
+
+
 def next_numbers(transaction: Transaction, site: str, count: int) -> int:
     """Return the number of the next receipt of a site, and leave out so many of them."""
     query = sql.select(NUMBERS.c.receipts).where(NUMBERS.c.site == site).with_for_update()

@@ -22,6 +22,7 @@ from steppe.ledger.green.certificates import own_certificates, site_name
 from steppe.ledger.green.hourly import (
     HourEnergy,
     HourShares,
+    ReceiptLoad,
     Used,
     flows_of,
     loads_of,
@@ -76,6 +77,8 @@ def match_hour(
     receipts: Sequence[Receipt],
     energy: HourEnergy,
     now_us: int,
+    *,
+    loads: Sequence[ReceiptLoad] | None = None,
 ) -> Match | None:
     """Match an hour that closes, share and sell the result, and log it.
 
@@ -87,6 +90,7 @@ def match_hour(
         receipts: Its receipts, and the corrections written in it.
         energy: What was counted in it.
         now_us: The time, us since the Unix epoch.
+        loads: What `loads_of` returns for them, if that is known.
     """
     site = site_name(period.site)
     kept = _green_of(transaction.connection, period.site)
@@ -104,7 +108,8 @@ def match_hour(
         if register.find(certificate.id) is None and register.doubled_by(certificate) is None:
             register.issue(certificate)
     found = register.match(site, zone, period.hour, supply.load_wh)
-    shares = HourShares(loads_of(period, receipts), supply.load_uj)
+    loads = loads_of(period, receipts) if loads is None else loads
+    shares = HourShares(loads, supply.load_uj)
     return _made_green(
         transaction, period, supply, shares, Used(zone, found), before=None, now_us=now_us
     )
