@@ -51,10 +51,9 @@ def test_every_metric_that_a_page_names_exists() -> None:
     assert {(page, name) for page, name in named if name not in known} == set()
 
 
-def test_no_metric_is_exposed_by_both_the_fleet_and_the_gateway() -> None:
-    fleet, gateway = (
-        set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
-        for text in (fleet_exposition(), gateway_exposition())
-    )
-    assert fleet
-    assert fleet & gateway == set()
+def test_no_metric_is_exposed_by_two_of_those_behind_one_address() -> None:
+    parts = (fleet_exposition(), gateway_exposition(), batch_exposition(), ledger_exposition())
+    names = [re.findall(r"^# TYPE (\S+)", text, re.MULTILINE) for text in parts]
+    assert all(names)
+    found = [name for each in names for name in set(each)]
+    assert sorted(found) == sorted(set(found))

@@ -216,7 +216,7 @@ async def test_metrics_count_receipts_and_decisions(service: Running) -> None:
     _, body = await service.call("GET", "/metrics")
     lines = body.decode().splitlines()
     assert 'steppe_ledger_receipts_total{finish="stop"} 1.0' in lines
-    assert 'steppe_ledger_admissions_total{outcome="admitted"} 1.0' in lines
+    assert 'steppe_ledger_decisions_total{outcome="admitted"} 1.0' in lines
     assert "steppe_ledger_entries 2.0" in lines
 
 

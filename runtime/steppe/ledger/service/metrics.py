@@ -39,8 +39,8 @@ class LedgerMetrics:
             registry=registry,
         )
         self._admissions = Counter(
-            "steppe_ledger_admissions",
-            "Requests on which the service has decided: `admitted`, or the code of the refusal.",
+            "steppe_ledger_decisions",
+            "Requests on which the ledger has decided: `admitted`, or the code of the refusal.",
             ["outcome"],
             registry=registry,
         )
