@@ -91,6 +91,19 @@ class Database:
             yield connection
 
     @contextmanager
+    def snapshot(self) -> Generator[sql.Connection]:
+        """Open a transaction that reads one state, whatever others commit meanwhile.
+
+        Raises:
+            UsageError: The database cannot be read.
+        """
+        readers = self._readers
+        if not self.is_sqlite:
+            readers = readers.execution_options(isolation_level="REPEATABLE READ")
+        with self._errors(), readers.begin() as connection:
+            yield connection
+
+    @contextmanager
     def write(self) -> Generator[sql.Connection]:
         """Open a transaction that writes: all of it is on disk at its end, or nothing of it.
 

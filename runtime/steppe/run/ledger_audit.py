@@ -16,8 +16,7 @@ from steppe.ledger.hours import RunBooks
 from steppe.ledger.log.audit import check_log
 from steppe.ledger.log.log import LogReader
 from steppe.ledger.store.accounts import request_of
-from steppe.ledger.store.books import all_runs, open_hours
-from steppe.ledger.store.ledger_store import CHUNK, LedgerStore
+from steppe.ledger.store.snapshot import Snapshot
 from steppe.ledger.units import currency_of
 from steppe.run.ledger_audit_green import green_faults
 from steppe.run.ledger_folder import LedgerFolder, booked_of
@@ -75,7 +74,7 @@ def audit(ledger: LedgerFolder, on_entries: Callable[[int, int], None]) -> Audit
     found = Audited()
     reader = _checked_log(ledger, found, on_entries)
     if ledger.store:
-        with ledger.opened() as store:
+        with ledger.opened() as opened, opened.snapshot() as store:
             _check_store(store, reader, found)
             runs = _check_hours(store, found)
             if ledger.record is not None:
@@ -83,7 +82,7 @@ def audit(ledger: LedgerFolder, on_entries: Callable[[int, int], None]) -> Audit
             found.faults += store.audit()
             _check_paid(store, found)
             found.faults += green_faults(store, found.matches, found.certificates)
-            found.accounts = len(store.balances())
+            found.accounts = store.balances()
     elif reader is not None:
         found.notes.append("no store: accounts and entries that are not published were not checked")
         _check_books(reader.entries(found.published), reader.entry, found)
@@ -109,20 +108,16 @@ def _checked_log(
     return reader
 
 
-def _check_store(store: LedgerStore, reader: LogReader | None, found: Audited) -> None:
+def _check_store(store: Snapshot, reader: LogReader | None, found: Audited) -> None:
     """Check the entries of a store, of which the log contains the first ones."""
-
-    def entry_at(place: int) -> bytes:
-        return store.entries(place, 1)[0]
-
     logged = iter(()) if reader is None else reader.entries(found.published)
-    _check_books(_same(_all(store), logged, found), entry_at, found)
+    _check_books(_same(store.entries(), logged, found), store.entry, found)
     if found.entries < found.published:
         missing = f"the store has {found.entries} entries, the log {found.published}"
         found.faults.append(f"store: {missing}")
 
 
-def _check_paid(store: LedgerStore, found: Audited) -> None:
+def _check_paid(store: Snapshot, found: Audited) -> None:
     """Check that no request has paid more than its receipts say; add up what was paid."""
     paid: dict[str, int] = {}
     sums: dict[str, int] = {}
@@ -141,14 +136,13 @@ def _check_paid(store: LedgerStore, found: Audited) -> None:
     found.paid = sums
 
 
-def _check_hours(store: LedgerStore, found: Audited) -> list[RunBooks]:
+def _check_hours(store: Snapshot, found: Audited) -> list[RunBooks]:
     """Add the hours that are open, and compare all hours with what the runs have counted.
 
     Returns:
         What the ledger has taken of the runs.
     """
-    with store.reading() as connection:
-        hours, runs = open_hours(connection), all_runs(connection)
+    hours, runs = store.open_hours(), store.runs()
     energy = {(sums.site, sums.boundary): sums for sums in found.energy}
     rest = dict(found.open)
     for hour in hours:
@@ -197,13 +191,6 @@ def _same(entries: Iterator[bytes], logged: Iterator[bytes], found: Audited) -> 
         if other != entry:
             found.faults.append(f"entry {place}: the store and the log have different bytes of it")
         yield entry
-
-
-def _all(store: LedgerStore) -> Iterator[bytes]:
-    first = 0
-    while entries := store.entries(first, CHUNK):
-        yield from entries
-        first += len(entries)
 
 
 def _check_books(

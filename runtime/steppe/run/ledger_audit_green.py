@@ -10,12 +10,11 @@ from steppe.ledger.green.checking import check_hour, check_matches
 from steppe.ledger.green.match import Match
 from steppe.ledger.periods.period import KIND as PERIOD
 from steppe.ledger.periods.period import Period
-from steppe.ledger.store.books import receipts_of_hour
-from steppe.ledger.store.ledger_store import LedgerStore
+from steppe.ledger.store.snapshot import Snapshot
 
 
 def green_faults(
-    store: LedgerStore, matches: Sequence[Match], certificates: Mapping[str, Certificate]
+    store: Snapshot, matches: Sequence[Match], certificates: Mapping[str, Certificate]
 ) -> list[str]:
     """Return what does not hold of the matches of a ledger, a line each.
 
@@ -40,10 +39,8 @@ def green_faults(
     return faults
 
 
-def _check_hour(store: LedgerStore, hour: tuple[str, str, int], matches: Sequence[Match]) -> None:
-    found = store.find(PERIOD, "", "/".join(map(str, hour)))
+def _check_hour(store: Snapshot, hour: tuple[str, str, int], matches: Sequence[Match]) -> None:
+    found = store.find(PERIOD, "/".join(map(str, hour)))
     if found is None:
         raise UsageError(f"match {matches[0].id}: found no period of its hour")
-    with store.reading() as connection:
-        receipts = receipts_of_hour(connection, *hour)
-    check_hour(matches, Period.read(found[1]), receipts)
+    check_hour(matches, Period.read(found), store.receipts_of_hour(*hour))

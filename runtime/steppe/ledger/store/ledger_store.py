@@ -23,6 +23,7 @@ from steppe.ledger.store.corrections import correct
 from steppe.ledger.store.log_entries import LogEntry, size_of
 from steppe.ledger.store.movements import ConflictError
 from steppe.ledger.store.packages import expire, issue_quote, run_out, trade
+from steppe.ledger.store.snapshot import Snapshot
 from steppe.ledger.store.tables import ENTRIES, SCHEMA
 from steppe.ledger.store.transaction import Transaction
 from steppe.ledger.trades import Package, Transfer
@@ -80,6 +81,16 @@ class LedgerStore:
         """
         with self._database.read() as connection:
             yield connection
+
+    @contextmanager
+    def snapshot(self) -> Generator[Snapshot]:
+        """Open one state of the store, however long it is read.
+
+        Raises:
+            UsageError: The store cannot be read.
+        """
+        with self._database.snapshot() as connection:
+            yield Snapshot(connection)
 
     def admit(
         self, asked: Sequence[Admission], rules: AdmissionRules, now_us: int
@@ -298,11 +309,6 @@ class LedgerStore:
         """Return the movements that a request or another cause made, oldest first."""
         with self._database.read() as connection:
             return accounts.movements_of(connection, name)
-
-    def payments(self) -> list[Movement]:
-        """Return what requests have paid and got back, in money and tokens."""
-        with self._database.read() as connection:
-            return accounts.payments(connection)
 
     def audit(self) -> list[str]:
         """Return what is wrong with the accounts; nothing if all balances are right."""
