@@ -83,7 +83,7 @@ def test_what_was_paid_with_tokens_is_in_no_column_of_money() -> None:
     (row,) = rows_of(receipt(0, currency="tokens:small", tariff="t/0", amount_nano=42 * 10**9))
     assert (row["PricingCurrency"], row["BillingCurrency"]) == ("tokens:small", "XXX")
     assert row["PricingCurrencyEffectiveCost"] == "42.000000000"
-    assert {row[name] for name in ("BilledCost", "EffectiveCost", "ListCost")} == {"0"}
+    assert {row[name] for name in ("BilledCost", "EffectiveCost", "ListCost")} == {"0.000000000"}
 
 
 def test_separators_in_names_stay_in_their_cells() -> None:

@@ -111,7 +111,12 @@ def _with_pricing(row: dict[str, str], unit: str) -> dict[str, str]:
     priced = {"PricingCurrency": unit, "PricingCurrencyEffectiveCost": row["EffectiveCost"]}
     if is_money(unit):
         return row | priced
-    return row | dict.fromkeys(_MONEY, "0") | {"BillingCurrency": NO_CURRENCY} | priced
+    return (
+        row
+        | dict.fromkeys(_MONEY, decimal_text(0, NANO_DIGITS))
+        | {"BillingCurrency": NO_CURRENCY}
+        | priced
+    )
 
 
 def _common(statement: Statement, issuer: str) -> dict[str, str]:
