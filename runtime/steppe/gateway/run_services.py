@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from steppe.gateway.access import AccessControl
 from steppe.gateway.batch_api import BatchApi
@@ -14,6 +14,7 @@ from steppe.gateway.ledger.ledger_api import LedgerApi
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.run_service import RunService
 from steppe.gateway.settings import GatewaySettings
+from steppe.ledger.tariff import Band
 
 BATCH, LEDGER = "batch", "ledger"
 """Their names in the news of the driver."""
@@ -34,6 +35,7 @@ class RunServices:
         access: AccessControl,
         bodies: Bodies,
         metrics: GatewayMetrics,
+        band: Callable[[], Band],
     ) -> None:
         """Create it.
 
@@ -42,6 +44,7 @@ class RunServices:
             access: Charges calls to tenants.
             bodies: Reads bodies.
             metrics: Gets the answers of the ledger.
+            band: Returns the band of tariffs that holds now.
         """
         secret = settings.replica_headers
         self._batch, self._ledger = RunService(BATCH, secret), RunService(LEDGER, secret)
@@ -51,7 +54,7 @@ class RunServices:
         self._calls: LedgerCalls | None = None
         if settings.ledger is not None and settings.ledger.asks:
             self._calls = LedgerCalls(self._ledger, settings.ledger.answer_s)
-            self.holds = Holds(self._calls, metrics.add_ledger())
+            self.holds = Holds(self._calls, metrics.add_ledger(), band)
 
     def set_urls(self, urls: Mapping[str, str]) -> None:
         """Set where they listen, by name; those that start are not there."""

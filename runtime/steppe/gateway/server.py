@@ -55,6 +55,8 @@ from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.gateway.steppe_api import SteppeApi
 from steppe.gateway.usage import UsageTable
 from steppe.gateway.work_api import WorkApi
+from steppe.ledger.green.band import band_of
+from steppe.ledger.tariff import Band
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra
     from steppe.gateway.tracing import RequestTraces
@@ -140,7 +142,9 @@ class Gateway:
         self._work = WorkApi(
             self._fleet_state, self._pools, self._access, self._firm_open, now_s=now_s
         )
-        self._services = RunServices(settings, self._access, self._bodies, self._metrics)
+        self._services = RunServices(
+            settings, self._access, self._bodies, self._metrics, self._band
+        )
         admin, services = AdminApi(door, self._changes), self._services
         own = (self._steppe_api, admin, OpenApi(), self._work)
         self._parts = (*own, services.batch_api, services.ledger_api)
@@ -315,6 +319,11 @@ class Gateway:
     def withdraw(self, work: str) -> bool:
         """Forget a job that was declared here, by its key; return whether it was."""
         return self._work.forget(work)
+
+    def _band(self) -> Band:
+        """Return the band of tariffs that holds now."""
+        age_s = self._now_s() - self._fleet_state.set_s
+        return band_of(self._fleet_state.values.get("power", {}), age_s)
 
     def _firm_open(self, model: str) -> int:
         others = 0 if self._sharing is None else self._sharing.of_others(model).firm_open

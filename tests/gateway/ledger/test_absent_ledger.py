@@ -45,7 +45,7 @@ async def test_without_a_ledger_a_request_gets_a_503_and_reaches_no_replica(hast
     assert (done.finish, done.status, done.replica, done.terms) == ("rejected", 503, None, "")
     metrics = (await hasty.get("/metrics"))[2].decode()
     assert 'steppe_rejections_total{reason="ledger_unavailable"} 1.0' in metrics
-    assert 'steppe_ledger_admissions_total{answer="ledger_unavailable"} 1.0' in metrics
+    assert 'steppe_gateway_ledger_answers_total{answer="ledger_unavailable"} 1.0' in metrics
 
 
 async def test_a_dead_ledger_is_named_and_logged_once(

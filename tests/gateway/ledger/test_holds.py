@@ -79,6 +79,15 @@ async def test_a_hold_counts_rather_too_many_tokens_of_a_text(
     assert (asked["prompt_tokens"], asked["max_tokens"], asked["sequences"]) == expected
 
 
+async def test_a_surplus_of_power_is_the_band_of_the_hold(paid: Site, ledger: FakeLedger) -> None:
+    await paid.awake_replica()
+    for surplus_w in (99.0, 101.0):
+        power = {"surplus_w": surplus_w, "draw_w": 100.0, "stale": False}
+        paid.gateway.set_fleet_state(json.dumps({"power": power}).encode())
+        assert await ask(paid) == 200
+    assert [each["band"] for each in ledger.asked] == ["normal", "surplus"]
+
+
 async def test_an_embedding_holds_nothing_for_output(paid: Site, ledger: FakeLedger) -> None:
     await paid.awake_replica()
     assert await ask(paid, b'{"model":"m","input":[1,2]}', "/v1/embeddings") == 200

@@ -127,6 +127,15 @@ async def test_a_tenant_finds_the_receipt_of_its_request_and_its_proof(
     assert (await show(site, "log/tile/0/000.p/2"))[0] == 200
 
 
+async def test_no_metric_is_in_the_answer_twice(open_site: SiteFactory, service: Running) -> None:
+    site = await gateway(open_site, service)
+    status, _, text = await site.get("/metrics")
+    names = [line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE")]
+    assert status == 200
+    assert {"steppe_ledger_entries", "steppe_gateway_ledger_seconds"} <= set(names)
+    assert len(names) == len(set(names))
+
+
 async def show(site: Site, path: str) -> tuple[int, bytes]:
     headers = {"x-steppe-tenant": "lab"}
     async with site.client.get(f"{site.url}/steppe/v1/{path}", headers=headers) as answer:

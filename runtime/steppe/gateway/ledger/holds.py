@@ -22,6 +22,7 @@ from steppe.gateway.ledger.link import Asked, Denied, Granted, Verdict
 from steppe.gateway.ledger.metrics import LedgerMetrics
 from steppe.gateway.prompt_size import PromptSize
 from steppe.gateway.request import UNSERVED, RequestContext
+from steppe.ledger.tariff import Band
 from steppe.tenants.limiter import RequestSize
 
 QUOTE_HEADER = "x-steppe-quote"
@@ -50,7 +51,7 @@ class Holds:
         self,
         calls: LedgerCalls,
         metrics: LedgerMetrics,
-        band: Callable[[], str] = lambda: "normal",
+        band: Callable[[], Band],
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create it.
@@ -58,7 +59,7 @@ class Holds:
         Args:
             calls: Asks the ledger.
             metrics: Gets its answers.
-            band: Returns the band of this hour for the rate.
+            band: Returns the band of tariffs that holds now.
             now_s: Reads the monotonic clock, s.
         """
         self._calls, self._metrics, self._band, self._now_s = calls, metrics, band, now_s

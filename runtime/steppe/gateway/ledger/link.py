@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from steppe.ledger.tariff import Band
+
 ANSWER_S = 2.0
 """Longest time for the ledger's answer about a request, s."""
 UNAVAILABLE = "ledger_unavailable"
@@ -38,7 +40,7 @@ class Asked:
         tenant: The tenant.
         model: The model that is going to serve it.
         priority: Its class.
-        band: Band of the hour for the rate: `normal` or `surplus`.
+        band: The band of tariffs that holds now: `normal` or `surplus`.
         prompt_tokens: Tokens of its prompt; those of a text are estimated, rather too many.
         max_tokens: Most output tokens of each sequence; None if it names no maximum.
         sequences: Sequences that it generates.
@@ -50,7 +52,7 @@ class Asked:
     tenant: str
     model: str
     priority: str
-    band: str
+    band: Band
     prompt_tokens: int
     max_tokens: int | None
     sequences: int

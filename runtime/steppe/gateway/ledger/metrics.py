@@ -15,20 +15,20 @@ class LedgerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Define the metrics in a registry."""
         self._verdicts = Counter(
-            "steppe_ledger_admissions",
+            "steppe_gateway_ledger_answers",
             "Requests that the ledger was asked about, by its answer: `granted`, the code of its "
             "refusal, or `ledger_unavailable`.",
             ["answer"],
             registry=registry,
         )
         self._seconds = Histogram(
-            "steppe_ledger_admission_seconds",
+            "steppe_gateway_ledger_seconds",
             "Time until the ledger has answered; a request waits for it before its first byte.",
             buckets=_SECONDS,
             registry=registry,
         )
         self._scarce = Counter(
-            "steppe_ledger_scarce",
+            "steppe_gateway_ledger_scarce",
             "Requests that no replica gets before the ledger has answered, because what their "
             "tenant has is little or unknown.",
             registry=registry,
