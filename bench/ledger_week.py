@@ -24,11 +24,12 @@ import argparse
 import csv
 import io
 import json
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -46,7 +47,8 @@ from ledger_week_site import (
     sites_of,
     weather_of,
 )
-from steppe.ledger.entries import Hold, Kind, Movement, available, deposited, refunded
+from steppe.ledger.corrections import Right
+from steppe.ledger.entries import Hold, Kind, Movement, available, deposited
 from steppe.ledger.green.certificates import GEC_WH, Certificate
 from steppe.ledger.green.checking import check_matches
 from steppe.ledger.green.match import Match
@@ -56,13 +58,12 @@ from steppe.ledger.log.audit import check_log
 from steppe.ledger.log.log import Log
 from steppe.ledger.periods.checking import check_chain
 from steppe.ledger.periods.period import Period
-from steppe.ledger.periods.shares import shares_of
 from steppe.ledger.receipt import KIND as RECEIPT
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.signing import PrivateKey
 from steppe.ledger.statements.focus import focus_csv
 from steppe.ledger.statements.month import Month
-from steppe.ledger.statements.statement import Share, Statement, statement_of
+from steppe.ledger.statements.statement import Share, Statement
 from steppe.ledger.store.books import take
 from steppe.ledger.store.certificates import Register, holdings
 from steppe.ledger.store.closing import close
@@ -70,12 +71,15 @@ from steppe.ledger.store.green import GreenTerms, keep_terms
 from steppe.ledger.store.ledger_store import LedgerStore, LogEntry, TooLowError
 from steppe.ledger.tariff import KIND as TARIFF
 from steppe.measure.provenance import source_commit
+from steppe.run.ledger_audit import audit
+from steppe.run.ledger_correct import correct
+from steppe.run.ledger_folder import ledger_folder
 from steppe.run.ledger_green import (
     ALL_HOURS,
     cancel_certificates,
     match_closed_hours,
-    matched_hours,
 )
+from steppe.run.ledger_statement import books_of_month
 from targets import at_most
 
 TERMS = GreenTerms("mengxi", {"coal": 62, "wind": 21, "sun": 11, "hydro": 6})
@@ -139,30 +143,10 @@ class Week:
     def correct(self, receipts: Sequence[Receipt], hour: int) -> None:
         """Write corrections of receipts: half of the output, a tenth less energy, money back."""
         for number, one in enumerate(receipts):
-            less = replace(
-                one,
-                output_tokens=one.output_tokens - one.output_tokens // 2,
-                energy_uj=one.energy_uj - one.energy_uj // 10,
+            right = Right(
+                output_tokens=one.output_tokens // 2, energy_uj=one.energy_uj - one.energy_uj // 10
             )
-            made = replace(
-                one,
-                id=f"correction-{one.id}",
-                seq=10**9 + number,
-                hour=hour,
-                prompt_tokens=0,
-                cached_tokens=0,
-                output_tokens=less.output_tokens - one.output_tokens,
-                energy_uj=less.energy_uj - one.energy_uj,
-                amount_nano=PRICES.price_nano(less) - one.amount_nano,
-                corrects=one.id,
-            )
-            now_us = hour * HOUR_US + number
-            entry = LogEntry(RECEIPT, made.id, made.tenant, now_us, made.entry, made.request)
-            with self.store.transaction() as transaction:
-                if made.amount_nano:
-                    back = refunded(made.id, made.tenant, made.currency, -made.amount_nano)
-                    transaction.move([back], now_us)
-                transaction.add([entry])
+            correct(self.store, one.id, right, hour * HOUR_US + number)
 
     def import_gecs(self, count: int) -> None:
         """Take GECs of the week in for the site that has too little, after the week."""
@@ -242,6 +226,7 @@ class Entries:
 def entries_of(folder: Path, store: LedgerStore) -> Entries:
     """Publish all entries, check the log, and read them from its files."""
     key = PrivateKey.new("example.org/week")
+    key.write(folder / "key")
     log = Log(folder / "log", key.name, [key])
     while entries := store.entries(log.head.size, 5_000):
         log.add(entries)
@@ -284,39 +269,18 @@ def check_supply(week: Week, entries: Entries, found: Found) -> None:
     found.counts["wh_sent_between_sites"] = week.sent
 
 
-def shares_of_all(week: Week, entries: Entries) -> dict[str, Share]:
-    """Return the share of idle and green energy of each receipt, checked against the log."""
-    from steppe.ledger.green.checking import check_hour
-
-    by_hour: dict[tuple[str, int], list[Receipt]] = {}
-    for one in entries.receipts:
-        by_hour.setdefault((one.site, one.hour), []).append(one)
-    periods = {(each.site, each.hour): each for each in entries.periods}
-    shares: dict[str, Share] = {}
-    green_uj: dict[str, int] = {}
-    for matches in matched_hours(week.store, ALL_HOURS):
-        key = (matches[0].site, matches[0].hour)
-        for share in check_hour(matches, periods[key], by_hour.get(key, [])):
-            green_uj[share.receipt] = share.green_uj
-    for key, receipts in by_hour.items():
-        for idle in shares_of(periods[key].idle_uj, receipts):
-            shares[idle.receipt] = Share(idle.idle_uj, green_uj.get(idle.receipt, 0))
-    return shares
-
-
 def check_tenants(week: Week, entries: Entries, month: Month, found: Found) -> None:
     """Compare what tenants were sold and paid: log, accounts, statements, FOCUS tables."""
-    shares = shares_of_all(week, entries)
-    for one in entries.receipts:
-        used_uj = one.energy_uj + shares[one.id].idle_uj
-        if not one.corrects:
-            found.faults["receipts_greener_than_their_energy"] += shares[one.id].green_uj > used_uj
     revenue_nano = 0
     for tenant in TENANTS:
         own = [one for one in entries.receipts if one.tenant == tenant]
-        statement = statement_of(entries.receipts, tenant, month, shares)
+        books = books_of_month(week.store, tenant, month, lambda *_: None)
+        (statement,) = books.statements
         green_uj, paid_nano = focus_sums(statement)
+        shares = {id_: shared.share for id_, shared in books.shares.items()}
         shared_uj = sum(shares[one.id].green_uj for one in own)
+        greener = [one for one in own if not one.corrects and _is_greener(one, shares[one.id])]
+        found.faults["receipts_greener_than_their_energy"] += len(greener)
         amount_nano = sum(one.amount_nano for one in own)
         balances = week.store.balances(available(tenant))
         sold_uj = sum(each.balance for each in balances if each.unit.startswith("green:"))
@@ -339,6 +303,10 @@ def check_tenants(week: Week, entries: Entries, month: Month, found: Found) -> N
     found.faults["nano_revenue_differs"] += abs(sum(each.balance for each in kept) - revenue_nano)
     found.counts["receipts"] = len(entries.receipts)
     found.counts["corrections"] = sum(bool(one.corrects) for one in entries.receipts)
+
+
+def _is_greener(receipt: Receipt, share: Share) -> bool:
+    return share.green_uj > receipt.energy_uj + share.idle_uj
 
 
 def focus_sums(statement: Statement) -> tuple[int, int]:
@@ -408,8 +376,12 @@ def run_week(folder: Path, sites: Sequence[Site], first: int, hours: int) -> Fou
         found.counts["wh_cancelled"] += sum(done.values())
     matched_wh = sum(sum(match.certificates.values()) for match in entries.matches)
     found.faults["wh_matched_and_not_cancelled"] = matched_wh - found.counts["wh_cancelled"]
-    found.faults["accounts_wrong"] = len(week.store.audit())
     week.store.close()
+    audited = audit(ledger_folder(folder), lambda *_: None)
+    found.faults["faults_of_the_audit"] = len(audited.faults)
+    found.counts["audited_entries"] = audited.entries
+    for fault in audited.faults[:9]:
+        print(fault, file=sys.stderr)
     found.seconds["all"] = time.perf_counter() - begun_s
     return found
 
