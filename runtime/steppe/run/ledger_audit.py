@@ -82,7 +82,7 @@ def audit(ledger: LedgerFolder, on_entries: Callable[[int, int], None]) -> Audit
             found.faults += store.audit()
             _check_paid(store, found)
             found.faults += green_faults(store, found.matches, found.certificates)
-            found.accounts = store.balances()
+            found.accounts = len(store.balances())
     elif reader is not None:
         found.notes.append("no store: accounts and entries that are not published were not checked")
         _check_books(reader.entries(found.published), reader.entry, found)

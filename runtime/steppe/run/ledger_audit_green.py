@@ -8,6 +8,7 @@ from steppe.errors import UsageError
 from steppe.ledger.green.certificates import Certificate
 from steppe.ledger.green.checking import check_hour, check_matches
 from steppe.ledger.green.match import Match
+from steppe.ledger.green.sales import left_by
 from steppe.ledger.periods.period import KIND as PERIOD
 from steppe.ledger.periods.period import Period
 from steppe.ledger.store.snapshot import Snapshot
@@ -36,7 +37,17 @@ def green_faults(
             _check_hour(store, hour, own)
         except UsageError as error:
             faults.append(str(error))
-    return faults
+    return faults + _wrong_accounts(store, matches)
+
+
+def _wrong_accounts(store: Snapshot, matches: Sequence[Match]) -> list[str]:
+    """Return which accounts of sites have other energy than the matches leave in them."""
+    balances = {(each.account, each.unit): each.balance for each in store.balances()}
+    wrong = []
+    for (account, unit), asked in sorted(left_by(matches).items()):
+        if (found := balances.get((account, unit), 0)) != asked:
+            wrong.append(f"{account}: asked for {asked} {unit} by the matches, found {found}")
+    return wrong
 
 
 def _check_hour(store: Snapshot, hour: tuple[str, str, int], matches: Sequence[Match]) -> None:

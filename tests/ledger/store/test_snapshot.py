@@ -16,10 +16,10 @@ def check_one_state(store: LedgerStore) -> None:
     store.open_account(TENANTS[0], "CNY")
     store.add([LogEntry("note", "1", "", 0, b"1")])
     with store.snapshot() as found:
-        assert (list(found.entries()), found.balances()) == ([b"1"], 2)
+        assert (list(found.entries()), len(found.balances())) == ([b"1"], 2)
         store.add([LogEntry("note", "2", "", 0, b"2")])
         store.move([deposited("paid", TENANTS[0], PRICES.currency, 5)], 0)
-        assert (list(found.entries()), found.balances()) == ([b"1"], 2)
+        assert (list(found.entries()), len(found.balances())) == ([b"1"], 2)
         assert found.audit() == []
         assert (found.entry(0), found.find("note", "1"), found.find("note", "2")) == (
             b"1",
@@ -27,7 +27,7 @@ def check_one_state(store: LedgerStore) -> None:
             None,
         )
     with store.snapshot() as found:
-        assert (list(found.entries()), found.balances()) == ([b"1", b"2"], 3)
+        assert (list(found.entries()), len(found.balances())) == ([b"1", b"2"], 3)
 
 
 def test_a_snapshot_of_sqlite_is_one_state(tmp_path: Path) -> None:

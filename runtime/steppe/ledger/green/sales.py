@@ -10,7 +10,7 @@ another, `gec:SITE:HOUR`. An account of a site never falls below 0, so a sale ta
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from steppe.ledger.entries import Kind, Movement, available
@@ -66,6 +66,19 @@ def sold(match: Match, shares: Sequence[GreenShare], tenants: Mapping[str, str])
             cause = _cause(f"{unit}/{match.number}:{tenant}")
             moved.append(Movement(cause, Kind.TRANSFER, own, available(tenant), unit, amount))
     return moved
+
+
+def left_by(matches: Iterable[Match]) -> dict[tuple[str, str], int]:
+    """Return the balances that matches leave in the accounts of the site, by account and unit."""
+    left: dict[tuple[str, str], int] = {}
+    for match in matches:
+        sold_uj: dict[Basis, int] = {"green": match.sold_uj, "gec": match.gec_sold_uj}
+        for basis, made_uj in _amounts(match):
+            unit = unit_of(match.site, match.hour, basis)
+            own, made = (site_account(match.site), unit), (MATCHED, unit)
+            left[own] = left.get(own, 0) + made_uj - sold_uj[basis]
+            left[made] = left.get(made, 0) - made_uj
+    return left
 
 
 def _amounts(match: Match) -> Iterator[tuple[Basis, int]]:

@@ -10,6 +10,7 @@ from steppe.ledger.entries import Movement
 from steppe.ledger.hours import RunBooks
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.store import accounts
+from steppe.ledger.store.balances import Balance
 from steppe.ledger.store.books import Hour, all_runs, open_hours, receipts_of_hour
 from steppe.ledger.store.tables import ENTRIES
 
@@ -64,9 +65,9 @@ class Snapshot:
         """Return what requests have paid and got back, in money and tokens."""
         return accounts.payments(self._connection)
 
-    def balances(self) -> int:
-        """Return how many balances there are."""
-        return len(accounts.balances(self._connection))
+    def balances(self) -> list[Balance]:
+        """Return the balances of all accounts."""
+        return accounts.balances(self._connection)
 
     def audit(self) -> list[str]:
         """Return what is wrong with the accounts; nothing if all balances are right."""
