@@ -70,6 +70,11 @@ def series_of(tokens: str, until: date) -> str:
     return f"{tokens}@{until.isoformat()}"
 
 
+def series_start(tokens: str) -> str:
+    """Return what the units of all series of some tokens start with."""
+    return f"{tokens}@"
+
+
 def currency_of(unit: str) -> str:
     """Return what a receipt calls a unit: that of a series without its day."""
     return unit.partition("@")[0]

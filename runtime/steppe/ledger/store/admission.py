@@ -38,6 +38,7 @@ from steppe.ledger.units import (
     quote_of,
     quote_unit,
     series_end_us,
+    series_start,
 )
 
 
@@ -204,7 +205,7 @@ def purses_of(books: Books, tenant: str, currency: str) -> list[Balance]:
     found = books.balances.find(own, currency)
     purses = [] if found is None else [found]
     if is_tokens(currency):
-        purses = [*books.balances.starting_with(own, f"{currency}@"), *purses]
+        purses = [*books.balances.starting_with(own, series_start(currency)), *purses]
     return purses
 
 

@@ -80,6 +80,7 @@ class Balances:
         self._stored: set[_Key] = set()
         self._changed: dict[_Key, Balance] = {}
         self._searched: set[_Key] = set()
+        self._units: dict[str, set[str]] = {}
 
     def load(self, keys: Iterable[_Key]) -> None:
         """Read balances of accounts and units at once."""
@@ -101,18 +102,25 @@ class Balances:
         floor = 0 if account.startswith(("tenant/", "site/")) else None
         return Balance(account, unit, 0, floor) if found is None else found
 
+    def load_starting(self, accounts: Iterable[str], text: str) -> None:
+        """Read the balances of accounts of which the unit starts with a text, at once."""
+        new = [each for each in dict.fromkeys(accounts) if (each, text) not in self._searched]
+        for first in range(0, len(new), CHUNK):
+            some = new[first : first + CHUNK]
+            self._searched.update((each, text) for each in some)
+            self._read(_STARTING, {"accounts": some, "text": text})
+
     def starting_with(self, account: str, text: str) -> list[Balance]:
-        """Return the balances of an account of which the unit starts with a text."""
-        if (account, text) not in self._searched:
-            self._searched.add((account, text))
-            self._read(_STARTING, {"of": account, "text": text})
-        fit = [key for key in self._found if key[0] == account and key[1].startswith(text)]
-        return [found for key in sorted(fit) if (found := self._found[key]) is not None]
+        """Return the balances of an account of which the unit starts with a text, by unit."""
+        self.load_starting([account], text)
+        fit = sorted(unit for unit in self._units.get(account, ()) if unit.startswith(text))
+        return [self.at(account, unit) for unit in fit]
 
     def put(self, balance: Balance) -> None:
         """Keep a balance."""
         key = (balance.account, balance.unit)
         self._found[key] = self._changed[key] = balance
+        self._units.setdefault(balance.account, set()).add(balance.unit)
 
     def write(self) -> None:
         """Write what has changed."""
@@ -134,6 +142,7 @@ class Balances:
             found = Balance(*row)
             key = (found.account, found.unit)
             self._stored.add(key)
+            self._units.setdefault(found.account, set()).add(found.unit)
             if key not in self._changed:
                 self._found[key] = found
 
@@ -141,7 +150,7 @@ class Balances:
 _ALL = sql.select(BALANCES).with_for_update()
 _OF = _ALL.where(BALANCES.c.account.in_(any_of("accounts")), BALANCES.c.unit.in_(any_of("units")))
 _STARTING = _ALL.where(
-    BALANCES.c.account == sql.bindparam("of"),
+    BALANCES.c.account.in_(any_of("accounts")),
     BALANCES.c.unit.startswith(sql.bindparam("text"), autoescape=False),
 )
 _UPDATE = (

@@ -30,7 +30,7 @@ from steppe.ledger.store.balances import Balance, Balances, TooLowError
 from steppe.ledger.store.holds import Holds
 from steppe.ledger.store.log_entries import LogEntries, LogEntry
 from steppe.ledger.store.movements import ConflictError, Movements
-from steppe.ledger.units import quote_of
+from steppe.ledger.units import is_tokens, quote_of, series_start
 
 
 class Transaction:
@@ -71,6 +71,8 @@ class Transaction:
             own = (available(hold.tenant), held(hold.tenant), REVENUE)
             keys += [(account, hold.unit) for account in own]
         self.balances.load(keys)
+        for unit in filter(is_tokens, units):
+            self.balances.load_starting([available(each) for each in tenants], series_start(unit))
 
     def write(self) -> None:
         """Write what has changed; the end of the transaction does it."""
