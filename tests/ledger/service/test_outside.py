@@ -11,7 +11,7 @@ import orjson
 import pytest
 from aiohttp import web
 from tests.ledger.log.test_witness import WITNESS
-from tests.ledger.service.running import ServiceFactory, booked, booking
+from tests.ledger.service.running import Running, ServiceFactory, booked, booking
 
 from steppe.config import LedgerSection
 from steppe.errors import UsageError
@@ -60,12 +60,19 @@ def key(tmp_path: Path) -> Path:
     return tmp_path / "key"
 
 
+async def metrics_of(running: Running) -> str:
+    _, body = await running.call("GET", "/metrics")
+    return body.decode()
+
+
 async def test_a_head_is_cosigned_and_each_receipt_is_an_event(
     open_service: ServiceFactory,
     witness: dict[str, str],
     sink: tuple[str, list[dict[str, Any]]],
     key: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("steppe.ledger.service.outside.LAST_S", 60.0)
     url, events = sink
     running = await open_service(key=key, witnesses=[witness], sink={"url": url})
     await running.service.take(booking(1, booked("r1"), metered_uj=1_000))
@@ -79,9 +86,13 @@ async def test_a_head_is_cosigned_and_each_receipt_is_an_event(
     )
     _, head = await running.call("GET", "/steppe/v1/log/checkpoint")
     assert check_cosignatures(head.decode(), [WITNESS.public], 1)
-    metrics = (await running.call("GET", "/metrics"))[1].decode()
-    assert 'steppe_ledger_witness_signed_entries{witness="grid.example/w1"} 2.0' in metrics
-    assert 'steppe_ledger_events_total{outcome="sent"} 1.0' in metrics
+    asked = {
+        'steppe_ledger_witness_signed_entries{witness="grid.example/w1"} 2.0',
+        'steppe_ledger_events_total{outcome="sent"} 1.0',
+    }
+    async with asyncio.timeout(30):  # the sink has an event before the service counts it
+        while not asked <= set((await metrics_of(running)).splitlines()):
+            await asyncio.sleep(0.02)
     await running.service.take(booking(2, booked("r2"), metered_uj=2_000))
     await running.stop()  # the last head and the last event leave before the end
     log = LogReader(running.folder / "log", "hohhot", [KEY.public])

@@ -230,6 +230,19 @@ async def test_prices_that_change_need_another_id(
         await open_service()
 
 
+async def test_a_store_that_is_not_that_of_the_log_is_refused(
+    open_service: ServiceFactory,
+) -> None:
+    running = await open_service()
+    await running.service.take(booking(1, booked("r1"), metered_uj=1_000))
+    await running.proof_of("/steppe/v1/receipts/r1")
+    await running.stop()
+    for name in ("ledger.db", "ledger.db-wal", "ledger.db-shm"):
+        (running.folder / name).unlink(missing_ok=True)
+    with pytest.raises(UsageError, match="asked for the 2 entries of the log, found 1 of a store"):
+        await open_service()
+
+
 async def test_a_second_service_does_not_get_the_folder(
     service: Running, open_service: ServiceFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

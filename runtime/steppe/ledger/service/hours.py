@@ -45,6 +45,7 @@ class Hours:
         self._store, self._writer, self._metrics = store, writer, metrics
         self._now_us, self._period_s = now_us, period_s
         self._task: asyncio.Task[None] | None = None
+        self._problem = ""
 
     def start(self) -> None:
         """Look from now on."""
@@ -89,7 +90,7 @@ class Hours:
         def change(books: Transaction) -> Closed:
             return close(books, site, boundary, hour, now_us, prepared=prepared)
 
-        await self._writer.write(change)
+        await self._writer.write(change, is_long=True)
 
     def _prepare(self, site: str, boundary: str, hour: int, now_us: int) -> Prepared:
         with self._store.reading() as connection:
@@ -102,6 +103,9 @@ class Hours:
         while True:
             try:
                 await self.look()
+                self._problem = ""
             except SteppeError as error:
-                _log.error("the hours of the ledger: %s", error)
+                if str(error) != self._problem:
+                    _log.error("the hours of the ledger: %s", error)
+                self._problem = str(error)
             await asyncio.sleep(self._period_s)

@@ -32,6 +32,19 @@ def open_log(settings: LedgerSettings, key: PrivateKey) -> Log:
     return Log(settings.log, key.name, [key])
 
 
+def check_same(store: LedgerStore, log: Log) -> None:
+    """Check that a log was made from a store.
+
+    Raises:
+        UsageError: It has more entries, or another last one: the store is not that of the log.
+    """
+    size = log.head.size
+    entries = store.entries(size - 1, 1) if size else []
+    if size and entries != [log.entry(size - 1)]:
+        found = f"found {store.size()} of a store that did not make them"
+        raise UsageError(f"ledger.store: asked for the {size} entries of the log, {found}")
+
+
 def open_reader(settings: LedgerSettings, log: Log) -> LogReader:
     """Return a reader of the log beside its writer."""
     return LogReader(settings.log, log.origin, [open_key(settings).public])

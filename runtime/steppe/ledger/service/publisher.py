@@ -43,6 +43,7 @@ class Publisher:
         self._grown = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
+        self._problem = ""
 
     @property
     def size(self) -> int:
@@ -81,8 +82,11 @@ class Publisher:
             published = self._loop.run_in_executor(self._thread, self.publish)
             note = await asyncio.shield(published)
         except SteppeError as error:
-            _log.error("the log is not published: %s", error)
+            if str(error) != self._problem:
+                _log.error("the log is not published: %s", error)
+            self._problem = str(error)
             return False
+        self._problem = ""
         if note:
             self._on_head(note)
         return True

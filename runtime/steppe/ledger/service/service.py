@@ -20,6 +20,7 @@ from steppe.ledger.service.hours import Hours
 from steppe.ledger.service.log_api import LogApi
 from steppe.ledger.service.metrics import LedgerMetrics
 from steppe.ledger.service.opening import (
+    check_same,
     keep_green_terms,
     log_tariffs,
     open_key,
@@ -107,7 +108,7 @@ class LedgerService:
         def change(transaction: Transaction) -> Taken:
             return take(transaction, booking, site, tariffs)
 
-        taken = await self._writer.write(change)
+        taken = await self._writer.write(change, is_long=True)
         self._metrics.count_booking(taken)
         return taken.number
 
@@ -141,6 +142,7 @@ class LedgerService:
         await asyncio.to_thread(keep_green_terms, store, settings.section)
         key = open_key(settings)
         log = await asyncio.to_thread(open_log, settings, key)
+        await asyncio.to_thread(check_same, store, log)
         self._outside = outside = Outside(settings.section, store, open_reader(settings, log))
         self._publisher = publisher = Publisher(store, log, outside.take)
         self._writer = writer = Writer(store, publisher.wake)

@@ -1,12 +1,14 @@
 """The one writer of the ledger's store: what waits at the same time is one transaction.
 
 A transaction that is on disk takes about as long for one change as for many, so changes that arrive
-while one is written are written together after it.
+while one is written are written together after it. Changes of many requests have transactions of
+their own, so that an admission does not wait for all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,9 +32,9 @@ class _Change:
 
 
 class Writer:
-    """Writes to a store in a thread of its own, in the order of the calls.
+    """Writes to a store in a thread of its own; use it on one event loop.
 
-    Use it on one event loop.
+    Changes of one kind, short or long, are in the order of the calls.
     """
 
     def __init__(self, store: LedgerStore, on_written: Callable[[], None]) -> None:
@@ -44,16 +46,20 @@ class Writer:
         """
         self._store, self._on_written = store, on_written
         self._thread = ThreadPoolExecutor(1, "ledger-writer")
-        self._waiting: list[_Change] = []
+        self._short: deque[_Change] = deque()
+        self._long: deque[_Change] = deque()
         self._task: asyncio.Task[None] | None = None
         self._is_open = True
 
-    async def write(self, make: Callable[[Transaction], _Result]) -> _Result:
+    async def write(
+        self, make: Callable[[Transaction], _Result], *, is_long: bool = False
+    ) -> _Result:
         """Make a change; return its result when it is on disk.
 
         Args:
             make: The change. It is made once more, in another transaction, if one beside it fails,
                 so it changes nothing else.
+            is_long: Whether it is of many requests.
 
         Raises:
             SteppeError: What the change has raised: nothing of it was written.
@@ -62,7 +68,7 @@ class Writer:
         if not self._is_open:
             raise UsageError("ledger: asked to write, found the service stopping")
         change = _Change(make, asyncio.get_running_loop().create_future())
-        self._waiting.append(change)
+        (self._long if is_long else self._short).append(change)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         result: _Result = await change.done
@@ -76,10 +82,12 @@ class Writer:
         await asyncio.to_thread(self._thread.shutdown)
 
     async def _run(self) -> None:
-        while self._waiting:
-            changes = self._waiting[:MOST]
-            del self._waiting[:MOST]
-            await self._write(changes)
+        while self._short or self._long:
+            if self._short:
+                count = min(MOST, len(self._short))
+                await self._write([self._short.popleft() for _ in range(count)])
+            if self._long:
+                await self._write([self._long.popleft()])
 
     async def _write(self, changes: Sequence[_Change]) -> None:
         """Write changes in one transaction; if that fails, each in its own."""
