@@ -73,6 +73,7 @@ def test_the_document_names_every_route_and_every_section() -> None:
         "/steppe/v1/receipts/{id}",
         "/steppe/v1/receipts/{id}/proof",
         "/steppe/v1/balance",
+        "/steppe/v1/quote",
         "/steppe/v1/tariffs",
         "/steppe/v1/tariffs/{id}",
         "/steppe/v1/tariffs/{id}/proof",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from steppe.control.admission import PRIORITIES
 from steppe.gateway.openapi_schemas import (
     COUNT,
     FLAG,
@@ -17,6 +18,7 @@ from steppe.gateway.openapi_schemas import (
 )
 
 _INTEGER: Json = {"type": "integer"}
+_TIME_US: Json = COUNT | {"maximum": 2**62}
 _AWAY = (400, 404, 503)
 """Statuses of every call: a name that is not valid, no ledger is configured, it starts."""
 _PENDING = object_of({}, {"object": TEXT, "request": TEXT, "state": TEXT, "status": TEXT})
@@ -69,7 +71,12 @@ def ledger_schemas() -> Json:
         "utc_offset_hours": _INTEGER,
         "rates": list_of({"type": "object"}),
     }
+    window = {"from_us": _TIME_US, "until_us": _TIME_US}
+    asked = {"model": TEXT, "tokens": COUNT | {"minimum": 1, "maximum": 10**12}}
+    offer = {"id": TEXT, "priority": TEXT, "tariff": TEXT, "currency": TEXT, "note": TEXT}
     return {
+        "NewQuote": object_of(asked, {"priority": {"enum": list(PRIORITIES)}} | window),
+        "Quote": object_of({"object": {"const": "quote"}} | asked | offer | window),
         "Receipt": object_of(kind | fields),
         "Balance": object_of(balance),
         "Tariff": object_of(tariff),
@@ -86,6 +93,7 @@ def ledger_paths() -> Json:
         "/steppe/v1/receipts": {"get": _list_of_receipts()},
         "/steppe/v1/receipts/{id}": {"get": receipt},
         "/steppe/v1/receipts/{id}/proof": {"get": _proof("receipt_proof", id_)},
+        "/steppe/v1/quote": {"post": _quote()},
         "/steppe/v1/balance": {"get": operation("balance", _page("Balance"), errors=_AWAY)},
         "/steppe/v1/tariffs": {"get": operation("tariffs", _page("Tariff"), errors=_AWAY)},
         "/steppe/v1/tariffs/{id}": {"get": operation("tariff", ref("Tariff"), [id_], _AWAY)},
@@ -95,11 +103,16 @@ def ledger_paths() -> Json:
     }
 
 
+def _quote() -> Json:
+    found = operation("quote", ref("Quote"), errors=(*_AWAY, 413, 429))
+    content = {"application/json": {"schema": ref("NewQuote")}}
+    return found | {"requestBody": {"required": True, "content": content}}
+
+
 def _list_of_receipts() -> Json:
-    time_us = COUNT | {"maximum": 2**62}
     query = [
-        parameter("since", "query", time_us),
-        parameter("until", "query", time_us),
+        parameter("since", "query", _TIME_US),
+        parameter("until", "query", _TIME_US),
         parameter("after", "query", COUNT | {"maximum": 2**53}),
         parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 1000}),
     ]

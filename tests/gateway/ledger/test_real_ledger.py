@@ -127,6 +127,27 @@ async def test_a_tenant_finds_the_receipt_of_its_request_and_its_proof(
     assert (await show(site, "log/tile/0/000.p/2"))[0] == 200
 
 
+async def test_a_quote_pays_for_what_it_has_tokens_for(
+    open_site: SiteFactory, service: Running
+) -> None:
+    give(service, 10 * HELD)
+    site = await gateway(open_site, service)
+    await site.awake_replica()
+    offer = orjson.dumps({"model": "m", "tokens": 2 * (3 + 2) + 1})
+    status, _, body = await site.post("/steppe/v1/quote", offer, X_Steppe_Tenant="lab", **JSON)
+    quote = orjson.loads(body)
+    assert (status, quote["tariff"]) == (200, "flat-1/0")
+    for expected in (200, 200, 400):
+        headers = {"X_Steppe_Tenant": "lab", "X_Steppe_Quote": quote["id"]}
+        status, _, body = await site.post(TEXT, BODY, **headers, **JSON)
+        assert status == expected
+    error = orjson.loads(body)["error"]
+    assert (error["code"], error["message"].partition(": ")[2]) == (
+        "invalid_quote",
+        "asked for 5 tokens, found 1 of 11 left",
+    )
+
+
 async def test_no_metric_is_in_the_answer_twice(open_site: SiteFactory, service: Running) -> None:
     site = await gateway(open_site, service)
     status, _, text = await site.get("/metrics")
