@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from steppe.config import LedgerSection, RunConfig, parse_config
+from steppe.config import LedgerSection, RunConfig, parse_config, shipped_config
+from steppe.config.yaml_file import read_mapping
+from steppe.control.admission import PRIORITIES
 from steppe.errors import ConfigError
+from steppe.ledger.tariff import BANDS, tariff_of
 
 
 def parsed(ledger: dict[str, Any] | None, folder: Path = Path("/runs")) -> RunConfig:
@@ -48,6 +52,20 @@ def test_paths_are_relative_to_the_file_and_a_url_is_not(tmp_path: Path) -> None
     assert ledger.sink.token_file == tmp_path / "token"
     url = "postgresql+psycopg://db/steppe"
     assert LedgerSection(store=url).resolved(tmp_path).store == url
+
+
+def test_a_tariff_that_ships_has_a_name_unless_the_folder_has_such_a_file(tmp_path: Path) -> None:
+    shipped = LedgerSection(tariffs=(Path("demo"), Path("none"))).resolved(tmp_path)
+    assert shipped.tariffs == (shipped_config("tariffs/demo.yaml"), tmp_path / "none")
+    (tmp_path / "demo").touch()
+    assert LedgerSection(tariffs=(Path("demo"),)).resolved(tmp_path).tariffs == (tmp_path / "demo",)
+
+
+@pytest.mark.parametrize("path", sorted((shipped_config("tariffs")).glob("*.yaml")))
+def test_each_tariff_that_ships_has_a_rate_for_every_request(path: Path) -> None:
+    tariff = tariff_of(read_mapping(path))
+    for hour, priority, band in product(range(24), PRIORITIES, BANDS):
+        assert tariff.rate_of("any", priority, band, hour * 3_600_000_000) >= 0
 
 
 @pytest.mark.parametrize(

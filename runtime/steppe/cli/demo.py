@@ -8,10 +8,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from steppe.cli.ledger_audit import show_audit
 from steppe.config import load_config, shipped_config
 from steppe.options import FiniteRange
 from steppe.report.closing import summary_panel
 from steppe.run.demo import DAY_S, run_day
+from steppe.run.ledger_folder import ledger_folder
 from steppe.run.output_folders import NewFolder
 
 
@@ -24,10 +26,14 @@ from steppe.run.output_folders import NewFolder
     help="Seconds; one day of the trace at the config's speedup by default.",
 )
 def demo_command(config: Path | None, record: Path | None, duration: float | None) -> None:
-    """Serve a small real model on one day of wind and sun, compressed; ends with a figure."""
+    """Serve a small real model on one day of wind and sun, compressed; ends with its books."""
     console = Console()
     settings = load_config(config or shipped_config("demo.yaml"))
     folder = record or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
     NewFolder().refuse(folder)
     summary = run_day(settings, folder, duration or DAY_S / settings.power.speedup, console)
     console.print(summary_panel(summary, folder))
+    if summary["ledger"]:
+        books = folder / summary["ledger"][-1]["folder"]
+        console.print(f"steppe ledger audit {books}", style="bold", soft_wrap=True)
+        show_audit(ledger_folder(books), books)

@@ -16,7 +16,7 @@ from steppe.ledger.statements.amounts import NANO_DIGITS, grouped_text
 from steppe.options import GivenPath
 from steppe.run.ledger import AuditProgress
 from steppe.run.ledger_audit import Audited, audit
-from steppe.run.ledger_folder import ledger_folder
+from steppe.run.ledger_folder import LedgerFolder, ledger_folder
 
 _PARTS = (
     ("receipts", "receipts_uj"),
@@ -43,8 +43,22 @@ def audit_command(
     receipts, idle and the rest must be the sum of its meters, exact in uJ; every account; and the
     sums of the record. Exit code 1: something does not hold, with a line for each.
     """
+    show_audit(ledger_folder(folder, keys, log, store), folder, as_json=as_json)
+
+
+def show_audit(ledger: LedgerFolder, folder: Path, *, as_json: bool = False) -> None:
+    """Check a ledger and print what was found.
+
+    Args:
+        ledger: The ledger.
+        folder: What the user calls it.
+        as_json: Whether to print one JSON document.
+
+    Raises:
+        SteppeError: Something does not hold; its notes are the lines.
+    """
     progress = AuditProgress(lambda line: click.echo(line, err=True), time.monotonic)
-    found = audit(ledger_folder(folder, keys, log, store), progress)
+    found = audit(ledger, progress)
     if as_json:
         click.echo(json.dumps(_document(found)))
     else:

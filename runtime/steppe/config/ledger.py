@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
 from steppe.config.section import Count, FilePath, Positive, Section
+from steppe.config.shipped import shipped_config
+from steppe.errors import ConfigError
 
 
 def _site(name: str) -> str:
@@ -126,7 +129,15 @@ class LedgerSection(Section):
             "folder": None if self.folder is None else folder / self.folder,
             "store": store,
             "key": None if self.key is None else folder / self.key,
-            "tariffs": tuple(folder / path for path in self.tariffs),
+            "tariffs": tuple(_tariff(folder, path) for path in self.tariffs),
             "sink": sink,
         }
         return self.model_copy(update=found)
+
+
+def _tariff(folder: Path, path: Path) -> Path:
+    """Return a file of a tariff; one that ships with Steppe where the folder has none."""
+    if not (folder / path).exists() and path.name == str(path) and not path.suffix:
+        with suppress(ConfigError):
+            return shipped_config(f"tariffs/{path}.yaml")
+    return folder / path

@@ -14,7 +14,13 @@ from rich.text import Text
 
 from steppe.report.latency import Percentiles
 from steppe.report.quantities import UNKNOWN, count, quantity, share, source_text, span
-from steppe.report.record_folder import FIGURE_FILE, RECORD_FILE, REQUESTS_FILE, SUMMARY_FILE
+from steppe.report.record_folder import (
+    FIGURE_FILE,
+    LEDGER_FOLDER,
+    RECORD_FILE,
+    REQUESTS_FILE,
+    SUMMARY_FILE,
+)
 from steppe.report.shortages import WORDS
 from steppe.report.summary import Summary
 
@@ -44,7 +50,8 @@ def summary_panel(summary: Summary, folder: Path) -> RenderableType:
         border_style="bright_black",
         width=WIDTH,
     )
-    return Group(panel, _files(folder))
+    has_ledger = any(run["folder"] == LEDGER_FOLDER for run in summary["ledger"])
+    return Group(panel, _files(folder, has_ledger=has_ledger))
 
 
 def _figures(summary: Summary) -> Table:
@@ -162,6 +169,7 @@ def _shortages(summary: Summary) -> list[Text]:
     ]
 
 
-def _files(folder: Path) -> Text:
-    names = ", ".join((SUMMARY_FILE, FIGURE_FILE, RECORD_FILE, REQUESTS_FILE))
-    return Text.assemble(("recorded  ", "dim"), (f"{folder}", "bold"), f": {names}")
+def _files(folder: Path, *, has_ledger: bool) -> Text:
+    names = (SUMMARY_FILE, FIGURE_FILE, RECORD_FILE, REQUESTS_FILE)
+    shown = ", ".join((*names, LEDGER_FOLDER) if has_ledger else names)
+    return Text.assemble(("recorded  ", "dim"), (f"{folder}", "bold"), f": {shown}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from steppe.config import EmulatedSection, ModelledSection, RunConfig
+from steppe.config import EmulatedSection, LedgerSection, ModelledSection, RunConfig
 from steppe.control.policy.policy import load_policy
 from steppe.engine.vllm_engine import is_cpu_build
 from steppe.errors import ConfigError, ModelError
@@ -50,6 +50,7 @@ def check_config(config: RunConfig) -> PowerBudget:
             GPUs cannot be simulated, or the class of `control.policy` cannot be loaded.
         ModelError: The model is not known.
         TraceError: A supply or request trace cannot be read.
+        UsageError: A tariff of the ledger cannot be used.
     """
     _check_gpu_count(config)
     budget = budget_from_config(config.power, config.site)
@@ -57,6 +58,8 @@ def check_config(config: RunConfig) -> PowerBudget:
         load_policy(config.control.policy)
     for alone in config.pools.values():
         _check_frontier(alone)
+    if config.ledger is not None:
+        _check_ledger(config.ledger)
     if config.load.trace != "synthetic":
         read_trace(Path(config.load.trace))
     if isinstance(config.device, ModelledSection):
@@ -76,6 +79,16 @@ def _check_frontier(config: RunConfig) -> None:
     if config.frontier.file is not None:
         _check_frontier_file(config.frontier.file)
         configured_frontier(config)
+
+
+def _check_ledger(ledger: LedgerSection) -> None:
+    from steppe.ledger.service.opening import read_tariffs  # most runs have none
+
+    read_tariffs(ledger.tariffs)
+    token = None if ledger.sink is None else ledger.sink.token_file
+    for name, path in (("key", ledger.key), ("sink.token_file", token)):
+        if path is not None and not path.is_file():
+            raise ConfigError(f"ledger.{name}: asked for a file, found none: {path}")
 
 
 def _check_gpu_count(config: RunConfig) -> None:
