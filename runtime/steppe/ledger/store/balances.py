@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from steppe.errors import SteppeError, UsageError
-from steppe.ledger.store.tables import BALANCES, any_of, row_of
+from steppe.ledger.store.tables import BALANCES, any_of, row_of, unique
 from steppe.ledger.units import MOST, amount_text, number_text
 
 CHUNK = 500
@@ -84,7 +84,7 @@ class Balances:
 
     def load(self, keys: Iterable[_Key]) -> None:
         """Read balances of accounts and units at once."""
-        new = [key for key in dict.fromkeys(keys) if key not in self._found]
+        new = unique(key for key in keys if key not in self._found)
         for first in range(0, len(new), CHUNK):
             some = new[first : first + CHUNK]
             self._found.update(dict.fromkeys(some))
@@ -93,8 +93,10 @@ class Balances:
 
     def find(self, account: str, unit: str) -> Balance | None:
         """Return a balance; None if nothing was ever moved there, and it was not opened."""
-        self.load([(account, unit)])
-        return self._found[account, unit]
+        key = (account, unit)
+        if key not in self._found:
+            self.load([key])
+        return self._found[key]
 
     def at(self, account: str, unit: str) -> Balance:
         """Return a balance, 0 for a new account; the floor of a tenant and of a site is 0."""
@@ -104,7 +106,7 @@ class Balances:
 
     def load_starting(self, accounts: Iterable[str], text: str) -> None:
         """Read the balances of accounts of which the unit starts with a text, at once."""
-        new = [each for each in dict.fromkeys(accounts) if (each, text) not in self._searched]
+        new = unique(each for each in accounts if (each, text) not in self._searched)
         for first in range(0, len(new), CHUNK):
             some = new[first : first + CHUNK]
             self._searched.update((each, text) for each in some)

@@ -9,7 +9,7 @@ import sqlalchemy as sql
 
 from steppe.ledger.entries import Hold
 from steppe.ledger.store.balances import CHUNK
-from steppe.ledger.store.tables import HOLDS, any_of, row_of
+from steppe.ledger.store.tables import HOLDS, any_of, row_of, unique
 
 
 class Holds:
@@ -24,7 +24,7 @@ class Holds:
 
     def load(self, requests: Iterable[str]) -> None:
         """Read the holds of requests at once."""
-        new = [request for request in dict.fromkeys(requests) if request not in self._found]
+        new = unique(request for request in requests if request not in self._found)
         for first in range(0, len(new), CHUNK):
             some = new[first : first + CHUNK]
             self._found.update((request, []) for request in some)
@@ -33,7 +33,8 @@ class Holds:
 
     def of(self, request: str) -> Sequence[Hold]:
         """Return the parts of what is set aside for a request, in order; none if nothing is."""
-        self.load([request])
+        if request not in self._found:
+            self.load([request])
         return tuple(self._found[request])
 
     def expired(self, now_us: int, most: int) -> list[str]:

@@ -10,7 +10,7 @@ import sqlalchemy as sql
 
 from steppe.ledger.store.balances import CHUNK
 from steppe.ledger.store.movements import ConflictError
-from steppe.ledger.store.tables import ENTRIES, any_of, row_of
+from steppe.ledger.store.tables import ENTRIES, any_of, row_of, unique
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class LogEntries:
 
     def load(self, kind: str, ids: Sequence[str]) -> None:
         """Read entries of a kind at once."""
-        new = [id_ for id_ in dict.fromkeys(ids) if (kind, id_) not in self._found]
+        new = unique(id_ for id_ in ids if (kind, id_) not in self._found)
         for first in range(0, len(new), CHUNK):
             some = new[first : first + CHUNK]
             self._found.update(((kind, id_), None) for id_ in some)

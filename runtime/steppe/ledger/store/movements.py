@@ -10,7 +10,7 @@ import sqlalchemy as sql
 from steppe.errors import SteppeError
 from steppe.ledger.entries import Kind, Movement
 from steppe.ledger.store.balances import CHUNK
-from steppe.ledger.store.tables import MOVEMENTS, any_of, row_of
+from steppe.ledger.store.tables import MOVEMENTS, any_of, row_of, unique
 from steppe.ledger.units import amount_text
 
 
@@ -30,7 +30,7 @@ class Movements:
 
     def load(self, causes: Iterable[str]) -> None:
         """Read the movements of causes at once."""
-        new = [cause for cause in dict.fromkeys(causes) if cause not in self._found]
+        new = unique(cause for cause in causes if cause not in self._found)
         for first in range(0, len(new), CHUNK):
             some = new[first : first + CHUNK]
             self._found.update((cause, {}) for cause in some)
@@ -42,7 +42,8 @@ class Movements:
 
     def find(self, cause: str, kind: Kind) -> Movement | None:
         """Return the movement of a name; None if there is none."""
-        self.load([cause])
+        if cause not in self._found:
+            self.load([cause])
         return self._found[cause].get(kind)
 
     def are_known(self, movements: Sequence[Movement]) -> bool:

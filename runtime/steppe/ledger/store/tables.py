@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable, Iterable
+from typing import Any, TypeVar
 
 import sqlalchemy as sql
 
 from steppe.database import Schema
 
 VERSION = 2
+_Value = TypeVar("_Value", bound=Hashable)
 _NUMBER = sql.BigInteger().with_variant(sql.Integer, "sqlite")
 """SQLite counts up only a column of type INTEGER."""
 
@@ -157,3 +159,8 @@ def any_of(name: str) -> sql.BindParameter[Any]:
 def row_of(value: Any) -> dict[str, Any]:
     """Return the row of a flat dataclass; `dataclasses.asdict` takes ten times as long."""
     return {name: getattr(value, name) for name in value.__slots__}
+
+
+def unique(values: Iterable[_Value]) -> list[_Value]:
+    """Return the values in their order, each once."""
+    return list(dict.fromkeys(values))
