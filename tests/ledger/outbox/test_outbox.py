@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from aiohttp import web
-from tests.ledger.test_receipt import RECEIPT
+from tests.ledger.outbox.meter import Meter, fill, receipts, served
 
 from steppe.ledger.outbox.outbox import Outbox, Sink
 from steppe.ledger.receipt import Receipt
-from steppe.ledger.store.ledger_store import LedgerStore, LogEntry
+from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.ledger.store.sinks import (
     RefusedEvent,
     count_to_send,
@@ -25,31 +23,6 @@ from steppe.ledger.store.sinks import (
     receipts_to_send,
     refused_events,
 )
-
-Fault = Callable[[list[dict[str, Any]]], web.Response | None]
-
-
-class Meter:
-    """A sink that counts the events of each source and id once, as OpenMeter does."""
-
-    def __init__(self) -> None:
-        self.events: dict[tuple[str, str], dict[str, Any]] = {}
-        self.calls: list[int] = []
-        self.headers: list[str] = []
-        self.before: Fault = lambda _events: None
-        self.after: Fault = lambda _events: None
-
-    async def take(self, request: web.Request) -> web.Response:
-        assert request.content_type == "application/cloudevents-batch+json"
-        self.headers.append(request.headers.get("authorization", ""))
-        events = orjson.loads(await request.read())
-        self.calls.append(len(events))
-        if refusal := self.before(events):
-            return refusal
-        for event in events:
-            known = self.events.setdefault((event["source"], event["id"]), event)
-            assert known == event, "the same event has the same content"
-        return self.after(events) or web.Response(status=204)
 
 
 @pytest.fixture
@@ -61,28 +34,9 @@ def store(tmp_path: Path) -> Iterator[LedgerStore]:
 
 @pytest.fixture
 async def meter() -> AsyncIterator[tuple[Meter, str]]:
-    meter, application = Meter(), web.Application()
-    application.router.add_post("/api/v1/events", meter.take)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield meter, f"http://127.0.0.1:{runner.addresses[0][1]}/api/v1/events"
-    await runner.cleanup()
-
-
-def receipts(first: int, count: int) -> list[Receipt]:
-    return [
-        replace(RECEIPT, id=f"r{number}", seq=number, energy_uj=number)
-        for number in range(first, first + count)
-    ]
-
-
-def fill(store: LedgerStore, first: int, count: int) -> None:
-    entries = [
-        LogEntry("receipt", each.id, each.tenant, each.ended_us, each.entry)
-        for each in receipts(first, count)
-    ]
-    store.add([LogEntry("tariff", f"t{first}", "", 1, b"{}"), *entries])
+    meter = Meter()
+    async with served(meter) as url:
+        yield meter, url
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -20,6 +20,7 @@ from steppe.ledger.log.log import LogReader
 from steppe.ledger.log.witness import check_cosignatures
 from steppe.ledger.service.outside import witnesses_of
 from steppe.ledger.signing import Note, PrivateKey
+from steppe.ledger.verifier.verify_receipt import check_entry
 from steppe.ledger.witnesses.folder import WitnessFolder
 from steppe.ledger.witnesses.server import WitnessServer
 
@@ -84,6 +85,10 @@ async def test_a_head_is_cosigned_and_each_receipt_is_an_event(
     assert proof.check(
         (await running.call("GET", "/steppe/v1/receipts/r1"))[1], "hohhot", [KEY.public]
     )
+    verified = check_entry(
+        (await running.call("GET", "/steppe/v1/receipts/r1"))[1], proof.text, KEY.public.text
+    )
+    assert verified[:2] == ("hohhot", 2)  # the file for customers leaves cosignatures out
     _, head = await running.call("GET", "/steppe/v1/log/checkpoint")
     assert check_cosignatures(head.decode(), [WITNESS.public], 1)
     asked = {
