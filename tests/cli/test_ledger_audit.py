@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.fixtures.ledger import (
     CARRIED_UJ,
+    FIRST_HOUR,
     IDLE_UJ,
     SITE,
     TRANSITION_UJ,
@@ -148,6 +149,20 @@ def test_requests_that_still_wait_are_said(ledger: FilledLedger) -> None:
             "UPDATE steppe_ledger_entries SET bytes = (SELECT bytes FROM steppe_ledger_entries"
             " WHERE seq = 3) WHERE seq = 2",
             "entry 2: the store and the log have different bytes of it",
+        ),
+        (
+            "UPDATE steppe_ledger_hours SET sums = replace(sums, '\"idle_uj\":1000003', "
+            "'\"idle_uj\":1000004') WHERE closed = 0",
+            "idle: the runs have counted 3,000,009 uJ, the hours 3,000,010 uJ",
+        ),
+        (
+            "DELETE FROM steppe_ledger_hours WHERE closed = 0",
+            "boundary gpu: found no counters of this hour",
+        ),
+        (
+            "UPDATE steppe_ledger_balances SET balance = balance + 1 WHERE account = "
+            f"'site/{SITE}/available' AND unit = 'green:{SITE}:{FIRST_HOUR}'",
+            f"green:{SITE}:{FIRST_HOUR} by the matches, found",
         ),
         (
             "DELETE FROM steppe_ledger_entries WHERE seq = 17",
