@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+
 from steppe.errors import UsageError
 from steppe.ledger.entries import Movement
 from steppe.ledger.periods.closing import closes_us
@@ -13,6 +15,7 @@ from steppe.ledger.periods.period import KIND as PERIOD
 from steppe.ledger.periods.period import Period
 from steppe.ledger.receipt import KIND as RECEIPT
 from steppe.ledger.receipt import Receipt
+from steppe.ledger.receipts_of import ascii_name
 from steppe.ledger.statements.statement import Share
 from steppe.ledger.store.ledger_store import CHUNK, LedgerStore
 from steppe.ledger.tariff import KIND as TARIFF
@@ -114,7 +117,7 @@ def find_receipt(store: LedgerStore, name: str) -> tuple[int, Receipt]:
     if place is not None:
         return place, Receipt.read(store.entries(place, 1)[0])
     found = None
-    for place, entry in _entries(store, 0, b'"request":"%s"' % name.encode()):
+    for place, entry in _entries(store, 0, b'"request":' + orjson.dumps(ascii_name(name))):
         found = (place, Receipt.read(entry))
     if found is None:
         raise UsageError(f"receipt: asked for {name!r:.80}, found none of this id or request")
@@ -123,7 +126,7 @@ def find_receipt(store: LedgerStore, name: str) -> tuple[int, Receipt]:
 
 def corrections_of(store: LedgerStore, place: int, id_: str) -> Iterator[Receipt]:
     """Yield the corrections of a receipt, which are after its place."""
-    for _, entry in _entries(store, place + 1, b'"corrects":"%s"' % id_.encode()):
+    for _, entry in _entries(store, place + 1, b'"corrects":' + orjson.dumps(id_)):
         yield Receipt.read(entry)
 
 
@@ -155,7 +158,7 @@ def _interval(record: Path, receipt: Receipt) -> MeterInterval | None:
 
 
 def _is_of(row: RequestRecord, receipt: Receipt) -> bool:
-    same = (row.id, row.tenant, row.output_tokens)
+    same = (ascii_name(row.id), ascii_name(row.tenant), row.output_tokens)
     return same == (receipt.request, receipt.tenant, receipt.output_tokens)
 
 

@@ -12,6 +12,7 @@ from steppe.ledger.periods.closing import HOUR_US
 from steppe.ledger.periods.period import KIND as PERIOD
 from steppe.ledger.periods.period import Period
 from steppe.ledger.receipt import Receipt
+from steppe.ledger.receipts_of import ascii_name
 from steppe.ledger.statements.hour_shares import Shared, shared_in_hour
 from steppe.ledger.statements.month import Month
 from steppe.ledger.statements.statement import Statement, statement_of
@@ -55,6 +56,7 @@ def books_of_month(
     Raises:
         UsageError: The tenant has no receipt in it, or the store cannot be read.
     """
+    tenant = ascii_name(tenant)
     placed = tuple(_receipts(store, tenant, month))
     if not placed:
         raise UsageError(f"statement: asked for {month.text} of {tenant}, found no receipt")
