@@ -7,12 +7,26 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.fixtures.ledger import fill_ledger
+from tests.fixtures.ledger import (
+    BOUNDARY,
+    FIRST_HOUR,
+    MONTH,
+    PRICES,
+    SITE,
+    booked,
+    fill_ledger,
+    make_receipt,
+)
 from tests.fixtures.made_run import make_run
 
 from steppe.cli import main
+from steppe.ledger.booking import Booking, Totals
+from steppe.ledger.periods.closing import HOUR_US
+from steppe.ledger.store.books import take
+from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.report.record_folder import Recorder
-from steppe.run.ledger_explain import meter_interval
+from steppe.run.ledger_explain import find_receipt, meter_interval
+from steppe.run.ledger_statement import books_of_month
 
 MADE = make_run(duration_s=20)
 
@@ -61,3 +75,17 @@ def test_the_record_shows_what_the_replica_took_meanwhile(tmp_path: Path) -> Non
     share = one.energy_uj / 1e6 / interval.metered_j
     assert f"the request has {share:.1%} of it" in found.stdout
     assert "31 of some" in found.stdout
+
+
+def test_a_receipt_is_found_by_names_that_are_not_plain_ascii(tmp_path: Path) -> None:
+    store = LedgerStore(str(tmp_path / "ledger.db"))
+    request = replace(booked(make_receipt(0)), tenant="b\u00fcro", request='a"\u00e4\\')
+    totals = Totals({"r0": request.energy_uj})
+    booking = Booking("run-1", 1, FIRST_HOUR * HOUR_US, BOUNDARY, (request,), totals)
+    with store.transaction() as transaction:
+        take(transaction, booking, SITE, {PRICES.id: PRICES})
+    _, found = find_receipt(store, 'a"\u00e4\\')
+    assert found.id == request.id
+    books = books_of_month(store, "b\u00fcro", MONTH, lambda done, count: None)
+    assert [one.id for _, one in books.receipts] == [request.id]
+    store.close()
