@@ -20,6 +20,7 @@ from tests.fixtures.ledger import (
     FilledLedger,
     fill_ledger,
 )
+from tests.fixtures.postgresql import postgresql
 
 from steppe.cli import main
 from steppe.ledger.signing import PrivateKey
@@ -199,3 +200,16 @@ def test_a_folder_without_a_ledger_is_one_line_and_exit_code_2(tmp_path: Path) -
     assert (found.exit_code, found.stdout) == (2, "")
     assert "asked for a ledger, or for a record with one" in found.stderr
     assert found.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_ledger_on_postgresql_is_audited_and_billed(tmp_path: Path) -> None:
+    with postgresql() as url:
+        fill_ledger(tmp_path / "ledger", place=url)
+        found = run(tmp_path / "ledger", "--store", url)
+        assert found.exit_code == 0, found.output
+        month = ("--tenant", "lab", "--month", "2026-11", "--to", str(tmp_path / "bill"))
+        bill = ("ledger", "statement", str(tmp_path / "ledger"), "--store", url, *month)
+        made = CliRunner().invoke(main, bill)
+        assert made.exit_code == 0, made.output
+        assert len(list((tmp_path / "bill" / "receipts").glob("*/*.proof"))) == 5
