@@ -24,6 +24,8 @@ import argparse
 import csv
 import io
 import json
+import os
+import platform
 import sys
 import tempfile
 import time
@@ -391,6 +393,12 @@ def _month(hour: int) -> tuple[int, int]:
     return begin.year, begin.month
 
 
+def unit_of_fault(name: str) -> str:
+    """Return the unit of what does not hold."""
+    units = {"wh": "Wh", "uj": "uJ", "green": "uJ", "nano": f"10^-9 {PRICES.currency}"}
+    return units.get(name.partition("_")[0], "")
+
+
 def main() -> None:
     """Run the week, and print the document."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -409,12 +417,15 @@ def main() -> None:
     document = {
         "bench": "ledger_week",
         "commit": source_commit(),
-        "hardware": "one core",
+        "hardware": f"one of {os.cpu_count()} cores, {platform.machine()}",
         "arguments": arguments_of(arguments),
         "energy_source": "modelled",
         "versions": {},
         "results": [dict(found.counts), {"seconds": found.seconds}],
-        "targets": [at_most(name, value, "", 0) for name, value in sorted(found.faults.items())],
+        "targets": [
+            at_most(name, value, unit_of_fault(name), 0)
+            for name, value in sorted(found.faults.items())
+        ],
     }
     print(json.dumps(document))
 

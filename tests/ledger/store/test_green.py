@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from tests.fixtures.postgresql import postgresql
 from tests.ledger.green.hours import HOUR, LATE_US, RECEIPTS, period_of, receipt
 
 from steppe.ledger.entries import Kind, Movement, available
@@ -19,7 +20,7 @@ from steppe.ledger.green.sales import site_account, unit_of
 from steppe.ledger.green.supply import UJ_PER_WH
 from steppe.ledger.periods.period import Period
 from steppe.ledger.receipt import Receipt
-from steppe.ledger.store.certificates import Register
+from steppe.ledger.store.certificates import Register, holdings
 from steppe.ledger.store.green import GreenTerms, keep_terms, match_hour, match_late, matches_of
 from steppe.ledger.store.ledger_store import LedgerStore, TooLowError
 
@@ -168,3 +169,27 @@ def test_a_site_and_a_tenant_of_long_names_are_matched_too(store: LedgerStore) -
     assert sold_uj(store, tenant, unit_of(site, HOUR)) == found.sold_uj > 0
     assert all(len(each.unit) <= 64 for each in store.balances())
     assert all(len(each.cause) <= 128 for _, each in store.history(available(tenant)))
+
+
+@pytest.mark.slow
+def test_hours_are_matched_on_postgresql_too() -> None:
+    with postgresql() as url:
+        store = LedgerStore(url)
+        farm = Certificate("f", "granular", "hohhot", "farm", "mengxi", "wind", 2, HOUR, HOUR + 1)
+        take_in(store, farm)
+        first = match(store)
+        assert first is not None
+        assert match(store) is None
+        assert (first.green_wh, first.gec_wh) == (6, 0)
+        take_in(store, GEC)
+        second = match_again(store, [first])
+        assert second is not None
+        assert second.gec_wh == 2
+        with store.reading() as connection:
+            assert matches_of(connection, "hohhot", HOUR) == [first, second]
+            left = [
+                (one.certificate.id, one.free_wh) for one in holdings(connection, HOUR, HOUR + 1)
+            ]
+        assert left == [("g", 999_998), ("f", 0), (f"hohhot.wind.{HOUR}", 0)]
+        assert store.audit() == []
+        store.close()

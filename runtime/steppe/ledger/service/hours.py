@@ -70,8 +70,7 @@ class Hours:
         count = 0
         while found := await asyncio.to_thread(self._due):
             for each in found:
-                await self._close(*each)
-                self._metrics.count_closed(1)
+                self._metrics.count_closed(await self._close(*each))
                 count += 1
         return count
 
@@ -83,14 +82,14 @@ class Hours:
         with self._store.reading() as connection:
             return due(connection, self._now_us())
 
-    async def _close(self, site: str, boundary: str, hour: int) -> None:
+    async def _close(self, site: str, boundary: str, hour: int) -> Closed:
         now_us = self._now_us()
         prepared = await asyncio.to_thread(self._prepare, site, boundary, hour, now_us)
 
         def change(books: Transaction) -> Closed:
             return close(books, site, boundary, hour, now_us, prepared=prepared)
 
-        await self._writer.write(change, is_long=True)
+        return await self._writer.write(change, is_long=True)
 
     def _prepare(self, site: str, boundary: str, hour: int, now_us: int) -> Prepared:
         with self._store.reading() as connection:

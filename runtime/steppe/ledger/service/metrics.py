@@ -9,9 +9,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from steppe.ledger.admission import Refusal, Terms
 from steppe.ledger.outbox.outbox import Sent
 from steppe.ledger.store.books import Taken
+from steppe.ledger.store.closing import Closed
 from steppe.ledger.witnesses.asking import Asked
 
-_JOULES_PER_UJ = 1e-6
+_JOULES_PER_UJ, _JOULES_PER_WH = 1e-6, 3600.0
 
 
 class LedgerMetrics:
@@ -60,6 +61,7 @@ class LedgerMetrics:
             "steppe_ledger_published_entries", "Entries of the published log.", registry=registry
         )
         self._admissions.labels("admitted")
+        self._define_green(registry)
         self._define_outside(registry)
 
     def count_booking(self, taken: Taken) -> None:
@@ -80,9 +82,13 @@ class LedgerMetrics:
         """Count requests whose hold was too old."""
         self._expired.inc(requests)
 
-    def count_closed(self, hours: int) -> None:
-        """Count hours that were closed."""
-        self._periods.inc(hours)
+    def count_closed(self, closed: Closed) -> None:
+        """Count an hour that was closed, and what of it is green."""
+        self._periods.inc()
+        if (match := closed.match) is not None:
+            self._load.inc(match.load_wh * _JOULES_PER_WH)
+            self._matched.labels("hour").inc(match.green_uj * _JOULES_PER_UJ)
+            self._matched.labels("gec").inc(match.gec_uj * _JOULES_PER_UJ)
 
     def note_outside(self, asked: Mapping[str, Asked], sent: Sent | None) -> None:
         """Note how it goes with the witnesses and the sink.
@@ -98,6 +104,21 @@ class LedgerMetrics:
             self._raise(self._events.labels("sent"), "sent", sent.events)
             self._raise(self._events.labels("refused"), "refused", sent.refused)
             self._raise(self._sink_failures, "failed", sent.failed)
+
+    def _define_green(self, registry: CollectorRegistry) -> None:
+        self._load = Counter(
+            "steppe_ledger_load_joules",
+            "Energy that the site used in these hours, in whole Wh.",
+            registry=registry,
+        )
+        self._matched = Counter(
+            "steppe_ledger_matched_joules",
+            "What of it was matched to green generation of the `hour`, or is covered by `gec`s.",
+            ["by"],
+            registry=registry,
+        )
+        for by in ("hour", "gec"):
+            self._matched.labels(by)
 
     def _define_outside(self, registry: CollectorRegistry) -> None:
         self._signed = Gauge(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sql
 
 from steppe.ledger.green.hourly import HourEnergy, ReceiptLoad, loads_of
+from steppe.ledger.green.match import Match
 from steppe.ledger.hours import HourSums
 from steppe.ledger.periods.closing import Counters, close_hour, closes_us, last_closed
 from steppe.ledger.periods.period import KIND as PERIOD
@@ -68,11 +69,13 @@ class Closed:
         period: Its period.
         sums: What was counted in it.
         receipts: Its receipts and corrections, by their place in the log.
+        match: What of it is green; None without load and supply.
     """
 
     period: Period
     sums: HourSums
     receipts: Sequence[Receipt]
+    match: Match | None = None
 
 
 def prepare(
@@ -133,8 +136,8 @@ def close(
     transaction.add([LogEntry(PERIOD, period.id, "", closes_us(hour), period.entry)])
     keep_hour(transaction, replace(kept, is_closed=True))
     energy = _energy(kept.sums)
-    match_hour(transaction, period, prepared.receipts, energy, now_us, loads=prepared.loads)
-    return Closed(period, kept.sums, prepared.receipts)
+    match = match_hour(transaction, period, prepared.receipts, energy, now_us, loads=prepared.loads)
+    return Closed(period, kept.sums, prepared.receipts, match)
 
 
 def _is_current(connection: sql.Connection, prepared: Prepared) -> bool:
