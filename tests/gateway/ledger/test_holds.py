@@ -117,7 +117,13 @@ async def test_a_malformed_quote_is_a_400_before_the_ledger_is_asked(
 
 @pytest.mark.parametrize(
     ("code", "expected"),
-    [("insufficient_funds", 402), ("no_account", 402), ("invalid_quote", 400), ("conflict", 409)],
+    [
+        ("insufficient_funds", 402),
+        ("no_account", 402),
+        ("invalid_quote", 400),
+        ("invalid_request", 400),
+        ("conflict", 409),
+    ],
 )
 async def test_a_refusal_of_the_ledger_names_its_reason_and_reaches_no_replica(
     paid: Site, ledger: FakeLedger, code: str, expected: int

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fixtures.postgresql import postgresql
 from tests.ledger.service.running import HOUR, NOON_US, booked, booking
 
 from steppe.ledger.booking import Booking
@@ -202,3 +203,16 @@ def book_and_check(store: LedgerStore, steps: Sequence[tuple[int, list[int], int
         books = run_books(connection, "run-1")
     assert books is not None
     assert books.open_uj == 0
+
+
+@pytest.mark.slow
+def test_bookings_and_hours_on_postgresql() -> None:
+    with postgresql() as url:
+        store = LedgerStore(url)
+        for _ in range(2):
+            book(store, booking(1, booked("a", 300), metered_uj=1_000, idle_uj=100))
+            book(store, booking(2, booked("b", 500), metered_uj=1_200, time_us=at(2), idle_uj=100))
+        assert len(close_all(store, at(5))) == 4
+        check(store)
+        assert store.audit() == []
+        store.close()

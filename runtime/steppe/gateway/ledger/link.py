@@ -14,7 +14,13 @@ UNAVAILABLE = "ledger_unavailable"
 """Code of the 503 without an answer of the ledger."""
 STOPPING = "stopping"
 """Code of the 503 of a gateway that stops before there is an answer."""
-_STATUSES = {UNAVAILABLE: 503, STOPPING: 503, "invalid_quote": 400, "conflict": 409}
+_STATUSES = {
+    UNAVAILABLE: 503,
+    STOPPING: 503,
+    "invalid_quote": 400,
+    "invalid_request": 400,
+    "conflict": 409,
+}
 _REFUSED_STATUS = 402
 
 

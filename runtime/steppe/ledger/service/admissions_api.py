@@ -7,16 +7,19 @@ from typing import Any
 
 from aiohttp import web
 
+from steppe.errors import UsageError
 from steppe.ledger.admission import Admission, AdmissionRules, Refusal, Terms
 from steppe.ledger.service.metrics import LedgerMetrics
 from steppe.ledger.service.requests import body_of, mapping, text, whole
 from steppe.ledger.service.writer import Writer
 from steppe.ledger.store.transaction import Transaction
 from steppe.ledger.tariff import BANDS
-from steppe.services.api_error import invalid
+from steppe.services.api_error import ApiError, invalid
 
 MOST = 1_000
 """Most requests of one call."""
+INVALID = "invalid_request"
+"""Code of the refusal of a request that cannot be decided on."""
 
 
 class AdmissionsApi:
@@ -49,14 +52,18 @@ class AdmissionsApi:
         router.add_post("/admissions/released", self.release)
 
     async def admit(self, request: web.Request) -> web.Response:
-        """Answer one outcome for each request, in their order."""
+        """Answer one outcome for each request, in their order.
+
+        Requests of many tenants come in one call, so what is wrong with one is its own outcome.
+        """
         asked = [self._admission(each) for each in self._list(await body_of(request))]
         now_us = self._now_us()
 
         def decide(transaction: Transaction) -> list[Terms | Refusal]:
-            tenants = {each.tenant for each in asked}
-            transaction.load([each.request for each in asked], tenants, self._units)
-            return [transaction.admit(each, self._rules, now_us) for each in asked]
+            valid = [each for each in asked if isinstance(each, Admission)]
+            tenants = {each.tenant for each in valid}
+            transaction.load([each.request for each in valid], tenants, self._units)
+            return [self._decide(transaction, each, now_us) for each in asked]
 
         outcomes = await self._writer.write(decide)
         self._metrics.count_admissions(outcomes)
@@ -79,7 +86,23 @@ class AdmissionsApi:
             raise invalid(f"asked for a list of at most {MOST}, found {body!r:.60}", "body")
         return body
 
-    def _admission(self, value: Any) -> Admission:
+    def _decide(
+        self, transaction: Transaction, asked: Admission | Refusal, now_us: int
+    ) -> Terms | Refusal:
+        if isinstance(asked, Refusal):
+            return asked
+        try:
+            return transaction.admit(asked, self._rules, now_us)
+        except UsageError as error:  # a call that fails changes nothing
+            return Refusal(INVALID, str(error))
+
+    def _admission(self, value: Any) -> Admission | Refusal:
+        try:
+            return self._read(value)
+        except ApiError as error:
+            return Refusal(INVALID, str(error))
+
+    def _read(self, value: Any) -> Admission:
         values = mapping(value, "request")
         band = text(values, "band", "normal")
         if band not in BANDS:
