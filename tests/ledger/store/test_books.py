@@ -138,6 +138,16 @@ def test_a_book_that_was_prepared_too_early_is_prepared_again(store: LedgerStore
     check(store)
 
 
+def test_an_hour_has_the_receipts_that_its_own_transaction_brings(store: LedgerStore) -> None:
+    book(store, booking(1, booked("a", 300), metered_uj=1_000))
+    with store.transaction() as transaction:
+        take(transaction, booking(2, booked("b", 200), metered_uj=1_000), "hohhot", {})
+        for hour in (HOUR, HOUR + 1):
+            close(transaction, "hohhot", "gpu", hour, at(3))
+    check(store)
+    assert [Period.read(each).receipts for each in store.of_kind(PERIOD)] == [2, 0]
+
+
 def test_boundaries_have_books_of_their_own(store: LedgerStore) -> None:
     book(store, booking(1, booked("a", 300), metered_uj=1_000, is_last=True))
     other = booking(1, booked("b", 7), metered_uj=10, run="run-2")

@@ -129,6 +129,7 @@ def close(
     Raises:
         PeriodError: It is not closed yet, or its book does not add up.
     """
+    transaction.write()  # what it has added so far is in the book
     connection = transaction.connection
     if prepared is None or not _is_current(connection, prepared):
         prepared = prepare(connection, site, boundary, hour, now_us)
