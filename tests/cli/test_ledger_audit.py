@@ -102,7 +102,7 @@ def booked(ledger: FilledLedger, **changes: object) -> Path:
     own |= {name: 3 * value for name, value in parts.items()}
     own["meter_uj"] = receipts_uj + 3 * sum(parts.values()) + CARRIED_UJ
     record = ledger.folder.parent / "record"
-    record.mkdir()
+    record.mkdir(exist_ok=True)
     (record / "summary.json").write_text(json.dumps({"ledger": [{**own, **changes}]}))
     return record
 
@@ -128,10 +128,17 @@ def test_a_record_with_other_sums_is_found(
     assert said in found.stderr
 
 
-def test_requests_that_still_wait_are_said(ledger: FilledLedger) -> None:
+def test_requests_that_still_wait_are_said_until_the_ledger_has_them(ledger: FilledLedger) -> None:
     found = run(booked(ledger, waiting=2, idle_uj=1))
     assert found.exit_code == 0
     assert "2 requests wait for the next run of its ledger" in found.stdout
+    assert "wait for" not in run(booked(ledger, waiting=2)).stdout
+
+
+def test_a_run_that_was_killed_has_no_last_sums_to_compare(ledger: FilledLedger) -> None:
+    found = run(booked(ledger, has_ended=False, idle_uj=1))
+    assert found.exit_code == 0
+    assert "record: run run-1: it was killed, so its last sums are not compared" in found.stdout
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class LedgerTotals:
-    """What a run has booked for its ledger: requests + idle + transition + unclaimed = meter, uJ.
+    """What a run has booked for its ledger, uJ.
+
+    When the run has ended, requests + idle + transition + unclaimed = meter.
 
     Attributes:
         folder: Folder of the ledger.
@@ -22,6 +24,7 @@ class LedgerTotals:
         unclaimed_uj: Energy that no request claims.
         waiting: Requests that the ledger does not have yet: the next run hands them over.
         lost: Requests that were too many to wait.
+        has_ended: Whether the run ended with them; else it was killed: the ledger may have more.
     """
 
     folder: str
@@ -36,3 +39,4 @@ class LedgerTotals:
     unclaimed_uj: int
     waiting: int = 0
     lost: int = 0
+    has_ended: bool = False

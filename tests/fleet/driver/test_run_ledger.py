@@ -189,7 +189,7 @@ def test_at_the_end_of_a_run_its_last_step_is_acknowledged(site: Site) -> None:
     assert left_files(site.folder) == []
     found = site.run.totals
     assert (found.requests, found.requests_uj, found.meter_uj) == (4, 40, 4 * 17)
-    assert (found.bookings, found.waiting, found.lost) == (last.number, 0, 0)
+    assert (found.bookings, found.waiting, found.lost, found.has_ended) == (last.number, 0, 0, True)
 
 
 def test_what_a_run_could_not_hand_over_is_taken_before_the_next_run_begins(

@@ -71,6 +71,7 @@ class RunLedger:
         self._call: Any = None
         self._pause_s, self._retry_s = 0.0, float("-inf")
         self._problem = ""
+        self._has_ended = False
 
     def begin(self, run_id: str) -> None:
         """Hand over what earlier runs have left; a new run begins.
@@ -85,6 +86,7 @@ class RunLedger:
             self._hand_over_left(path)
         began = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._epoch_s()))
         self._outbox = Outbox(f"{began}-{run_id}", self._config.site.boundary)
+        self._has_ended = False
         self._power = PowerTotals.of(self._config)
 
     def look(self) -> None:
@@ -128,6 +130,7 @@ class RunLedger:
         """
         self._add(ticks, requests, totals)
         self._outbox.seal(self._clock(), is_last=True)
+        self._has_ended = True
         self._retry_s, until_s = float("-inf"), self._clock() + timeout_s
         while self._outbox.sealed and self._clock() < until_s:
             self.look()
@@ -179,6 +182,7 @@ class RunLedger:
             unclaimed_uj=outbox.totals.unclaimed_uj,
             waiting=outbox.waiting,
             lost=outbox.lost,
+            has_ended=self._has_ended,
         )
 
     @property
