@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.ledger.service.running import (
+    HOUR,
     NOON_US,
     Running,
     ServiceFactory,
@@ -19,9 +20,13 @@ from tests.ledger.service.running import (
 from steppe.errors import UsageError
 from steppe.ledger.entries import available, deposited, held
 from steppe.ledger.log.checkpoint import Proof
+from steppe.ledger.periods.checking import check_chain
+from steppe.ledger.periods.closing import HOUR_US
+from steppe.ledger.periods.period import KIND as PERIOD
+from steppe.ledger.periods.period import Period
 from steppe.ledger.quote import Quote
 from steppe.ledger.receipt import Receipt
-from steppe.ledger.signing import PublicKey
+from steppe.ledger.signing import PrivateKey, PublicKey, SignatureError
 from steppe.ledger.store.ledger_store import ConflictError
 from steppe.ledger.tariff import Tariff
 
@@ -245,6 +250,58 @@ async def test_a_store_that_is_not_that_of_the_log_is_refused(
         (running.folder / name).unlink(missing_ok=True)
     with pytest.raises(UsageError, match="asked for the 2 entries of the log, found 1 of a store"):
         await open_service()
+
+
+async def test_a_key_is_changed_while_both_sign(open_service: ServiceFactory) -> None:
+    running = await open_service()
+    old = PrivateKey.read(running.folder / "key")
+    await running.service.take(booking(1, booked("r1"), metered_uj=1_000))
+    await running.proof_of("/steppe/v1/receipts/r1")
+    await running.stop()
+    new, coming = PrivateKey.new("hohhot"), running.folder / "key.next"
+    new.write(coming)
+    running = await open_service()
+    await running.service.take(booking(2, booked("r2"), metered_uj=2_000))
+    proof = Proof.read(await running.proof_of("/steppe/v1/receipts/r2"))
+    _, entry = await running.call("GET", "/steppe/v1/receipts/r2")
+    for key in (old, new):
+        proof.check(entry, "hohhot", [key.public])
+    _, text = await running.call("GET", "/steppe/v1/log/key")
+    assert text.decode().split() == [old.public.text, new.public.text]
+    await running.stop()
+    coming.replace(running.folder / "key")
+    running = await open_service()
+    await running.service.take(booking(3, booked("r3"), metered_uj=3_000))
+    proof = Proof.read(await running.proof_of("/steppe/v1/receipts/r3"))
+    with pytest.raises(SignatureError):
+        proof.check(entry, "hohhot", [old.public])
+    await running.stop()
+    PrivateKey.new("elsewhere").write(coming)
+    with pytest.raises(UsageError, match="asked for a key of the log hohhot, found elsewhere"):
+        await open_service()
+
+
+async def test_hours_of_a_down_time_are_closed_at_the_next_start(
+    open_service: ServiceFactory,
+) -> None:
+    running = await open_service()
+    await running.service.take(booking(1, booked("r1"), metered_uj=1_500))
+    await running.stop()
+    running.clock.now_us += 5 * HOUR_US
+    running = await open_service()
+    store = running.store
+    async with asyncio.timeout(30):
+        while len(store.of_kind(PERIOD)) < 4:
+            await asyncio.sleep(0.01)
+    entries = store.of_kind(PERIOD)
+    store.close()
+    periods = [Period.read(each) for each in entries]
+    assert [each.hour - HOUR for each in periods] == [0, 1, 2, 3]
+    assert [each.carried_out_uj for each in periods] == [500] * 4
+    check_chain(entries)
+    assert await running.service.take(booking(2, booked("r2"), metered_uj=2_500)) == 2
+    receipt = await running.get("/steppe/v1/receipts/r2")
+    assert receipt["hour"] == HOUR + 4  # the first one that is open
 
 
 async def test_a_second_service_does_not_get_the_folder(

@@ -17,19 +17,22 @@ from steppe.ledger.store.ledger_store import ConflictError, LedgerStore, LogEntr
 from steppe.ledger.tariff import KIND as TARIFF
 from steppe.ledger.tariff import Tariff, tariff_of
 
+NEXT_KEY = ".next"
+"""End of the name of the file of the key that comes next, beside the present one."""
 
-def open_log(settings: LedgerSettings, key: PrivateKey) -> Log:
-    """Return the log that a key signs; write the public key for those that check it.
+
+def open_log(settings: LedgerSettings, keys: Sequence[PrivateKey]) -> Log:
+    """Return the log that keys sign; write the public ones for those that check it.
 
     Raises:
         ProofError: The tiles are not those of the checkpoint, or it is that of another log.
-        SignatureError: The key has not signed the last checkpoint.
+        SignatureError: None of the keys has signed the last checkpoint.
         UsageError: A file is missing or damaged.
     """
     settings.log.mkdir(parents=True, exist_ok=True)
     with disk_errors(settings.public_key):
-        settings.public_key.write_text(f"{key.public.text}\n")
-    return Log(settings.log, key.name, [key])
+        settings.public_key.write_text("".join(f"{key.public.text}\n" for key in keys))
+    return Log(settings.log, keys[0].name, keys)
 
 
 def check_same(store: LedgerStore, log: Log) -> None:
@@ -45,23 +48,32 @@ def check_same(store: LedgerStore, log: Log) -> None:
         raise UsageError(f"ledger.store: asked for the {size} entries of the log, {found}")
 
 
-def open_reader(settings: LedgerSettings, log: Log) -> LogReader:
+def open_reader(settings: LedgerSettings, keys: Sequence[PrivateKey]) -> LogReader:
     """Return a reader of the log beside its writer."""
-    return LogReader(settings.log, log.origin, [open_key(settings).public])
+    return LogReader(settings.log, keys[0].name, [key.public for key in keys])
 
 
-def open_key(settings: LedgerSettings) -> PrivateKey:
-    """Return the key that signs the log; it is made if the configuration names none.
+def open_keys(settings: LedgerSettings) -> list[PrivateKey]:
+    """Return the keys that sign the log: one, and the next one while keys change.
+
+    The key is made if the configuration names none.
 
     Raises:
-        UsageError: It cannot be read or made, or the log has entries and there is no key.
+        UsageError: One cannot be read or made, they have different names, or the log has entries
+            and there is no key.
     """
     path = settings.key
     if settings.section.key is None and not path.exists():
         if (settings.log / "checkpoint").exists():
             raise UsageError(f"ledger.key: asked for {path}, which signs the log, found none")
         PrivateKey.new(settings.section.site).write(path)
-    return PrivateKey.read(path)
+    keys, coming = [PrivateKey.read(path)], path.with_name(path.name + NEXT_KEY)
+    if coming.exists():
+        keys.append(PrivateKey.read(coming))
+        if keys[1].name != keys[0].name:
+            found = f"asked for a key of the log {keys[0].name}, found {keys[1].name}"
+            raise UsageError(f"ledger.key: {coming}: {found}")
+    return keys
 
 
 def read_tariffs(paths: Sequence[Path]) -> list[Tariff]:

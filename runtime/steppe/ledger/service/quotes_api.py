@@ -31,7 +31,7 @@ class QuotesApi:
         self,
         writer: Writer,
         tariffs: Sequence[Tariff],
-        key: PrivateKey,
+        keys: Sequence[PrivateKey],
         now_us: Callable[[], int],
     ) -> None:
         """Use a writer.
@@ -39,11 +39,11 @@ class QuotesApi:
         Args:
             writer: The writer of the store.
             tariffs: The tariffs of the run; the first one with a rate for the offer is taken.
-            key: The key that signs.
+            keys: The keys that sign.
             now_us: Reads the time, us since the Unix epoch.
         """
         self._writer, self._tariffs = writer, tuple(tariffs)
-        self._key, self._now_us = key, now_us
+        self._keys, self._now_us = tuple(keys), now_us
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the routes."""
@@ -55,7 +55,7 @@ class QuotesApi:
         asked = self._asked(mapping(await body_of(request), "quote"), tenant_of(request), now_us)
         quote = self._quote(asked)
         await self._writer.write(lambda transaction: issue_quote(transaction, quote, now_us))
-        note = quote.signed([self._key]).whole
+        note = quote.signed(self._keys).whole
         return web.json_response({"object": "quote", **_shown(quote), "note": note})
 
     def _asked(self, values: dict[str, Any], tenant: str, now_us: int) -> QuoteRequest:

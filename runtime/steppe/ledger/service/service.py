@@ -23,7 +23,7 @@ from steppe.ledger.service.opening import (
     check_same,
     keep_green_terms,
     log_tariffs,
-    open_key,
+    open_keys,
     open_log,
     open_reader,
     read_tariffs,
@@ -140,10 +140,10 @@ class LedgerService:
         self._store = store = await asyncio.to_thread(LedgerStore, settings.store)
         self._tariffs = await asyncio.to_thread(log_tariffs, store, tariffs, self._now_us())
         await asyncio.to_thread(keep_green_terms, store, settings.section)
-        key = open_key(settings)
-        log = await asyncio.to_thread(open_log, settings, key)
+        keys = open_keys(settings)
+        log = await asyncio.to_thread(open_log, settings, keys)
         await asyncio.to_thread(check_same, store, log)
-        self._outside = outside = Outside(settings.section, store, open_reader(settings, log))
+        self._outside = outside = Outside(settings.section, store, open_reader(settings, keys))
         self._publisher = publisher = Publisher(store, log, outside.take)
         self._writer = writer = Writer(store, publisher.wake)
         rules = AdmissionRules(
@@ -152,7 +152,7 @@ class LedgerService:
         self._hours = Hours(store, writer, self._metrics, self._now_us)
         secret = dict(settings.secret_headers).get(HEADER, "")
         parts = self._parts(store, log, rules)
-        parts.append(QuotesApi(writer, tariffs, key, self._now_us))
+        parts.append(QuotesApi(writer, tariffs, keys, self._now_us))
         url = await self._listen(build_application(parts, self._read_metrics, secret))
         await outside.start()
         publisher.start()
