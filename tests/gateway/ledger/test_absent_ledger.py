@@ -10,6 +10,7 @@ from tests.gateway.ledger.fake_ledger import TERMS, FakeLedger
 from tests.gateway.site import Site, SiteFactory
 
 from steppe.gateway.driver_news import DriverNews
+from steppe.gateway.ledger import calls
 from steppe.gateway.ledger.link import LedgerLink
 
 TEXT, JSON = "/v1/completions", {"Content_Type": "application/json"}
@@ -67,6 +68,20 @@ async def test_a_hung_ledger_is_a_503_after_the_time_limit(hasty: Site, ledger: 
     await hasty.until(lambda: bool(ledger.returned))
     assert set(ledger.returned) == {ledger.asked[0]["request"]}
     assert not ledger.held
+
+
+async def test_a_ledger_that_takes_a_late_request_after_its_return_gets_it_again(
+    hasty: Site, ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "REPEAT_S", 0.1)
+    listen(hasty, ledger.url)
+    ledger.may_answer.clear()
+    await refused(hasty)
+    ledger.may_answer.set()
+    late = ledger.asked[0]["request"]
+    await hasty.until(lambda: late in ledger.returned)
+    ledger.free, ledger.held = ledger.free - 1, {late}
+    await hasty.until(lambda: not ledger.held)
 
 
 @pytest.mark.parametrize("status", [500, 503])

@@ -31,6 +31,9 @@ MOST_RETURNED = 10_000
 """Requests whose holds are to be given back; the holds of further ones expire."""
 _PAUSE_S, _STOP_S = 0.1, 1.0
 """Pause after a call that failed; longest time in which a stop gives holds back, s."""
+UNSURE_S, REPEAT_S = 10.0, 10.0
+"""A ledger that hung may take a request after it was given back. So what is given back within this
+time after a call without an answer is given back again after that time, s."""
 _SILENT = "the ledger does not answer"
 _JSON = {"Content-Type": "application/json"}
 
@@ -73,7 +76,7 @@ class LedgerCalls:
         self._open: dict[str, _Open] = {}
         self._returned: dict[str, None] = {}
         self._task: asyncio.Task[None] | None = None
-        self._is_closed, self._problem = False, ""
+        self._is_closed, self._problem, self._unsure_until_s = False, "", 0.0
 
     def ask(self, asked: Asked) -> asyncio.Future[Verdict]:
         """Return what the ledger will say of a request, within the time limit."""
@@ -180,6 +183,14 @@ class LedgerCalls:
             self._note(str(error))
         for request in batch:
             self._returned.pop(request, None)
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._unsure_until_s and not self._is_closed:
+            loop.call_later(REPEAT_S, self._return_again, batch)
+
+    def _return_again(self, requests: Iterable[str]) -> None:
+        if not self._is_closed:
+            for request in requests:
+                self._return(request)
 
     async def _post(self, path: str, values: Iterable[Any]) -> bytes:
         if not self._service.url:
@@ -190,6 +201,7 @@ class LedgerCalls:
                 async with self._service.session.post(url, data=body, headers=_JSON) as answer:
                     found = await answer.read()
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
+            self._unsure_until_s = asyncio.get_running_loop().time() + UNSURE_S
             raise _CallFailedError(_named(error)) from error
         if answer.status >= 300:
             found_status = f"status {answer.status} to {path}"
