@@ -186,11 +186,22 @@ def test_nothing_and_less_cannot_be_moved(amount: int, text: str) -> None:
         transferred("t1", "lab", "lab", CNY, 1)
 
 
-def test_an_account_takes_no_more_than_the_database_can_keep(store: LedgerStore) -> None:
-    store.move([deposited("d1", "lab", CNY, 2**63 - 1)], 1)
-    with pytest.raises(UsageError, match=r"found room for 9223372036.854775807 CNY in an account"):
-        store.move([deposited("d2", "school", CNY, 1)], 1)
-    assert balance(store, available("school")) == 0
+def test_a_tenant_has_no_more_than_the_database_can_keep_and_the_site_any_amount(
+    store: LedgerStore,
+) -> None:
+    most, tenants = 2**63 - 1, ("a", "b", "c")
+    for tenant in tenants:
+        store.move([deposited(tenant, tenant, CNY, most)], 1)
+        with pytest.raises(UsageError, match=r"found room for 9223372036.854775807 CNY in an acc"):
+            store.move([deposited("more", tenant, CNY, 1)], 1)
+    assert balance(store, "bank") == -3 * most
+    for tenant in tenants:
+        store.hold(Hold(tenant, tenant, CNY, most, 9), 2)
+        store.end_request(tenant, most, [], 3)
+    assert balance(store, "revenue") == 3 * most
+    assert store.audit() == []
+    store.move([refunded("f", "a", CNY, most)], 4)
+    assert (balance(store, "revenue"), balance(store, "bank")) == (2 * most, -3 * most)
 
 
 def test_the_audit_names_a_balance_that_was_changed(store: LedgerStore, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import sqlalchemy as sql
 
 from steppe.ledger.entries import REVENUE, Kind, Movement, cause_of, changes_of, held
-from steppe.ledger.store.balances import Balance
+from steppe.ledger.store.balances import Balance, balance_of
 from steppe.ledger.store.movements import movement_of
 from steppe.ledger.store.tables import BALANCES, ENTRIES, HOLDS, MOVEMENTS
 from steppe.ledger.trades import PACKAGE, TRANSFER, Package, Transfer
@@ -23,7 +23,7 @@ def balances(connection: sql.Connection, account: str | None = None) -> list[Bal
     query = sql.select(BALANCES).order_by(BALANCES.c.account, BALANCES.c.unit)
     if account is not None:
         query = query.where(BALANCES.c.account == account)
-    return [Balance(**row._mapping) for row in connection.execute(query)]
+    return [balance_of(row) for row in connection.execute(query)]
 
 
 def history(connection: sql.Connection, account: str, most: int) -> list[tuple[int, Movement]]:

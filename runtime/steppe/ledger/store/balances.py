@@ -14,6 +14,7 @@ from steppe.ledger.units import MOST, amount_text, number_text
 
 CHUNK = 500
 """Names in one question to the database."""
+_HIGH = 2**62
 _Key = tuple[str, str]
 
 
@@ -59,15 +60,26 @@ class Balance:
 
         Raises:
             TooLowError: It would fall below its floor.
-            UsageError: It would be larger than the store can keep.
+            UsageError: It has a floor, and would be larger than the store can keep.
         """
         after = self.balance + amount
         if amount < 0 and self.floor is not None and after < self.floor:
             raise TooLowError(self.account, self.unit, -amount, self.balance - self.floor)
-        if abs(after) > MOST:
+        if self.floor is not None and abs(after) > MOST:
             found = f"found room for {amount_text(MOST, self.unit)} in an account"
             raise UsageError(f"{self.account}: asked for {amount_text(after, self.unit)}, {found}")
         return Balance(self.account, self.unit, after, self.floor)
+
+
+def balance_of(row: sql.Row[Any]) -> Balance:
+    """Return the balance of a row."""
+    return Balance(row.account, row.unit, row.high * _HIGH + row.balance, row.floor)
+
+
+def _split(balance: int) -> tuple[int, int]:
+    """Return a balance of the site as the database keeps it: a high part, and the rest."""
+    high, low = divmod(abs(balance), _HIGH)
+    return (-high, -low) if balance < 0 else (high, low)
 
 
 class Balances:
@@ -126,12 +138,14 @@ class Balances:
 
     def write(self) -> None:
         """Write what has changed."""
-        new = [row_of(each) for key, each in self._changed.items() if key not in self._stored]
-        old = [
-            {"of": each.account, "in": each.unit, "to": each.balance, "least": each.floor}
-            for key, each in self._changed.items()
-            if key in self._stored
-        ]
+        new, old = list[dict[str, Any]](), list[dict[str, Any]]()
+        for key, each in self._changed.items():
+            high, low = _split(each.balance) if each.floor is None else (0, each.balance)
+            row = {**row_of(each), "balance": low, "high": high}
+            if key in self._stored:
+                old.append({f"{name}_": value for name, value in row.items()})
+            else:
+                new.append(row)
         if new:
             self._connection.execute(sql.insert(BALANCES), new)
         if old:
@@ -141,7 +155,7 @@ class Balances:
 
     def _read(self, query: sql.Select[Any], values: dict[str, Any]) -> None:
         for row in self._connection.execute(query, values):
-            found = Balance(*row)
+            found = balance_of(row)
             key = (found.account, found.unit)
             self._stored.add(key)
             self._units.setdefault(found.account, set()).add(found.unit)
@@ -157,6 +171,8 @@ _STARTING = _ALL.where(
 )
 _UPDATE = (
     sql.update(BALANCES)
-    .where(BALANCES.c.account == sql.bindparam("of"), BALANCES.c.unit == sql.bindparam("in"))
-    .values(balance=sql.bindparam("to"), floor=sql.bindparam("least"))
+    .where(
+        BALANCES.c.account == sql.bindparam("account_"), BALANCES.c.unit == sql.bindparam("unit_")
+    )
+    .values({name: sql.bindparam(f"{name}_") for name in ("balance", "high", "floor")})
 )

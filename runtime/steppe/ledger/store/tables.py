@@ -41,8 +41,11 @@ BALANCES = sql.Table(
     sql.Column("account", sql.String(256), primary_key=True),
     sql.Column("unit", sql.String(64), primary_key=True),
     sql.Column("balance", sql.BigInteger, nullable=False),
+    sql.Column("high", sql.BigInteger, nullable=False),  # 2^62 times this is added to it
     sql.Column("floor", sql.BigInteger),  # null: no floor
-    sql.CheckConstraint("floor IS NULL OR balance >= floor", name="not_below_the_floor"),
+    sql.CheckConstraint(
+        "floor IS NULL OR (balance >= floor AND high = 0)", name="not_below_the_floor"
+    ),
 )
 MOVEMENTS = sql.Table(
     "steppe_ledger_movements",
