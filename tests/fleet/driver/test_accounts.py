@@ -14,6 +14,7 @@ from steppe.fleet.driver.accounts import LONGEST_SETTLE_S, QUIET_REPORTS, SILENT
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.request_tracker import ID_REUSE_S
 from steppe.ledger.booking import BookedRequest
+from steppe.models.identity import ModelIdentity
 from steppe.report.latency import within_slo
 from steppe.report.records import Slo
 
@@ -98,7 +99,7 @@ late_reports = st.builds(
 def test_receipts_and_other_parts_and_what_is_open_are_what_the_meters_read_at_every_step(
     happened: list[tuple[list[ReplicaReport], list[str], bool]],
 ) -> None:
-    accounts = Accounts("emulated", 1000.0, is_booked=True)
+    accounts = Accounts("emulated", 1000.0, models={})
     booked, meters = list[BookedRequest](), dict[str, int]()
     for tick, (came, ended, drops) in enumerate(happened):
         accounts.add(came)
@@ -119,8 +120,11 @@ def test_receipts_and_other_parts_and_what_is_open_are_what_the_meters_read_at_e
 
 
 def test_a_request_is_booked_with_whole_microjoules_and_times_of_the_wall_clock() -> None:
-    accounts = Accounts("emulated", 1000.0, is_booked=True)
-    ended = finished_request("a", engine_id="e", terms="flat/0", key_id="0a1b2c3d", cached_tokens=9)
+    models = {"small": ModelIdentity("0a" * 20, "5f" * 8)}
+    accounts = Accounts("emulated", 1000.0, models=models)
+    ended = finished_request(
+        "a", model="small", engine_id="e", terms="flat/0", key_id="0a1b2c3d", cached_tokens=9
+    )
     refused = finished_request("b", finish="shed", replica=None, ttft_s=None)
     key = request_key("e")
     accounts.add([replica_report(energy_j=5.0, requests_uj={key: 3_000_001}, idle_uj=1)])
@@ -133,6 +137,8 @@ def test_a_request_is_booked_with_whole_microjoules_and_times_of_the_wall_clock(
     assert (booked.terms, booked.key_id, booked.finish) == ("flat/0", "0a1b2c3d", "length")
     assert (booked.prompt_tokens, booked.cached_tokens) == (7, 7)
     assert (without.finish, without.had_replica, without.first_us) == ("shed", False, 0)
+    assert (booked.model_rev, booked.tokenizer_sha) == ("0a" * 20, "5f" * 8)
+    assert (without.model_rev, without.tokenizer_sha) == ("", "")
     assert accounts.take_booked() == []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from steppe.energy.attribution import UJ_PER_J
@@ -14,6 +14,7 @@ from steppe.fleet.driver.booked_request import booked_request
 from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.server import FinishedRequest, RequestEnergy
 from steppe.ledger.booking import BookedRequest
+from steppe.models.identity import ModelIdentity
 from steppe.report.latency import tpot_s
 from steppe.report.records import RequestRecord
 
@@ -107,7 +108,8 @@ class Accounts:
         neighbour_uj: Energy of other users of shared GPUs, beside all that, uJ.
         unclaimed_uj: Energy that no request claims, uJ.
         lent: Replicas on loan to a measurement.
-        is_booked: Whether a ledger takes the requests that are recorded, see `take_booked`.
+        models: What is known of each model, by the name that clients use, for a ledger that takes
+            the requests that are recorded, see `take_booked`; None without one.
     """
 
     energy_source: str
@@ -119,7 +121,7 @@ class Accounts:
     neighbour_uj: int = 0
     unclaimed_uj: int = 0
     lent: set[str] = field(default_factory=set)
-    is_booked: bool = False
+    models: Mapping[str, ModelIdentity] | None = None
     _meters: dict[str, _Meter] = field(default_factory=dict)
     _booked: list[BookedRequest] = field(default_factory=list)
     _measured: set[int] = field(default_factory=set)
@@ -321,8 +323,9 @@ class Accounts:
             continued=request.continued,
             gateway=request.gateway,
         )
-        if self.is_booked:
-            self._booked.append(booked_request(request, record, energy_uj))
+        if self.models is not None:
+            model = self.models.get(request.model, ModelIdentity())
+            self._booked.append(booked_request(request, record, energy_uj, model))
         return record
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from steppe.config import RunConfig
 from steppe.gateway.server import FinishedRequest
 from steppe.ledger.booking import BookedRequest
+from steppe.models.identity import ModelIdentity, identity_of
 from steppe.report.records import RequestRecord
 
 US_PER_S = 1_000_000
 
 
+def identities(config: RunConfig) -> dict[str, ModelIdentity]:
+    """Return what is known of each model of a run, by the name that clients use."""
+    if config.engine.kind == "synthetic":
+        return {}
+    return {name: identity_of(alone.model.name) for name, alone in config.pools.items()}
+
+
 def booked_request(
-    request: FinishedRequest, record: RequestRecord, energy_uj: int
+    request: FinishedRequest, record: RequestRecord, energy_uj: int, model: ModelIdentity
 ) -> BookedRequest:
     """Return a request as the ledger takes it.
 
@@ -18,6 +27,7 @@ def booked_request(
         request: What the gateway says about it.
         record: Its record.
         energy_uj: Its energy, uJ.
+        model: What is known of its model.
     """
     started_us = round(request.arrival_epoch_s * US_PER_S)
     ttft_s = request.ttft_s
@@ -40,4 +50,6 @@ def booked_request(
         had_replica=request.replica is not None,
         terms=request.terms,
         key_id=request.key_id,
+        model_rev=model.revision,
+        tokenizer_sha=model.tokenizer_sha,
     )

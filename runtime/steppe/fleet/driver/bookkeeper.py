@@ -20,6 +20,7 @@ from steppe.fleet.driver.accounts import Accounts
 from steppe.fleet.messages import Drained, EndedRequests, NodeReport
 from steppe.gateway.server import RequestEnergy
 from steppe.ledger.booking import BookedRequest, Totals
+from steppe.models.identity import ModelIdentity
 from steppe.report.records import RequestRecord
 
 LONG_TIMEOUT_S = 60.0
@@ -95,8 +96,7 @@ class Bookkeeper:
         energy_source: str,
         began_epoch_s: float,
         boundary: str = "gpu",
-        *,
-        has_ledger: bool = False,
+        models: Mapping[str, ModelIdentity] | None = None,
     ) -> None:
         """Open the books.
 
@@ -105,10 +105,10 @@ class Bookkeeper:
             energy_source: Worst energy quality while no meter fails.
             began_epoch_s: When the run began, s since the Unix epoch.
             boundary: What joules enclose: `gpu`, `node` or `site`.
-            has_ledger: Whether a ledger takes the requests, see `take_booked`.
+            models: What is known of each model, for a ledger; None without one.
         """
         self._gateways = gateways
-        self._accounts = Accounts(energy_source, began_epoch_s, boundary, is_booked=has_ledger)
+        self._accounts = Accounts(energy_source, began_epoch_s, boundary, models=models)
         self._numbers: dict[str, int] = {}
         self._drained: dict[str, Drained] = {}
         self._dropped_s, self._has_alarmed = 0.0, False

@@ -29,6 +29,7 @@ from steppe.fleet.cluster import (
     refuse_unmatched_labels,
 )
 from steppe.fleet.driver.actor_watch import ActorWatch
+from steppe.fleet.driver.booked_request import identities
 from steppe.fleet.driver.bookkeeper import Bookkeeper, EnergyTotals
 from steppe.fleet.driver.cluster_watch import ClusterWatch
 from steppe.fleet.driver.config_changer import ConfigChanger
@@ -168,7 +169,7 @@ class FleetDriver:
                 self.actors.energy_source,
                 time.time(),
                 self._config.site.boundary,
-                has_ledger=self._ledger is not None,
+                None if self._ledger is None else identities(self._config),
             )
             self._gateways.begin(time.time(), self._changer)
             self._books.skip(self.actors.node_actors)
