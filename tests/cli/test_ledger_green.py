@@ -109,6 +109,14 @@ def test_a_file_with_a_wrong_row_changes_nothing(folder: Path) -> None:
     assert len(json.loads(run("certificates", "list", folder, "--json").stdout)) == 1
 
 
+def test_a_long_file_is_taken_in_some_at_a_time(folder: Path) -> None:
+    file = folder / "bought.csv"
+    file.write_text(HEAD + "".join(GEC.replace("g1", f"g{number}") for number in range(205)))
+    for new in (205, 0):
+        found = json.loads(run("certificates", "import", folder, file, "--json").stdout)
+        assert found == {"new": new, "known": 205 - new}
+
+
 def test_named_certificates_and_a_month_exclude_each_other(folder: Path) -> None:
     options = ("--owner", "hohhot", "--month", "2025-11")
     found = run("certificates", "cancel", folder, "g1", *options)

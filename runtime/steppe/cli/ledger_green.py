@@ -58,7 +58,7 @@ def certificates_group() -> None:
 @store_option
 @json_option
 def import_command(folder: Path, file: Path, *, store: str | None, as_json: bool) -> None:
-    """Take the certificates of a registry's FILE in, all or none.
+    """Take the certificates of a registry's FILE in; the whole file is checked first.
 
     A table (CSV), a JSON list, or a JSON object a line: id, form (granular or gec), owner,
     producer, zone, source, wh, from, to. The same one again changes nothing.

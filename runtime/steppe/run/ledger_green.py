@@ -23,6 +23,8 @@ from steppe.ledger.store.certificates import Held, Register, holdings
 from steppe.ledger.store.green import match_late
 from steppe.ledger.store.ledger_store import LedgerStore
 
+AT_ONCE = 100
+"""Certificates in one transaction: meanwhile no request is admitted."""
 ALL_HOURS = range(2**40)
 """All hours since the Unix epoch that there may be."""
 
@@ -58,10 +60,14 @@ class Scores:
 
 
 def import_certificates(store: LedgerStore, path: Path) -> Imported:
-    """Take the certificates of a registry's file in, all or none.
+    """Take the certificates of a registry's file in.
+
+    The whole file is read first. Then some at a time are written, so that a run beside it does not
+    wait; the same ones again change nothing.
 
     Raises:
-        GreenError: One has the id of another, or stands for generation that is certified already.
+        GreenError: One has the id of another, or stands for generation that is certified already;
+            those that were written before stay.
         UsageError: The file cannot be read, or a row of it is no certificate.
     """
     with disk_errors(path):
@@ -73,9 +79,13 @@ def import_certificates(store: LedgerStore, path: Path) -> Imported:
         certificates = certificates_of(text)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-    with store.transaction() as transaction:
-        register = Register(transaction, _now_us())
-        new = sum(register.issue(each) for each in certificates)
+    new = 0
+    for first in range(0, len(certificates), AT_ONCE):
+        some = certificates[first : first + AT_ONCE]
+        with store.transaction() as transaction:
+            register = Register(transaction, _now_us())
+            register.load(some)
+            new += sum(register.issue(each) for each in some)
     return Imported(new, len(certificates) - new)
 
 
@@ -88,7 +98,7 @@ def list_certificates(store: LedgerStore, hours: range) -> list[Held]:
 def cancel_certificates(
     store: LedgerStore, ids: Sequence[str], owner: str, hours: range
 ) -> Mapping[str, int]:
-    """Cancel what is matched of certificates, all or none; return how many Wh of each.
+    """Cancel what is matched of certificates, some at a time; return how many Wh of each.
 
     Args:
         store: The store.
@@ -97,15 +107,20 @@ def cancel_certificates(
         hours: The hours.
 
     Raises:
-        GreenError: One is cancelled already, or nothing of it is matched.
+        GreenError: One is cancelled already, or nothing of it is matched; those that were
+            cancelled before stay so.
     """
     if not ids:
         found = [one for one in list_certificates(store, hours) if one.owner == owner]
         ended = [one for one in found if one.certificate.to_hour <= hours.stop]
         ids = [one.certificate.id for one in ended if one.matched_wh]
-    with store.transaction() as transaction:
-        register = Register(transaction, _now_us())
-        return {id_: register.cancel(id_, owner)[0].amount for id_ in ids}
+    done: dict[str, int] = {}
+    for first in range(0, len(ids), AT_ONCE):
+        with store.transaction() as transaction:
+            register = Register(transaction, _now_us())
+            for id_ in ids[first : first + AT_ONCE]:
+                done[id_] = register.cancel(id_, owner)[0].amount
+    return done
 
 
 def match_closed_hours(store: LedgerStore, hours: range) -> list[Match]:
