@@ -77,7 +77,7 @@ def test_processes_killed_inside_calls_block_nobody(world: World) -> None:
         child.communicate()
         start_s = time.perf_counter()
         assert world.energy_j() >= 0
-        assert time.perf_counter() - start_s < 0.5
+        assert time.perf_counter() - start_s < 10
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from steppe.gateway.ledger.link import LedgerLink
 
 TEXT, JSON = "/v1/completions", {"Content_Type": "application/json"}
 BODY = b'{"model":"m","max_tokens":40,"prompt":[1,2,3]}'
-SOON_S = 0.2
+SOON_S = 1.0
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ async def test_the_public_part_of_a_key_goes_to_the_ledger(
 ) -> None:
     key = make_key("lab", 0.0)
     access = AccessSettings(KnownTenants((Tenant("lab"),), (key.stored,)))
-    site = await open_site(access=access, ledger=LedgerLink())
+    site = await open_site(access=access, ledger=LedgerLink(answer_s=20.0))
     site.gateway.tell(DriverNews(services={"ledger": ledger.url}))
     await site.awake_replica()
     assert await ask(site, Authorization=f"Bearer {key.text}") == 200
@@ -272,7 +272,7 @@ async def test_what_no_replica_had_is_given_back(
     open_site: SiteFactory, ledger: FakeLedger
 ) -> None:
     ledger.free = 10  # little, so that each request has its hold before it is refused
-    site = await open_site(ledger=LedgerLink(), max_waiting=0)
+    site = await open_site(ledger=LedgerLink(answer_s=20.0), max_waiting=0)
     site.gateway.tell(DriverNews(services={"ledger": ledger.url}))
     replica = await site.awake_replica(answers=False)
     site.route(replica, limit=1)

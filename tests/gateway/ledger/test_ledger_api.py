@@ -51,7 +51,7 @@ async def test_without_the_section_a_call_gets_a_404_that_names_it(site: Site) -
 
 
 async def test_a_ledger_that_starts_is_a_503(open_site: SiteFactory) -> None:
-    site = await open_site(ledger=LedgerLink())
+    site = await open_site(ledger=LedgerLink(answer_s=20.0))
     status, headers, body = await site.get("/steppe/v1/balance")
     assert (status, code_of(orjson.loads(body))) == (503, "ledger_unavailable")
     assert headers["Retry-After"] == "1"
@@ -103,7 +103,7 @@ async def test_the_entries_of_the_log_need_an_admin_key(locked: Site) -> None:
 async def test_without_keys_anyone_may_read_the_entries(
     open_site: SiteFactory, ledger: FakeLedger
 ) -> None:
-    site = await open_site(ledger=LedgerLink())
+    site = await open_site(ledger=LedgerLink(answer_s=20.0))
     site.gateway.tell(DriverNews(services={"ledger": ledger.url}))
     assert (await get(site, "/steppe/v1/log/tile/entries/000", key=""))[0] == 200
 

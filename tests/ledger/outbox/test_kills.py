@@ -28,7 +28,7 @@ async def main() -> None:
 
 asyncio.run(main())
 """
-RECEIPTS, KILLS = 400, 8
+RECEIPTS, KILLS = 3_000, 8
 
 
 async def start(place: str, url: str) -> asyncio.subprocess.Process:
