@@ -69,7 +69,9 @@ def test_page_table_and_receipts_have_one_total(ledger: FilledLedger, bill: Path
     nano = sum(one.amount_nano for one in own)
     rows = list(csv.DictReader((bill / "focus.csv").read_text().splitlines()))
     assert sum(Decimal(row["EffectiveCost"]) for row in rows) == Decimal(nano).scaleb(-9)
-    assert f"{nano / 1e9:.9f}" in (bill / "statement.html").read_text()
+    page = (bill / "statement.html").read_text()
+    assert f"{nano / 1e9:.9f}" in page
+    assert "1 hour is not closed yet: without shares of idle and green energy." in page
 
 
 def test_shares_of_idle_are_those_of_the_hours(ledger: FilledLedger, bill: Path) -> None:

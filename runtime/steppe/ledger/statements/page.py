@@ -24,12 +24,13 @@ _LINE_NAMES = ("For", "Prompt", "Cached", "Output", "Joules", "Green", "Exact", 
 _DAY_NAMES = ("Day", "Requests", "Tokens", "Joules", "Green", "Exact")
 
 
-def page_html(statement: Statement, issuer: str) -> str:
+def page_html(statement: Statement, issuer: str, open_hours: int = 0) -> str:
     """Return the page of a statement.
 
     Args:
         statement: The statement.
         issuer: Name of the operator that bills it.
+        open_hours: Number of its hours that are not closed: they have no shares yet.
     """
     title = f"Statement {statement.month.text} of {statement.tenant}"
     figures = "".join(figure_html(one, statement.month) for one in figures_of(statement))
@@ -39,16 +40,19 @@ def page_html(statement: Statement, issuer: str) -> str:
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none';style-src 'unsafe-inline'\">"
         f"<title>{escaped(title)}</title><style>{STYLE}</style></head><body>"
-        f"<h1>{escaped(title)}</h1>{_period(statement, issuer)}{_tiles(statement)}"
+        f"<h1>{escaped(title)}</h1>{_period(statement, issuer, open_hours)}{_tiles(statement)}"
         f"<h2>Lines</h2>{_lines(statement)}{figures}{_days(statement)}{_proof(statement)}"
         "</body></html>\n"
     )
 
 
-def _period(statement: Statement, issuer: str) -> str:
+def _period(statement: Statement, issuer: str, open_hours: int) -> str:
     offset = statement.month.utc_offset_hours
     zone = f"UTC{offset:+}" if offset else "UTC"
     said = f"{issuer}. Days and hours are of {zone}. {statement.sums.receipts:,} receipts."
+    if open_hours:
+        count = "1 hour is" if open_hours == 1 else f"{open_hours:,} hours are"
+        said += f" {count} not closed yet: without shares of idle and green energy."
     return f'<p class="muted">{escaped(said)}</p>'
 
 
