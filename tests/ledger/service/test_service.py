@@ -211,6 +211,21 @@ async def test_bad_calls_are_answered_with_one_line(service: Running) -> None:
     assert (await service.call("GET", "/steppe/v1/tariffs/none"))[0] == 404
 
 
+async def test_tiles_are_served_as_an_older_head_needs_them(service: Running) -> None:
+    tiles = []
+    for number in (1, 2):
+        await service.service.take(booking(number, booked(f"r{number}", 0)))
+        await service.proof_of(f"/steppe/v1/receipts/r{number}")
+        status, tile = await service.call("GET", f"/steppe/v1/log/tile/0/000.p/{number + 1}")
+        assert (status, len(tile)) == (200, 32 * (number + 1))
+        tiles.append(tile)
+    assert await service.call("GET", "/steppe/v1/log/tile/0/000.p/2") == (200, tiles[0])
+    status, entries = await service.call("GET", "/steppe/v1/log/tile/entries/000.p/1")
+    assert (status, len(entries)) == (200, 2 + int.from_bytes(entries[:2], "big"))
+    for missing in ("0/000", "0/000.p/4", "0/001.p/1", "7/000.p/1", "0/000.p/0"):
+        assert (await service.call("GET", f"/steppe/v1/log/tile/{missing}"))[0] == 404
+
+
 async def test_a_bad_request_harms_no_other_of_its_call(service: Running) -> None:
     bad = [{"request": 5}, asked("r1", max_tokens=-1), asked("r2", sequences=10**6)]
     first, *refused, last = await service.admit(asked("r0"), *bad, asked("r3"))

@@ -92,6 +92,19 @@ class LogReader:
             width = min(WIDTH, size - first)
             yield from self._tiles.entries(first // WIDTH, width)[:width]
 
+    def tile(self, row: str, number: int, width: int) -> bytes:
+        """Return the begin of a tile, as the file of a partial tile has it.
+
+        Args:
+            row: Its row, or `entries`.
+            number: Its number in the row.
+            width: Hashes or entries of it.
+
+        Raises:
+            UsageError: The tile is missing, damaged or narrower.
+        """
+        return self._tiles.begin(row, number, width)
+
     def note_with(self, index: int) -> str:
         """Return the last cosigned checkpoint, or the last one if this does not contain an entry.
 

@@ -82,6 +82,14 @@ class Tiles:
         """
         return self._parts("0", number, least)
 
+    def begin(self, row: str, number: int, width: int) -> bytes:
+        """Return the first parts of a tile of hashes, or of `entries`, as a partial tile has them.
+
+        Raises:
+            UsageError: The tile is missing, damaged or narrower.
+        """
+        return b"".join(self._parts(row, number, width)[:width])
+
     def write(self, first: int, leaves: Sequence[bytes], entries: Sequence[bytes]) -> None:
         """Bring entries and their hashes to disk, with the tiles above them.
 

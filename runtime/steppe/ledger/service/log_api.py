@@ -8,10 +8,13 @@ from pathlib import Path
 
 from aiohttp import web
 
+from steppe.errors import UsageError
 from steppe.ledger.log.log import LogReader
 from steppe.services.api_error import not_found
 
-_TILE = re.compile(r"(entries|\d{1,2})/(x\d{3}/)*\d{3}(\.p/\d{1,3})?")
+_TILE = re.compile(
+    r"(?P<row>entries|\d{1,2})/(?P<number>(x\d{3}/)*\d{3})(\.p/(?P<width>[1-9]\d{0,2}))?"
+)
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 
@@ -47,10 +50,22 @@ class LogApi:
         return web.Response(body=note.encode(), headers=headers)
 
     async def show_tile(self, request: web.Request) -> web.StreamResponse:
-        """Answer a tile; one that never changes again may be kept."""
+        """Answer a tile: it never changes again, so it may be kept.
+
+        A partial tile is there for everybody who has an older head, although its file is gone.
+        """
         name = request.match_info["tile"]
-        path = self._folder / "tile" / name
-        if not _TILE.fullmatch(name) or not path.is_file():
+        path, found = self._folder / "tile" / name, _TILE.fullmatch(name)
+        if found is None:
             raise not_found("tile", name)
         headers = {"Content-Type": "application/octet-stream", "Cache-Control": _FOR_EVER}
-        return web.FileResponse(path, headers=headers)
+        if await asyncio.to_thread(path.is_file):
+            return web.FileResponse(path, headers=headers)
+        if found["width"] is None:
+            raise not_found("tile", name)
+        number, width = int(re.sub(r"[x/]", "", found["number"])), int(found["width"])
+        try:
+            tile = await asyncio.to_thread(self._log.tile, found["row"], number, width)
+        except UsageError as error:
+            raise not_found("tile", name) from error
+        return web.Response(body=tile, headers=headers)
