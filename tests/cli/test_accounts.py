@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from steppe.cli import main
+from steppe.ledger.entries import available, package_expired, quote_issued
+from steppe.ledger.store.ledger_store import LedgerStore
 
 SERIES = "tokens:large@2099-12-31"
 
@@ -74,6 +76,16 @@ def test_credit_grants_and_money_back(place: str, tmp_path: Path) -> None:
     assert found == [
         {"tenant": "lab", "unit": "CNY", "available": "-50", "held": "0", "credit": "50"}
     ]
+
+
+def test_a_quote_is_shown_while_it_has_tokens(place: str) -> None:
+    run("open", "lab", "CNY", "--store", place)
+    store = LedgerStore(place)
+    store.move([quote_issued("q-1", "lab", 70)], 1)
+    assert "lab: 70 quote:q-1 available" in run("balance", "--store", place).stdout
+    store.move([package_expired("e", available("lab"), "quote:q-1", 70)], 2)
+    store.close()
+    assert "quote:q-1" not in run("balance", "--store", place).stdout
 
 
 @pytest.mark.parametrize(

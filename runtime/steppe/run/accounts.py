@@ -22,7 +22,14 @@ from steppe.ledger.entries import (
 from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.ledger.store.packages import check_valid
 from steppe.ledger.trades import Package, Transfer
-from steppe.ledger.units import amount_of, checked_unit, is_tokens, series_end_us, series_of
+from steppe.ledger.units import (
+    amount_of,
+    checked_unit,
+    is_tokens,
+    quote_of,
+    series_end_us,
+    series_of,
+)
 from steppe.run.ledger_folder import IN_RECORD, STORE
 
 
@@ -217,7 +224,7 @@ def amount(text: str, unit: str, until: date | None = None) -> Amount:
 
 
 def funds(store: LedgerStore, tenant: str | None) -> list[Funds]:
-    """Return what a tenant has, or all of them.
+    """Return what a tenant has, or all of them; without quotes that are used up or over.
 
     Raises:
         UsageError: It has no account.
@@ -231,8 +238,9 @@ def funds(store: LedgerStore, tenant: str | None) -> list[Funds]:
         if account != available(name) or tenant not in (None, name):
             continue
         aside = found.get((held(name), unit))
-        credit = -(own.floor or 0)
-        rows.append(Funds(name, unit, own.balance, aside.balance if aside else 0, credit))
+        row = Funds(name, unit, own.balance, aside.balance if aside else 0, -(own.floor or 0))
+        if quote_of(unit) is None or row.available or row.held:
+            rows.append(row)
     return rows
 
 

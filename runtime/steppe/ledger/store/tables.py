@@ -39,7 +39,7 @@ BALANCES = sql.Table(
     "steppe_ledger_balances",
     TABLES,
     sql.Column("account", sql.String(256), primary_key=True),
-    sql.Column("unit", sql.String(64), primary_key=True),
+    sql.Column("unit", sql.String(256), primary_key=True),
     sql.Column("balance", sql.BigInteger, nullable=False),
     sql.Column("high", sql.BigInteger, nullable=False),  # 2^62 times this is added to it
     sql.Column("floor", sql.BigInteger),  # null: no floor
@@ -55,7 +55,7 @@ MOVEMENTS = sql.Table(
     sql.Column("kind", sql.String(16), nullable=False),
     sql.Column("taken_from", sql.String(256), nullable=False, index=True),
     sql.Column("given_to", sql.String(256), nullable=False, index=True),
-    sql.Column("unit", sql.String(64), nullable=False),
+    sql.Column("unit", sql.String(256), nullable=False),
     sql.Column("amount", sql.BigInteger, nullable=False),
     sql.Column("time_us", sql.BigInteger, nullable=False),
     sql.UniqueConstraint("cause", "kind"),
@@ -68,7 +68,7 @@ HOLDS = sql.Table(
     sql.Column("request", sql.String(128), primary_key=True),
     sql.Column("part", sql.Integer, primary_key=True, autoincrement=False),
     sql.Column("tenant", sql.String(128), nullable=False),
-    sql.Column("unit", sql.String(64), nullable=False),
+    sql.Column("unit", sql.String(256), nullable=False),
     sql.Column("amount", sql.BigInteger, nullable=False),
     sql.Column("expires_us", sql.BigInteger, nullable=False, index=True),
     sql.Column("rate", sql.String(128), nullable=False),
