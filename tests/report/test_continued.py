@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from tests.fixtures.made_run import MadeRun
 
 from steppe.errors import UsageError
+from steppe.report.ledger_totals import LedgerTotals
 from steppe.report.record_folder import RECORD_FILE, SUMMARY_FILE, Recorder, read_run
 from steppe.report.summary import Summary
 from steppe.run.output_folders import refuse_record
@@ -66,6 +67,26 @@ def test_another_process_goes_on_from_where_a_record_was_known_to_be(
         summary = second.finish(made_run.totals, made_run.slo)
     assert summary == whole
     assert read_run(tmp_path / "cut") == read_run(tmp_path / "whole")
+
+
+def test_a_record_has_what_each_of_its_runs_has_booked_for_a_ledger_also_a_killed_one(
+    tmp_path: Path, made_run: MadeRun
+) -> None:
+    assert record(tmp_path / "without", made_run)["ledger"] == []
+    folder = tmp_path / "with"
+    booked = LedgerTotals("ledger", "hohhot", "run-1", 3, 2, 20, 50, 20, 5, 5)
+    killed = Recorder(folder)
+    for tick in made_run.ticks:
+        killed.tick(tick)
+    killed.checkpoint(replace(made_run.totals, ledger=(booked,)), made_run.slo)
+    killed.close()
+    refuse_record(folder, resume=True)
+    second = replace(booked, run="run-2", has_ended=True)
+    both = record(
+        folder, replace(made_run, totals=replace(made_run.totals, ledger=(second,))), resume=True
+    )
+    assert both["ledger"] == [asdict(booked), asdict(second)]
+    assert read_run(folder).summary == both
 
 
 def test_a_line_that_was_cut_is_replaced_by_the_next_run(tmp_path: Path, made_run: MadeRun) -> None:

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import ray
 from tests.fixtures.fleet_messages import tick_record
 from tests.fixtures.ray_actors import FakeActor, FakeCall
 
 from steppe.config import RunConfig
-from steppe.errors import UsageError
+from steppe.errors import DiskFullError, UsageError
 from steppe.fleet.driver.left_bookings import left_files, read_bookings
 from steppe.fleet.driver.run_ledger import FIRST_RETRY_S, RunLedger
 from steppe.fleet.ledger_actor import LedgerActor
@@ -46,12 +47,13 @@ class Ledger(FakeActor):
 
     taken: list[Booking] = field(default_factory=list)
     is_up: bool = True
+    error: Exception = DEAD
     limit: int = 100
 
     def _call(self, name: str, args: tuple[Any, ...]) -> FakeCall:
         self.asked.append((name, args))
         if not self.is_up:
-            return FakeCall(DEAD)
+            return FakeCall(self.error)
         for booking in args[0][: self.limit]:
             if booking.number == len(self.taken) + 1:
                 self.taken.append(booking)
@@ -153,6 +155,22 @@ def test_a_ledger_that_died_gets_everything_when_it_is_back_and_a_problem_is_one
     assert caplog.messages[-1] == "the ledger takes the books again"
 
 
+def test_a_ledger_with_a_full_disk_is_named_once_and_gets_everything_when_there_is_room(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = DiskFullError("ledger.db: asked to write, found No space left on device")
+    site.ledger.error, site.ledger.is_up = ray.exceptions.RayTaskError("take", "", full), False
+    with caplog.at_level(logging.WARNING):
+        site.poll(20)
+        site.ledger.is_up = True
+        site.poll(40)
+    named, again = caplog.messages
+    assert "ledger.db: asked to write, found No space left on device; " in named
+    assert again == "the ledger takes the books again"
+    assert site.ledger.requests == [f"e{n + 1}" for n in range(len(site.ledger.requests))]
+    assert len(site.ledger.requests) > 50
+
+
 def test_a_ledger_that_takes_a_part_gets_the_rest(site: Site) -> None:
     site.ledger.is_up = False
     site.poll(4)
@@ -203,7 +221,10 @@ def test_what_a_run_could_not_hand_over_is_taken_before_the_next_run_begins(
         site.run.leave()
     assert site.ledger.requests == ["e1"]
     (path,) = left_files(site.folder)
-    assert [b.is_last for b in read_bookings(path)][-1]
+    left = read_bookings(path)
+    assert left[-1].is_last
+    lines = b"".join(orjson.dumps(booking) + b"\n" for booking in left)
+    assert path.read_bytes() == lines  # the same step again, to the byte
     assert site.run.totals.waiting == 4
     assert f"4 requests get their receipts in the next run: {path}" in caplog.text
     site.ledger.is_up = True
