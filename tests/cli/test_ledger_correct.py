@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.fixtures.ledger import FilledLedger, fill_ledger
+from tests.fixtures.ledger import KEY, SITE, FilledLedger, fill_ledger
 
 from steppe.cli import main
 from steppe.ledger.entries import available
 from steppe.ledger.periods.closing import CLOSES_AFTER_H, hour_of
-from steppe.ledger.statements.month import hour_text
+from steppe.ledger.signing import PrivateKey
+from steppe.ledger.statements.month import EPOCH, hour_text
 from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.services.folder_lock import FolderLock
 
@@ -109,3 +111,17 @@ def test_a_ledger_without_its_private_key_is_not_signed(ledger: FilledLedger) ->
     found = run("close", ledger.folder)
     assert found.exit_code == 2
     assert "asked for the private key that signs the log (--signing-key)" in found.stderr
+
+
+def test_while_keys_change_both_sign_and_a_bill_has_one_of_them(ledger: FilledLedger) -> None:
+    coming = PrivateKey.new(SITE)
+    coming.write(ledger.folder / "key.next")
+    (ledger.folder / "log.pub").write_text(f"{KEY.public.text}\n{coming.public.text}\n")
+    assert run("close", ledger.folder).exit_code == 0
+    for key in (KEY, coming):
+        assert run("audit", ledger.folder, "--key", key.public.text).exit_code == 0
+    month = f"{EPOCH + timedelta(hours=ledger.receipts[0].hour):%Y-%m}"
+    to = ledger.folder.parent / "bill"
+    made = run("statement", ledger.folder, "--tenant", "lab", "--month", month, "--to", to)
+    assert made.exit_code == 0, made.output
+    assert (to / "key").read_text() == f"{KEY.public.text}\n"

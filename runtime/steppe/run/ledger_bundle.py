@@ -125,15 +125,16 @@ class Bundle:
         return True
 
     def write_head(self, trust: Trust, older: Path | None) -> None:
-        """Write the head and the keys of the log, and that it grew from an older head.
+        """Write the head, the first known key that signed it, and that it grew from an older head.
 
         Raises:
             ProofError: The older head is that of another log, or a longer one.
+            SignatureError: No known key has signed a head.
         """
         if self._reader is None or self.checkpoint is None:
             return
         self.write("checkpoint", self._note)
-        self.write("key", "".join(f"{key.text}\n" for key in trust.keys))
+        self.write("key", f"{Note.read(self._note).check(trust.keys).text}\n")
         if older is not None:
             with disk_errors(older):
                 text = older.read_text()

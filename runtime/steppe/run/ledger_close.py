@@ -11,6 +11,7 @@ from steppe.errors import UsageError
 from steppe.ledger.log.log import Log
 from steppe.ledger.periods.closing import closes_us
 from steppe.ledger.periods.period import Period
+from steppe.ledger.service.opening import NEXT_KEY
 from steppe.ledger.signing import PrivateKey
 from steppe.ledger.store.books import open_hours
 from steppe.ledger.store.closing import close, due
@@ -76,7 +77,8 @@ def publish(ledger: LedgerFolder, store: LedgerStore, signing_key: Path | None =
     Args:
         ledger: The ledger; nothing else may write it, see `held`.
         store: Its store.
-        signing_key: File of the private key; that in the folder without it.
+        signing_key: File of the private key; that in the folder without it. While keys change, the
+            next one beside it signs, too.
 
     Raises:
         DiskFullError: No space is left.
@@ -86,8 +88,9 @@ def publish(ledger: LedgerFolder, store: LedgerStore, signing_key: Path | None =
     if not path.exists():
         asked = f"asked for the private key that signs the log (--signing-key), found no {path}"
         raise UsageError(f"{ledger.folder}: {asked}")
-    key = PrivateKey.read(path)
-    log = Log(ledger.log, key.name, [key])
+    coming = path.with_name(path.name + NEXT_KEY)
+    keys = [PrivateKey.read(file) for file in (path, coming) if file.exists()]
+    log = Log(ledger.log, keys[0].name, keys)
     while entries := store.entries(log.head.size, MOST):
         log.add(entries)
     return log.head.size
