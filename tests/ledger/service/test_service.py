@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from tests.fixtures.postgresql import postgresql
 from tests.ledger.service.running import (
     HOUR,
     NOON_US,
@@ -27,7 +28,7 @@ from steppe.ledger.periods.period import Period
 from steppe.ledger.quote import Quote
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.signing import PrivateKey, PublicKey, SignatureError
-from steppe.ledger.store.ledger_store import ConflictError
+from steppe.ledger.store.ledger_store import ConflictError, LedgerStore
 from steppe.ledger.tariff import Tariff
 
 HELD = 1_000 * 100 + 100 * 400
@@ -61,6 +62,28 @@ async def test_a_request_is_held_booked_and_proven(service: Running) -> None:
     proof = Proof.read(await service.proof_of("/steppe/v1/tariffs/flat-1"))
     proof.check(entry, "hohhot", [key])
     assert Tariff.read(entry).price_nano(receipt) == COST
+
+
+@pytest.mark.slow
+async def test_the_same_on_postgresql(open_service: ServiceFactory) -> None:
+    with postgresql() as url:
+        running = await open_service(store=url)
+        store = LedgerStore(url)
+        store.move([deposited("d1", "lab", "CNY", 3 * HELD)], NOON_US)
+        outcomes = await running.admit(*(asked(f"r{n}") for n in range(5)))
+        assert ["terms" in each for each in outcomes] == [True, True, True, False, False]
+        for _ in range(2):
+            step = booking(1, booked("r0"), booked("r1"), metered_uj=2_000)
+            assert await running.service.take(step) == 1
+        _, entry = await running.call("GET", "/steppe/v1/receipts/req-r1")
+        key = PublicKey.read((await running.call("GET", "/steppe/v1/log/key"))[1].decode())
+        proof = Proof.read(await running.proof_of("/steppe/v1/receipts/r1"))
+        proof.check(entry, "hohhot", [key])
+        (balance,) = (await running.get("/steppe/v1/balance"))["data"]
+        assert (balance["available"], balance["held"]) == (2 * HELD - 2 * COST, HELD)
+        assert store.audit() == []
+        store.close()
+        await running.stop()
 
 
 async def test_a_booking_that_is_handed_over_twice_counts_once(service: Running) -> None:

@@ -106,7 +106,7 @@ class Hours:
             try:
                 await self.look()
                 self._problem = ""
-            except SteppeError as error:
+            except (SteppeError, OSError) as error:
                 if str(error) != self._problem:
                     _log.error("the hours of the ledger: %s", error)
                 self._problem = str(error)

@@ -81,7 +81,7 @@ class Publisher:
         try:
             published = self._loop.run_in_executor(self._thread, self.publish)
             note = await asyncio.shield(published)
-        except SteppeError as error:
+        except (SteppeError, OSError) as error:
             if str(error) != self._problem:
                 _log.error("the log is not published: %s", error)
             self._problem = str(error)
