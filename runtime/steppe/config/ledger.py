@@ -15,8 +15,8 @@ from steppe.errors import ConfigError
 
 
 def _site(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._/-]{1,128}", name):
-        raise ValueError("asked for at most 128 of A-Z a-z 0-9 ._/-")
+    if not re.fullmatch(r"[A-Za-z0-9._/-]{1,100}", name):
+        raise ValueError("asked for at most 100 of A-Z a-z 0-9 ._/-")
     return name
 
 

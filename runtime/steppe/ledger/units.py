@@ -6,6 +6,7 @@ tokens:large@2026-12-31    the same, valid until the end of that day (UTC): a se
 energy                     10^-9 J
 quote:ID                   tokens of a quote
 green:SITE:HOUR            uJ of matched energy, also gec:SITE:HOUR
+wh:ID                      Wh of a certificate
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ def is_money(unit: str) -> bool:
 def is_tokens(unit: str) -> bool:
     """Return whether a unit is tokens of a model class."""
     return unit.startswith(_TOKENS)
+
+
+def is_energy_of_hours(unit: str) -> bool:
+    """Return whether a unit is energy of an hour, or of a certificate: nothing that one pays in."""
+    return unit.startswith(("green:", "gec:", "wh:"))
 
 
 def quote_unit(quote: str) -> str:

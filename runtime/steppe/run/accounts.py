@@ -25,6 +25,7 @@ from steppe.ledger.trades import Package, Transfer
 from steppe.ledger.units import (
     amount_of,
     checked_unit,
+    is_energy_of_hours,
     is_tokens,
     quote_of,
     series_end_us,
@@ -224,7 +225,7 @@ def amount(text: str, unit: str, until: date | None = None) -> Amount:
 
 
 def funds(store: LedgerStore, tenant: str | None) -> list[Funds]:
-    """Return what a tenant has, or all of them; without quotes that are used up or over.
+    """Return what a tenant can pay with, or all of them; without quotes that are used up or over.
 
     Raises:
         UsageError: It has no account.
@@ -235,7 +236,7 @@ def funds(store: LedgerStore, tenant: str | None) -> list[Funds]:
     rows = []
     for (account, unit), own in sorted(found.items()):
         name = account.removeprefix("tenant/").removesuffix("/available")
-        if account != available(name) or tenant not in (None, name):
+        if account != available(name) or tenant not in (None, name) or is_energy_of_hours(unit):
             continue
         aside = found.get((held(name), unit))
         row = Funds(name, unit, own.balance, aside.balance if aside else 0, -(own.floor or 0))

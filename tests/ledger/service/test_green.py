@@ -49,6 +49,7 @@ async def test_an_hour_is_matched_when_it_closes_and_its_tenant_gets_its_share(
     units = {each.unit: each.balance for each in store.balances(available("lab"))}
     store.close()
     assert units[f"green:hohhot:{HOUR}"] == match.sold_uj
+    assert (await second.get("/steppe/v1/balance"))["data"] == [], "nothing that one can pay with"
 
 
 async def test_without_figures_of_the_supply_nothing_is_green(open_service: ServiceFactory) -> None:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from steppe.ledger.entries import available, held
 from steppe.ledger.store.ledger_store import LedgerStore
+from steppe.ledger.units import is_energy_of_hours
 from steppe.services.tenant_header import tenant_of
 
 
@@ -25,7 +26,7 @@ class BalanceApi:
         router.add_get("/steppe/v1/balance", self.show)
 
     async def show(self, request: web.Request) -> web.Response:
-        """Answer the balances of a tenant by unit; amounts are 10^-9 of it."""
+        """Answer what a tenant can pay with, by unit; amounts are 10^-9 of it."""
         tenant = tenant_of(request)
         data = await asyncio.to_thread(self._read, tenant)
         answer = {"object": "list", "data": data}
@@ -41,4 +42,5 @@ class BalanceApi:
                 "credit": None if each.floor is None else -each.floor,
             }
             for each in self._store.balances(available(tenant))
+            if not is_energy_of_hours(each.unit)
         ]
