@@ -29,7 +29,7 @@ from steppe.ledger.store.admission import admit, late_parts
 from steppe.ledger.store.balances import Balance, Balances, TooLowError
 from steppe.ledger.store.holds import Holds
 from steppe.ledger.store.log_entries import LogEntries, LogEntry
-from steppe.ledger.store.movements import ConflictError, Movements
+from steppe.ledger.store.movements import Movements
 from steppe.ledger.units import is_tokens, quote_of, series_start
 
 
@@ -154,14 +154,8 @@ class Transaction:
             ConflictError: It ended before with another content.
         """
         new = self.entries.new_of(entries)
-        holds, moved, rest = self.holds.of(request), list[Movement](), amount
-        for hold in holds:
-            if quote_of(hold.unit) is not None:
-                moved += captured(hold, min(tokens, hold.amount))
-                continue
-            taken = min(rest, hold.amount)
-            rest -= taken
-            moved += captured(hold, taken)
+        holds = self.holds.of(request)
+        moved, rest = _captured(holds, amount, tokens)
         had_hold = holds or (new and self.movements.find(request, Kind.HOLD) is not None)
         if rest and payer is not None and had_hold:
             own, late = available(payer.tenant), late_parts(self, payer, rest, now_us)
@@ -213,4 +207,14 @@ class Transaction:
         self.movements.add(movements, now_us)
 
 
-__all__ = ["ConflictError", "Transaction"]
+def _captured(holds: Sequence[Hold], amount: int, tokens: int) -> tuple[list[Movement], int]:
+    """Return the movements at the end of a hold, and what of the amount it does not cover."""
+    moved, rest = list[Movement](), amount
+    for hold in holds:
+        if quote_of(hold.unit) is not None:
+            moved += captured(hold, min(tokens, hold.amount))
+            continue
+        taken = min(rest, hold.amount)
+        rest -= taken
+        moved += captured(hold, taken)
+    return moved, rest
