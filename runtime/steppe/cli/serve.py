@@ -88,11 +88,14 @@ def serve_command(
         asked = f"--standby: asked for with ray.address: {settings.ray.address}"
         raise UsageError(f"{asked}; a standby is for a cluster that the run starts (local)")
     with _folder(record, as_json) as folder:
-        settings = with_ledger_folder(settings, folder, warn_on_stderr)
         if standby:
+            with_ledger_folder(
+                settings, folder
+            )  # a driver would end with the error again and again
             command = _command(config, folder, duration, log_format)
             flags = {"--resume": resume, "--force": force, "--json": as_json}
             raise SystemExit(keep_drivers([*command, *(f for f, given in flags.items() if given)]))
+        settings = with_ledger_folder(settings, folder, warn_on_stderr)
         plan = RunPlan(settings, folder, duration, log_format, resume)
         if known is None:
             run, summary = _serve(plan, console, of_two, any_gpu=force)
