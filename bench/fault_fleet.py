@@ -205,6 +205,7 @@ class Stream:
     end: str = "open"
     tokens: int = 0
     ended_s: float = 0.0
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass
@@ -275,7 +276,7 @@ class Clients:
                 self._stop.wait(0.5)
 
     def _send(self, body: dict[str, Any], stream: Stream, timeout: httpx.Timeout) -> str:
-        url, name = f"{self.url}/v1/completions", {"X-Request-Id": uuid.uuid4().hex}
+        url, name = f"{self.url}/v1/completions", {"X-Request-Id": stream.id}
         with httpx.stream("POST", url, json=body, headers=name, timeout=timeout) as answer:
             if answer.status_code >= 400:
                 return f"refused with {answer.status_code}"

@@ -432,7 +432,7 @@ async def test_a_stop_does_not_wait_for_outstanding_requests(site: Site) -> None
     await site.until(lambda: site.block.read_telemetry().running == 1)
     begun_s = time.monotonic()
     await site.engine.stop()
-    assert time.monotonic() - begun_s < 3
+    assert time.monotonic() - begun_s < 30, "the request takes many minutes"
     with pytest.raises(aiohttp.ClientError):
         await task
 
