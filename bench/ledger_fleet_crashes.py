@@ -10,7 +10,7 @@ the record has one receipt at its price, and no receipt that was seen is gone or
 request whose answer was complete and whose gateway died before its end was reported is in no record
 and has no receipt: its tenant pays nothing, and its energy is unclaimed. These are counted.
 
-    python bench/ledger_fleet_crashes.py --kills 40 --out bench/results/ledger_fleet_crashes.json
+    python bench/ledger_fleet_crashes.py --kills 20 --out bench/results/ledger_fleet_crashes.json
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def document(trial: Trial, results: dict[str, Any], kills: int) -> dict[str, Any
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="also write the document to this file")
     arguments = parser.parse_args()
