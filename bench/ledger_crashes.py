@@ -182,8 +182,10 @@ async def hand_over(life: Life) -> None:
         for booking in life.run.next_bookings():
             life.process.hand_over(booking)
         with contextlib.suppress(TimeoutError):
+            before = life.run.acknowledged
             async with asyncio.timeout(0.05):
-                await life.news()
+                while life.run.acknowledged == before:
+                    await life.news()
 
 
 async def look(life: Life, client: aiohttp.ClientSession, rng: random.Random) -> None:
