@@ -66,6 +66,7 @@ def test_a_witness_signs_until_it_is_ended(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_a_witness_that_is_killed_signs_no_other_history(tmp_path: Path) -> None:
     WITNESS.write(tmp_path / "key")
     rng, signed = random.Random(7), 0

@@ -28,7 +28,7 @@ async def main() -> None:
 
 asyncio.run(main())
 """
-RECEIPTS, KILLS = 3_000, 8
+RECEIPTS, KILLS = 3_000, 5
 
 
 async def start(place: str, url: str) -> asyncio.subprocess.Process:
@@ -39,13 +39,14 @@ async def start(place: str, url: str) -> asyncio.subprocess.Process:
 
 
 async def until_calls(meter: Meter, calls: int, process: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(50):
+    async with asyncio.timeout(250):
         while len(meter.calls) < calls:
             assert process.returncode is None
             await asyncio.sleep(0.001)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_a_sender_that_is_killed_loses_and_doubles_nothing(tmp_path: Path) -> None:
     place, rng = str(tmp_path / "ledger.db"), random.Random(3)
     store, meter = LedgerStore(place), Meter()
@@ -58,7 +59,7 @@ async def test_a_sender_that_is_killed_loses_and_doubles_nothing(tmp_path: Path)
             process.send_signal(signal.SIGKILL)
             await process.wait()
         process = await start(place, url)
-        async with asyncio.timeout(50):
+        async with asyncio.timeout(250):
             while count_to_send(store, url):
                 await asyncio.sleep(0.01)
         process.kill()
@@ -69,6 +70,7 @@ async def test_a_sender_that_is_killed_loses_and_doubles_nothing(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_place_of_a_sink_is_kept_on_postgresql() -> None:
     with postgresql() as url:
         store = LedgerStore(url)
