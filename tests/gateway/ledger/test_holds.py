@@ -187,15 +187,16 @@ async def test_a_tenant_with_little_waits_for_the_ledger_before_its_replica(
     assert await sent == 200
 
 
+@pytest.mark.parametrize("energy", ["true", "false"])
 @pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "stream"])
 async def test_a_late_refusal_ends_what_a_replica_has_begun(
-    paid: Site, ledger: FakeLedger, body: bytes
+    paid: Site, ledger: FakeLedger, body: bytes, energy: str
 ) -> None:
     replica = await paid.awake_replica()
     assert await ask(paid) == 200
     ledger.may_answer.clear()
     replica.may_answer.clear()
-    sent = asyncio.create_task(paid.post(TEXT, body, **JSON))
+    sent = asyncio.create_task(paid.post(TEXT, body, X_Steppe_Energy=energy, **JSON))
     await paid.until(lambda: len(replica.received) == 2)
     ledger.free = 0
     ledger.may_answer.set()
