@@ -227,7 +227,7 @@ async def test_a_stream_without_any_replica_is_held_and_goes_on(open_site: SiteF
 
 
 async def test_a_stream_is_held_no_longer_than_allowed(open_site: SiteFactory) -> None:
-    site = await open_site(keep_alive_s=0.01, hold_s=0.05)
+    site = await open_site(keep_alive_s=0.01, hold_s=1.0)
     site.route(await token_replica(site, "r0", lives=[4]))
     _, _, found = await site.post(CHAT, body_of(CHAT), **JSON)
     assert b": waiting" in found
@@ -236,7 +236,7 @@ async def test_a_stream_is_held_no_longer_than_allowed(open_site: SiteFactory) -
 
 
 async def test_a_frozen_replica_is_held_no_longer_than_allowed(open_site: SiteFactory) -> None:
-    site = await open_site(keep_alive_s=0.01, hold_s=0.05)
+    site = await open_site(keep_alive_s=0.01, hold_s=1.0)
     frozen = await token_replica(site, "r0")
     frozen.may_answer.clear()
     site.route(frozen)
@@ -247,7 +247,7 @@ async def test_a_frozen_replica_is_held_no_longer_than_allowed(open_site: SiteFa
 async def test_a_request_that_is_refused_after_comments_ends_with_an_error_event(
     open_site: SiteFactory,
 ) -> None:
-    site = await open_site(keep_alive_s=0.01, max_wait_s=0.1)
+    site = await open_site(keep_alive_s=0.01, max_wait_s=1.0)
     status, _, found = await site.post(CHAT, body_of(CHAT), **JSON)
     assert status == 200
     assert b'"code":"waited_too_long"' in found.rsplit(b"data: ", 1)[1]
