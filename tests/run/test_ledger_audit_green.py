@@ -21,7 +21,7 @@ from steppe.ledger.receipt import KIND as RECEIPT
 from steppe.ledger.store.certificates import Register
 from steppe.ledger.store.green import GreenTerms, keep_terms, match_hour, match_late
 from steppe.ledger.store.ledger_store import LedgerStore, LogEntry
-from steppe.run.ledger_audit_green import green_faults
+from steppe.run.ledger_audit_green import green_faults, use_faults
 
 BOOK = period_of(RECEIPTS, idle_wh=1, rest_wh=4)
 GEC = Certificate("g", "gec", "hohhot", "park", "mengxi", "sun", 1_000_000, HOUR - 9, HOUR + 9)
@@ -84,6 +84,14 @@ def test_a_match_that_does_not_hold_is_named(
     matches[number] = replace(matches[number], **changes)  # type: ignore[arg-type]
     faults = faults_of(store, matches)
     assert any(found in fault for fault in faults), faults
+
+
+def test_a_log_alone_shows_a_wh_that_is_used_twice(matches: list[Match]) -> None:
+    assert use_faults(matches, CERTIFICATES) == []
+    twice = [*matches, replace(matches[0], site="ulanqab")]
+    assert use_faults(twice, CERTIFICATES) == [
+        f"match ulanqab/{HOUR}/0: certificate {OWN.id}: asked for at most 4 Wh, found 8 Wh used"
+    ]
 
 
 def test_energy_that_was_sold_beside_a_match_is_named(

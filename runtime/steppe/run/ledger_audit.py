@@ -18,7 +18,7 @@ from steppe.ledger.log.log import LogReader
 from steppe.ledger.store.accounts import request_of
 from steppe.ledger.store.snapshot import Snapshot
 from steppe.ledger.units import currency_of
-from steppe.run.ledger_audit_green import green_faults
+from steppe.run.ledger_audit_green import green_faults, use_faults
 from steppe.run.ledger_folder import LedgerFolder, booked_of
 
 
@@ -86,6 +86,7 @@ def audit(ledger: LedgerFolder, on_entries: Callable[[int, int], None]) -> Audit
     elif reader is not None:
         found.notes.append("no store: accounts and entries that are not published were not checked")
         _check_books(reader.entries(found.published), reader.entry, found)
+        found.faults += use_faults(found.matches, found.certificates)
     return found
 
 

@@ -24,11 +24,7 @@ def green_faults(
         matches: All matches, in their order.
         certificates: All certificates, by id.
     """
-    faults = list[str]()
-    try:
-        check_matches(matches, certificates)
-    except UsageError as error:
-        faults.append(str(error))
+    faults = use_faults(matches, certificates)
     by_hour: dict[tuple[str, str, int], list[Match]] = {}
     for match in matches:
         by_hour.setdefault((match.site, match.boundary, match.hour), []).append(match)
@@ -38,6 +34,20 @@ def green_faults(
         except UsageError as error:
             faults.append(str(error))
     return faults + _wrong_accounts(store, matches)
+
+
+def use_faults(matches: Sequence[Match], certificates: Mapping[str, Certificate]) -> list[str]:
+    """Return what does not hold of the use of certificates; it needs no receipts.
+
+    Args:
+        matches: All matches, in their order.
+        certificates: All certificates, by id.
+    """
+    try:
+        check_matches(matches, certificates)
+    except UsageError as error:
+        return [str(error)]
+    return []
 
 
 def _wrong_accounts(store: Snapshot, matches: Sequence[Match]) -> list[str]:
