@@ -98,6 +98,21 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         process.wait(120)
 
 
+def assert_books_hold(fleet: Fleet) -> None:
+    """Audit the ledger of the run that has ended, with the sums of its record."""
+    audited = subprocess.run(
+        ["steppe", "ledger", "audit", "runs/one"],
+        cwd=fleet.folder,
+        env=environment(fleet.folder),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert audited.returncode == 0, audited.stdout + audited.stderr
+    assert "record: the sums of 1 run are those of the ledger" in audited.stdout
+
+
 def test_the_commands_that_need_a_fleet_run(fleet: Fleet) -> None:
     assert any(serves(block) for block in BLOCKS)
     give_up_s = time.monotonic() + 900
@@ -108,6 +123,7 @@ def test_the_commands_that_need_a_fleet_run(fleet: Fleet) -> None:
         fleet.run(block)
     fleet.process.send_signal(signal.SIGINT)
     assert fleet.process.wait(180) == 0, (fleet.folder / "serve.log").read_text()
+    assert_books_hold(fleet)
     summary = json.loads((fleet.folder / "runs" / "one" / "summary.json").read_text())
     assert summary["requests"]["completed"] > 20
     assert summary["requests"]["failed"] == 0
