@@ -100,6 +100,18 @@ async def test_the_entries_of_the_log_need_an_admin_key(locked: Site) -> None:
         assert (await get(locked, path, key=key))[0] == expected
 
 
+@pytest.mark.parametrize("path", ["lo%67/tile/entries/000", "%6Cog/checkpoint"])
+async def test_a_path_with_an_escaped_letter_is_no_other_way_to_the_log(
+    locked: Site, path: str
+) -> None:
+    async with Raw(locked) as client:
+        head = f"GET /steppe/v1/{path} HTTP/1.1\r\nHost: here\r\nX-Api-Key: {KEY.text}\r\n\r\n"
+        client.send(head.encode())
+        assert client.reader is not None
+        async with asyncio.timeout(WITHIN_S):
+            assert b" 404 " in await client.reader.readuntil(b"\r\n")
+
+
 async def test_without_keys_anyone_may_read_the_entries(
     open_site: SiteFactory, ledger: FakeLedger
 ) -> None:

@@ -108,7 +108,8 @@ class LedgerApi:
             DeniedError: The entries are asked for without an admin key.
         """
         path = request.raw_path
-        if not path.startswith(PREFIX + "log/") or is_public(path):
+        # the decoded path: an escaped letter leads to the same route
+        if not request.path.startswith(PREFIX + "log/") or is_public(path):
             return None
         if _ENTRIES.fullmatch(path) is None:
             message = f"{request.path[:128]}: asked for a part of the log, found none of this name"
