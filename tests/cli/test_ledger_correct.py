@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.fixtures.ledger import KEY, SITE, FilledLedger, fill_ledger
+from tests.fixtures.ledger import FIRST_HOUR, KEY, SITE, FilledLedger, fill_ledger
 
 from steppe.cli import main
 from steppe.ledger.entries import available
-from steppe.ledger.periods.closing import CLOSES_AFTER_H, hour_of
+from steppe.ledger.periods.closing import closes_us
 from steppe.ledger.signing import PrivateKey
 from steppe.ledger.statements.month import EPOCH, hour_text
 from steppe.ledger.store.ledger_store import LedgerStore
@@ -32,10 +31,11 @@ def balance(ledger: FilledLedger, tenant: str) -> int:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> FilledLedger:
-    """A ledger of which the second hour is due."""
-    due = hour_of(time.time_ns() // 1_000) - CLOSES_AFTER_H
-    return fill_ledger(tmp_path / "ledger", hours=1, each=2, still_open=2, first_hour=due - 1)
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FilledLedger:
+    """A ledger of which the second hour is due. Time stands still: no further one becomes due."""
+    now_us = closes_us(FIRST_HOUR + 1)
+    monkeypatch.setattr("steppe.cli.ledger_correct._now_us", lambda: now_us)
+    return fill_ledger(tmp_path / "ledger", hours=1, each=2, still_open=2)
 
 
 def test_a_correction_gives_back_what_was_too_much(ledger: FilledLedger) -> None:
