@@ -235,9 +235,10 @@ async def loaded(life: Life, rng: random.Random, until: Awaitable[None]) -> None
 async def fill_disk(life: Life, folder: Path, rng: random.Random, *, for_good: bool) -> None:
     """Let the disk be full at some time, until the kill or for a fifth of a second."""
     await asyncio.sleep(rng.random() * 0.3)
-    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    stores = (folder / name for name in ("ledger.db", "ledger.db-wal"))
+    largest = max(path.stat().st_size for path in stores)
     life.is_full = True
-    life.process.limit_files(max(sizes, default=0) // 2 + rng.randrange(50_000))
+    life.process.limit_files(largest // 2 + rng.randrange(50_000))
     life.notes.full["until the kill" if for_good else "with space again"] += 1
     if for_good:
         return
