@@ -22,7 +22,8 @@ from steppe.ledger.outbox.outbox import Outbox, Sink
 from steppe.ledger.store.ledger_store import LedgerStore
 
 async def main() -> None:
-    outbox = Outbox(LedgerStore(sys.argv[1]), Sink(sys.argv[2], most_events=5))
+    sink = Sink(sys.argv[2], most_events=int(sys.argv[3]))
+    outbox = Outbox(LedgerStore(sys.argv[1]), sink)
     await outbox.start()
     await asyncio.Event().wait()
 
@@ -31,10 +32,10 @@ asyncio.run(main())
 RECEIPTS, KILLS = 3_000, 5
 
 
-async def start(place: str, url: str) -> asyncio.subprocess.Process:
+async def start(place: str, url: str, most: int = 5) -> asyncio.subprocess.Process:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SENDER, place, url, env=environment
+        sys.executable, "-c", SENDER, place, url, str(most), env=environment
     )
 
 
@@ -58,7 +59,7 @@ async def test_a_sender_that_is_killed_loses_and_doubles_nothing(tmp_path: Path)
             await asyncio.sleep(rng.random() * 0.01)  # any point of a call
             process.send_signal(signal.SIGKILL)
             await process.wait()
-        process = await start(place, url)
+        process = await start(place, url, most=200)
         async with asyncio.timeout(250):
             while count_to_send(store, url):
                 await asyncio.sleep(0.01)
