@@ -66,7 +66,6 @@ def test_the_record_shows_what_the_replica_took_meanwhile(tmp_path: Path) -> Non
             replica=replica,
         )
         recorder.request(row)
-        recorder.finish(MADE.totals, MADE.slo)
     found = CliRunner().invoke(main, ["ledger", "explain", str(record), one.id])
     assert found.exit_code == 0, found.output
     interval = meter_interval(MADE.ticks, replica, 2.0, 5.0)

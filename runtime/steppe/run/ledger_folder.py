@@ -17,7 +17,7 @@ from steppe.run.ledger import Trust, public_key, trust_of
 
 STORE, LOG, KEY, PUBLIC, IN_RECORD = "ledger.db", "log", "key", "log.pub", "ledger"
 """Names in the folder of a ledger, and that of this folder in a record."""
-SUMMARY = "summary.json"
+SUMMARY, REQUESTS = "summary.json", "requests.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def ledger_folder(
     trust = None
     if (folder / LOG / CHECKPOINT).exists():
         trust = trust_of(keys or [_own_key(folder)], log)
-    record = next((one for one in (path, folder.parent) if (one / SUMMARY).exists()), None)
+    record = next((one for one in (path, folder.parent) if _is_record(one)), None)
     return LedgerFolder(folder, place, trust, record)
 
 
@@ -111,6 +111,11 @@ def booked_of(record: Path) -> list[dict[str, Any]]:
     except (ValueError, AttributeError) as error:
         raise UsageError(f"{path}: asked for the summary of a run, found {error}") from error
     return [one for one in booked if isinstance(one, dict) and "folder" in one]
+
+
+def _is_record(folder: Path) -> bool:
+    """Whether a run wrote its record there; one that goes on, or was killed, has no summary."""
+    return any((folder / name).exists() for name in (SUMMARY, REQUESTS))
 
 
 def _has_ledger(folder: Path) -> bool:
