@@ -1,0 +1,1 @@
+"""What does the grid ask, and what do we offer it?"""

@@ -1,0 +1,1 @@
+"""What did an event change, and how sure is that?"""
