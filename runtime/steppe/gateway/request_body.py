@@ -105,6 +105,7 @@ def _wants_energy(body: object) -> bool:
 
 
 def _max_output_tokens(found: Mapping[str, Any], places: int) -> int | None:
-    given = [found.get(key) for key in _MAX_TOKENS_KEYS]
-    limits = [each for each in given if isinstance(each, int) and 0 <= each <= _MOST_TOKENS]
-    return places * min(limits) if limits else None
+    """Return the largest maximum that a body gives: an engine reads one of them."""
+    given = [each for key in _MAX_TOKENS_KEYS if (each := found.get(key)) is not None]
+    limits = [each for each in given if type(each) is int and 0 <= each <= _MOST_TOKENS]
+    return places * max(limits) if limits and len(limits) == len(given) else None

@@ -25,7 +25,13 @@ def sequences(request: Mapping[str, Any]) -> int:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and value >= 1 else 1
+    """Return a count of samples; engines also take one that is a text or a float."""
+    if not isinstance(value, int | float | str):
+        return 1
+    try:
+        return max(1, int(value))
+    except (ValueError, OverflowError):
+        return 1
 
 
 def _prompts(value: object) -> int:
