@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 HEAVY = {
-    "aiohttp", "fastapi", "matplotlib", "pvlib", "pyarrow", "pynvml", "ray", "sqlalchemy", "torch",
-    "transformers", "triton", "uvicorn", "vllm",
+    "aiohttp", "fastapi", "joserfc", "matplotlib", "paho", "pvlib", "pyarrow", "pynvml", "ray",
+    "sqlalchemy", "torch", "transformers", "triton", "uvicorn", "vllm",
 }  # fmt: skip
 
 
