@@ -1,0 +1,1 @@
+"""What can the site offer the grid, and is it still free?"""

@@ -1,0 +1,1 @@
+"""What should the site buy, store, run and offer in each quarter of an hour?"""
