@@ -102,7 +102,7 @@ class Generation:
         REQUEST_OF_LOGS.set(context.id)
         trace = self._begin_trace(request, proxied, arrival_s)
         if self.holds is not None:
-            context.hold = self.holds.begin(context, size)
+            context.hold = self.holds.begin(context, size, body.sequences)
         try:
             response = await self._answer(request, context, proxied)
         except asyncio.CancelledError:

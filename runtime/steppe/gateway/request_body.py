@@ -14,7 +14,7 @@ from steppe.gateway.continuable import PlainStream, read_plain, with_fields
 from steppe.gateway.prompt_blocks import prompt_blocks
 from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptSize, prompt_size
 from steppe.gateway.replica_client import ProxyRequest
-from steppe.gateway.sequences import sequences
+from steppe.gateway.sequences import all_sequences, sequences
 
 _FORM_MODEL = re.compile(rb'\bname="model"[^\r\n]*(?:\r\n[^\r\n]+)*\r\n\r\n([^\r\n]*)\r\n')
 """The field `model` of a form, as the transcription of speech has it."""
@@ -32,12 +32,13 @@ class RequestBody:
     Attributes:
         wants_stream: Whether the client asks for an event stream.
         prompt: Size of the prompt.
-        places: Sequences to generate.
+        places: Places of a batch that it takes.
         model: The model that it names; None without one.
         max_output_tokens: Most output tokens of all sequences; None if it gives no maximum.
         wants_energy: Whether its `stream_options` ask for the energy.
         plain: What the client of a stream asked for that can go on elsewhere; None for others.
         blocks: Chained hashes of the blocks of the prompt, see `prompt_blocks`.
+        sequences: Sequences to generate; beyond 1024 they are more than the places.
     """
 
     wants_stream: bool = False
@@ -48,6 +49,7 @@ class RequestBody:
     wants_energy: bool = False
     plain: PlainStream | None = None
     blocks: tuple[int, ...] = ()
+    sequences: int = 1
 
 
 def read_body(request: web.Request, body: bytes) -> RequestBody:
@@ -81,6 +83,7 @@ def read_body(request: web.Request, body: bytes) -> RequestBody:
         _wants_energy(found),
         read_plain(request.path, found),
         prompt_blocks(found),
+        all_sequences(found),
     )
 
 

@@ -7,10 +7,17 @@ from typing import Any
 
 MOST_SEQUENCES = 1024
 """A request counts with no more; no engine has a larger batch by default."""
+MOST_HELD = 1 << 20
+"""What a request costs counts with no more."""
 
 
 def sequences(request: Mapping[str, Any]) -> int:
-    """Return the sequences of a request of any of OpenAI's or Anthropic's APIs, 1 to 1024.
+    """Return the places that a request takes, 1 to 1024: one for each of its sequences."""
+    return min(all_sequences(request), MOST_SEQUENCES)
+
+
+def all_sequences(request: Mapping[str, Any]) -> int:
+    """Return the sequences of a request of any of OpenAI's or Anthropic's APIs, 1 to 2^20.
 
     `n` (and the older `best_of`) is the number of samples, or the width of a beam search, for each
     prompt. A text completion may have a list of prompts, an embedding a list of inputs, and a batch
@@ -21,7 +28,7 @@ def sequences(request: Mapping[str, Any]) -> int:
     match request.get("messages"):
         case [list(), *_] as chats:
             prompts = max(prompts, len(chats))
-    return min(samples * prompts, MOST_SEQUENCES)
+    return min(samples * prompts, MOST_HELD)
 
 
 def _count(value: object) -> int:

@@ -66,6 +66,8 @@ async def test_a_request_is_held_once_and_carries_its_terms(paid: Site, ledger: 
         ({"prompt": [1], "n": "7", "max_tokens": 5}, (1, 5, 7)),
         ({"prompt": [1], "n": 3, "best_of": 7.0, "max_tokens": 5}, (1, 5, 7)),
         ({"prompt": [1], "n": "many", "max_tokens": 5}, (1, 5, 1)),
+        ({"prompt": [[1]] * 700, "n": 2, "max_tokens": 5}, (700, 5, 1400)),
+        ({"prompt": [1], "n": 2**70, "max_tokens": 5}, (1, 5, 2**20)),
         ({"prompt": [1], "max_tokens": 900, "max_completion_tokens": 1}, (1, 900, 1)),
         ({"prompt": [1], "max_tokens": "900", "max_completion_tokens": 1}, (1, None, 1)),
         ({"prompt": [1], "max_tokens": 9, "max_completion_tokens": None}, (1, 9, 1)),

@@ -65,8 +65,14 @@ class Holds:
         self._calls, self._metrics, self._band, self._now_s = calls, metrics, band, now_s
         self._funds = Funds()
 
-    def begin(self, context: RequestContext, size: RequestSize) -> RequestHold:
-        """Ask for the hold of a request that has this size, estimated for a text."""
+    def begin(self, context: RequestContext, size: RequestSize, sequences: int) -> RequestHold:
+        """Ask for the hold of a request.
+
+        Args:
+            context: The request.
+            size: Its size, estimated for a text.
+            sequences: Sequences that it generates.
+        """
         most, headers = size.max_output_tokens, context.headers
         asked = Asked(
             request=context.engine_id,
@@ -76,7 +82,7 @@ class Holds:
             band=self._band(),
             prompt_tokens=held_prompt_tokens(context.prompt, size.prompt_tokens),
             max_tokens=None if most is None else math.ceil(most / context.places),
-            sequences=context.places,
+            sequences=sequences,
             quote=headers.quote,
             key_id=headers.key_id,
         )
