@@ -1,0 +1,1 @@
+"""What does an event of the grid ask, and can the site comply?"""
