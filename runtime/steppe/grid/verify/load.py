@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 
 from steppe.errors import UsageError
@@ -64,7 +64,7 @@ class Load:
     def plain(self) -> dict[str, object]:
         """Its values for JSON without null."""
         watts = [NO_READING if each is None else each for each in self.watts]
-        return asdict(self) | {"watts": watts}
+        return {"start_s": self.start_s, "interval_s": self.interval_s, "watts": watts}
 
     def between(self, start_s: int, end_s: int) -> tuple[int | None, ...]:
         """Return the draw in each interval of a span, W; None also outside of the load.

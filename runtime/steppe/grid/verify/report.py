@@ -17,7 +17,7 @@ from steppe.grid.verify.like_days import PPM, LikeDayBaseline, placebo_pairs
 from steppe.grid.verify.load import Load
 from steppe.grid.verify.rebound import Rebound, rebound_of
 from steppe.grid.verify.regulation import RegulationScore
-from steppe.grid.verify.settlement import Settlement, Terms, settle
+from steppe.grid.verify.settlement import EnergyTerms, Settlement, Terms, WholeTerms, settle
 from steppe.grid.verify.stated import Baseline, sha256_of
 from steppe.grid.verify.times import EventTimes
 from steppe.grid.verify.tracking import Following
@@ -171,6 +171,7 @@ class EventReport:
         after: The intervals after it.
         rebound: What came back after it.
         error: The error of the baseline on days without an event; None if that is unknown.
+        terms: What is paid and owed for it; None if nothing is.
         settlement: What it earned; None without terms.
         following: How the draw followed the target by the second; None if that was not measured.
         regulation: Its score as regulation; None for other events.
@@ -191,6 +192,7 @@ class EventReport:
     after: tuple[Point, ...]
     rebound: Rebound
     error: BaselineError | None = None
+    terms: EnergyTerms | WholeTerms | None = None
     settlement: Settlement | None = None
     following: Following | None = None
     regulation: Regulation | None = None
@@ -278,8 +280,8 @@ def report_of(
         energy_source=metered.energy_source,
         boundary=metered.boundary,
         load_sha256=load.sha256,
-        baseline=_method(baseline),
-        sums=_sums(delivery),
+        baseline=method_of(baseline),
+        sums=sums_of(delivery),
         rows=delivery.rows,
         before=_points(baseline, load, start_s - times.before_s, start_s),
         after=after,
@@ -287,6 +289,7 @@ def report_of(
             direction, size, [p.baseline_w for p in after], [p.load_w for p in after]
         ),
         error=error_of(own),
+        terms=terms,
         settlement=settle(delivery, terms) if terms else None,
         following=following,
         regulation=_regulation(regulation) if regulation else None,
@@ -312,7 +315,8 @@ def _points(baseline: Baseline, load: Load, start_s: int, end_s: int) -> tuple[P
     )
 
 
-def _method(baseline: Baseline) -> Method:
+def method_of(baseline: Baseline) -> Method:
+    """Return how a baseline was made."""
     if not isinstance(baseline, LikeDayBaseline):
         return Method(baseline.name, sha256_of(baseline))
     chosen = baseline.chosen
@@ -320,7 +324,8 @@ def _method(baseline: Baseline) -> Method:
     return Method(baseline.name, sha256_of(baseline), days, chosen.factor_ppm)
 
 
-def _sums(delivery: Delivery) -> Sums:
+def sums_of(delivery: Delivery) -> Sums:
+    """Return what a whole delivery is."""
     return Sums(
         delivery.interval_s * sum(row.baseline_w for row in delivery.rows),
         delivery.committed_j,
