@@ -8,12 +8,13 @@ a key that is `bound` requires it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from joserfc import jws
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, RSAKey
 
 from steppe.errors import UsageError
@@ -37,7 +38,9 @@ def _import(pem: str, algorithm: Algorithm, what: str) -> ECKey | RSAKey:
             if found != "P-256":
                 raise UsageError(f"{what}: ES256 asks for a key on P-256, found {found}")
             return curve
-        key = RSAKey.import_key(pem)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SecurityWarning)  # refused below, with its name
+            key = RSAKey.import_key(pem)
     except (JoseError, ValueError) as error:
         raise UsageError(f"{what}: asked for a PEM key for {algorithm}, found {error}") from None
     bits = key.raw_value.key_size
