@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.fixtures.certificates import Authority
 from tests.fixtures.dsx import NOW_S, agent_of, content_of, set_target
 from tests.fixtures.mosquitto import Mosquitto, needs_mosquitto
 from tests.fixtures.serving import free_port
@@ -185,6 +186,26 @@ def test_a_certificate_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     broker = Broker("broker.example.com", 8883, "site", tls=Tls(tmp_path / "ca.pem"))
     with pytest.raises(UsageError, match="tls: asked for files of certificates"):
         MqttLink(broker, {}, print)
+
+
+@needs_mosquitto
+def test_both_ends_show_certificates(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    for name in ("broker", "site"):
+        authority.issue(name)
+    lines = [f"cafile {tmp_path}/ca.pem", f"certfile {tmp_path}/broker.pem"]
+    lines += [f"keyfile {tmp_path}/broker.key", "require_certificate true"]
+    mosquitto = Mosquitto(tmp_path, *lines, "use_identity_as_username true")
+    mosquitto.start()
+    tls = Tls(tmp_path / "ca.pem", tmp_path / "site.pem", tmp_path / "site.key")
+    peer = Peer(Broker("127.0.0.1", mosquitto.port, "site", tls=tls), "a")
+    try:
+        peer.next(Connected)
+        peer.link.publish("a", b"1", 2)
+        assert peer.message() == Message("a", b"1")
+    finally:
+        peer.link.stop()
+        mosquitto.stop()
 
 
 @needs_mosquitto
