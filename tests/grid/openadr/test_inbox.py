@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -196,37 +198,70 @@ def test_the_deletion_of_an_older_version_is_refused(inbox: Inbox) -> None:
 
 def test_what_a_poll_does_not_find_is_followed_no_more(inbox: Inbox) -> None:
     inbox.take(limit(300), EARLY_S)
-    assert inbox.polled([], EARLY_S + 5, EARLY_S + 6) == ()
+    assert inbox.polled([], inbox.poll_begins(), EARLY_S) == ()
     assert inbox.events == ()
 
 
 def test_what_was_sent_during_a_poll_is_kept(inbox: Inbox) -> None:
-    inbox.take(limit(300), EARLY_S + 5)
-    inbox.polled([], EARLY_S + 4, EARLY_S + 6)
+    began = inbox.poll_begins()
+    inbox.take(limit(300), EARLY_S)
+    inbox.polled([], began, EARLY_S)
     assert len(inbox.events) == 1
 
 
 def test_what_was_deleted_during_a_poll_does_not_come_back_with_it(inbox: Inbox) -> None:
     inbox.take(limit(300), EARLY_S)
-    inbox.drop(limit(300), EARLY_S + 5)
-    assert inbox.polled([limit(300)], EARLY_S + 4, EARLY_S + 6)
+    began = inbox.poll_begins()
+    inbox.drop(limit(300), EARLY_S)
+    assert inbox.polled([limit(300)], began, EARLY_S)
     assert inbox.events == ()
-    assert inbox.polled([limit(300)], EARLY_S + 7, EARLY_S + 8) == ()
+    assert inbox.polled([limit(300)], inbox.poll_begins(), EARLY_S) == ()
     assert len(inbox.events) == 1
 
 
 def test_a_poll_refuses_what_is_wrong_once_and_keeps_the_rest(inbox: Inbox) -> None:
     events = [limit(300, "good"), limit(1e9, "bad", programID="program-2")]
-    assert len(inbox.polled(events, EARLY_S, EARLY_S + 1)) == 1
-    assert inbox.polled(events, EARLY_S + 2, EARLY_S + 3) == ()
+    assert len(inbox.polled(events, inbox.poll_begins(), EARLY_S)) == 1
+    assert inbox.polled(events, inbox.poll_begins(), EARLY_S) == ()
     assert [event.id for event in inbox.events] == ["good"]
 
 
 def test_a_poll_in_which_an_event_cannot_be_read_keeps_what_was_followed(inbox: Inbox) -> None:
     inbox.take(limit(300), EARLY_S)
     unread = {"event-1": "event event-1: priority: no number"}
-    assert inbox.polled([], EARLY_S + 5, EARLY_S + 6, unread) == tuple(unread.values())
+    assert inbox.polled([], inbox.poll_begins(), EARLY_S, unread) == tuple(unread.values())
     assert limit_w(inbox) == 300e3
+
+
+TEXTS = st.sampled_from(
+    ["0001-01-01", "P9999Y", "PT1H", "PT999999999999S", "P1M", "P999999Y", "PT0S", "-PT1H", "",
+     "2026-12-01T12:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+08:00", "\x1b[2J"]
+)  # fmt: skip
+VALUES: st.SearchStrategy[object] = st.one_of(
+    st.integers(-(10**30), 10**30), st.floats(), st.booleans(), st.text(max_size=3), st.just({})
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    type_=st.sampled_from(["IMPORT_CAPACITY_LIMIT", "SIMPLE", "PRICE", "GHG", "SOMETHING"]),
+    values=st.lists(VALUES, max_size=3),
+    period=st.fixed_dictionaries(
+        {}, optional={"start": TEXTS, "duration": TEXTS, "randomizeStart": TEXTS}
+    ),
+    duration=st.none() | TEXTS,
+)
+def test_whatever_is_sent_is_followed_or_refused_and_there_is_always_a_limit(
+    type_: str, values: list[object], period: dict[str, str], duration: str | None
+) -> None:
+    inbox = Inbox(TERMS, "site")
+    inbox.link_heard(0.0)
+    with contextlib.suppress(RefusedEventError):
+        inbox.take(event_of(type_, *values, intervalPeriod=period, duration=duration), EARLY_S)
+    for now_s in (EARLY_S, NOON_S, NOON_S + 1e6, NOON_S - 1e9):
+        found = inbox.standing(now_s, 0.0).limit_w(now_s, BASELINE_W)
+        assert 0 <= found <= TERMS.most_w
+        assert all(line.isprintable() for line in inbox.refusals)
 
 
 @settings(deadline=None, max_examples=50)

@@ -124,3 +124,9 @@ def test_a_loop_of_too_many_intervals_is_refused() -> None:
     event = event_of("PRICE", 1, intervalPeriod=period, duration="P9999Y")
     with pytest.raises(RefusedEventError, match="more than 20000 intervals"):
         slots(event, NOON_S, NOON_S + DAY_S, share=0.0)
+
+
+def test_a_loop_of_many_intervals_that_ends_soon_is_followed() -> None:
+    period = {"start": text_of(NOON_S), "duration": "PT1S"}
+    event = event_of("PRICE", 1, intervalPeriod=period, duration="PT1H")
+    assert len(slots(event, NOON_S, NOON_S + 2 * DAY_S, share=0.0)) == 3600

@@ -40,6 +40,11 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         duration_of(text)
 
 
+def test_a_month_after_the_end_of_the_calendar_is_refused() -> None:
+    with pytest.raises(BadTimeError, match="beyond the calendar"):
+        duration_of("P1M").after(1e12)
+
+
 @pytest.mark.parametrize("text", ["0001-01-01", "0001-01-01T00:00:00", "0001-01-01T00:00:00Z"])
 def test_the_first_day_of_the_calendar_stands_for_now(text: str) -> None:
     assert is_now(text)

@@ -12,7 +12,7 @@ from tests.fixtures.openadr_events import body_of
 from tests.fixtures.openadr_vtn import Client, OpenAdrVtn
 
 from steppe.errors import ConfigError
-from steppe.grid.openadr.client import VtnError, VtnPlace
+from steppe.grid.openadr.client import VtnClient, VtnError, VtnPlace
 from steppe.grid.openadr.reports import Span, report_of
 from steppe.grid.openadr.times import text_of
 from steppe.grid.openadr.translation import Terms
@@ -92,6 +92,23 @@ async def test_events_of_all_pages_are_followed(vtn: OpenAdrVtn, running: Runnin
     assert vtn.calls.count("GET /events") % 3 == 0
 
 
+async def test_a_list_that_changes_while_it_is_read_is_read_anew(vtn: OpenAdrVtn) -> None:
+    for number in range(60):
+        await vtn.post("programs", {"programName": f"program {number}"})
+    place = VtnPlace(vtn.url, "site", "site secret")
+
+    async def delete_one() -> None:
+        while vtn.calls.count("GET /programs") == 0:
+            await asyncio.sleep(0)
+        del vtn.stored["programs"]["program-1"]
+
+    async with VtnClient(place) as client, asyncio.TaskGroup() as group:
+        group.create_task(delete_one())
+        found = await client.all("/programs")
+    names = {each["programName"] for each in found}
+    assert names >= {f"program {number}" for number in range(1, 60)}
+
+
 async def test_only_events_for_our_targets_are_followed(vtn: OpenAdrVtn, running: Running) -> None:
     request = {"objectType": "BL_VEN_REQUEST", "clientID": "site", "targets": ["feeder-7"]}
     await vtn.post("vens", {**request, "venName": "steppe site"}, "site")
@@ -139,6 +156,19 @@ async def test_a_restart_replaces_the_subscription(vtn: OpenAdrVtn, running: Run
             assert len(vtn.has("subscriptions")) == 1
             await vtn.post("events", now_body("SIMPLE", 1, programID=f"p-{len(vtn.delivered)}"))
     assert vtn.delivered == [200, 200]
+
+
+async def test_a_subscription_that_the_server_forgot_is_made_anew(
+    vtn: OpenAdrVtn, running: Running
+) -> None:
+    async with running(hook=Hook("http://127.0.0.1:{port}")) as ven:
+        for _ in range(2):
+            vtn.stored["subscriptions"].clear()
+            await ven.poll()
+            await ven.poll()
+        await vtn.post("events", now_body("IMPORT_CAPACITY_LIMIT", 300))
+        assert (limit_w(ven), vtn.delivered) == (300e3, [200])
+    assert vtn.calls.count("POST /subscriptions") == 2
 
 
 async def test_a_notification_that_is_refused_leaves_the_limit_and_says_why(
@@ -214,6 +244,11 @@ async def test_the_secret_is_not_sent_to_another_host(vtn: OpenAdrVtn, running: 
 def test_a_server_that_others_can_listen_to_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="asked for an https URL"):
         VtnPlace(url, "site", "secret")
+
+
+def test_a_webhook_that_others_can_listen_to_is_refused() -> None:
+    with pytest.raises(ConfigError, match="webhook: asked for an https URL"):
+        Hook("http://site.example")
 
 
 def test_the_secret_is_not_shown() -> None:

@@ -28,6 +28,7 @@ SCOPES = (
 PAGE = 50
 """Objects on a page; the most that the standard allows."""
 _MOST_PAGES = 40
+_MOST_READS = 3
 _MOST_BYTES = 4 << 20
 _TIMEOUT_S = 10.0
 _RENEW_S = 30.0
@@ -129,22 +130,37 @@ class VtnClient:
     async def all(self, path: str, query: Mapping[str, str | list[str]] | None = None) -> list[Any]:
         """Return the objects of all pages of a list.
 
+        Each page begins with the last object of the page before. If it does not, the list has
+        changed meanwhile, and an object may have slipped through: it is read anew.
+
         Raises:
             VtnError: The server did not answer with pages of a list, or with too many.
         """
+        for _ in range(_MOST_READS):
+            found = await self._pages(path, query or {})
+            if found is not None:
+                return found
+        raise VtnError(f"GET {path}: the list changed each of the {_MOST_READS} times it was read")
+
+    async def _pages(self, path: str, query: Mapping[str, str | list[str]]) -> list[Any] | None:
+        """Return the objects of all pages; None if the list changed meanwhile."""
         found: dict[str, Any] = {}
-        for page in range(_MOST_PAGES):
-            paging = {"skip": str(page * PAGE), "limit": str(PAGE)}
-            items = await self.call("GET", path, query={**(query or {}), **paging})
+        last: str | None = None
+        for number in range(_MOST_PAGES):
+            paging = {"skip": str(number * (PAGE - 1)), "limit": str(PAGE)}
+            items = await self.call("GET", path, query={**query, **paging})
             if not isinstance(items, list) or len(items) > PAGE:
                 raise VtnError(f"GET {path}: asked for a list of at most {PAGE}, found another")
             for item in items:
                 if not isinstance(item, dict) or not isinstance(item.get("id"), str):
                     raise VtnError(f"GET {path}: an item of the list has no id")
-                found[item["id"]] = item
+            if last is not None and (not items or items[0]["id"] != last):
+                return None
+            found |= {item["id"]: item for item in items}
             if len(items) < PAGE:
                 return list(found.values())
-        raise VtnError(f"GET {path}: more than {_MOST_PAGES * PAGE} objects")
+            last = items[-1]["id"]
+        raise VtnError(f"GET {path}: more than {_MOST_PAGES * (PAGE - 1)} objects")
 
     async def call(
         self,

@@ -76,7 +76,7 @@ class Standing:
 class _Kept:
     event: Event
     issued_s: float
-    heard_s: float
+    heard: int
     share: float
     descriptors: tuple[PayloadDescriptor, ...]
 
@@ -101,7 +101,8 @@ class Inbox:
         self._targets: frozenset[str] = frozenset()
         self._descriptors: dict[str, tuple[PayloadDescriptor, ...]] = {}
         self._kept: dict[str, _Kept] = {}
-        self._gone: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._gone: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._polls = 0
         self._told: OrderedDict[str, None] = OrderedDict()
         self._heard_mono_s: float | None = None
 
@@ -142,7 +143,7 @@ class Inbox:
             RefusedEventError: It is not followed; the line says why.
         """
         try:
-            return self._take(event, now_s, began_s=None)
+            return self._take(event, now_s, began=None)
         except RefusedEventError as error:
             self._tell(f"{event.modificationDateTime} {error}", str(error))
             raise
@@ -160,13 +161,18 @@ class Inbox:
             self._tell(f"{event.modificationDateTime} {why}", why)
             raise RefusedEventError(why)
         if issued_s <= now_s + self._terms.skew_s:
-            self._bury(event.id, issued_s, now_s)
+            self._bury(event.id, issued_s)
         return self._kept.pop(event.id, None) is not None
+
+    def poll_begins(self) -> int:
+        """Return a mark of this moment; what is sent to us from now on is newer than the poll."""
+        self._polls += 1
+        return self._polls
 
     def polled(
         self,
         events: Sequence[Event],
-        began_s: float,
+        began: int,
         now_s: float,
         unread: Mapping[str, str] = NOTHING,
     ) -> tuple[str, ...]:
@@ -174,7 +180,7 @@ class Inbox:
 
         Args:
             events: All events of the server that concern us.
-            began_s: When the poll began, s since the Unix epoch; what was sent to us since is kept.
+            began: The mark of when the poll began.
             now_s: Time, s since the Unix epoch.
             unread: Events of the server that cannot be read, by id, and why; what was followed
                 under such an id is followed on.
@@ -183,13 +189,13 @@ class Inbox:
             Why events were refused; each reason once.
         """
         listed = {event.id for event in events} | set(unread)
-        for name in [name for name, kept in self._kept.items() if kept.heard_s < began_s]:
+        for name in [name for name, kept in self._kept.items() if kept.heard < began]:
             if name not in listed or self._is_over(self._kept[name], now_s):
                 del self._kept[name]
         fresh = [why for why in unread.values() if self._tell(why, why)]
         for event in events:
             try:
-                self._take(event, now_s, began_s=began_s)
+                self._take(event, now_s, began=began)
             except RefusedEventError as error:
                 if self._tell(f"{event.modificationDateTime} {error}", str(error)):
                     fresh.append(str(error))
@@ -219,16 +225,16 @@ class Inbox:
     def _meaning(self, kept: _Kept, now_s: float) -> Translation:
         return translate(kept.event, self._terms, now_s, kept.share, kept.descriptors)
 
-    def _take(self, event: Event, now_s: float, began_s: float | None) -> bool:
+    def _take(self, event: Event, now_s: float, began: int | None) -> bool:
         issued_s = _issued_s(event)
         known = self._kept.get(event.id)
         if known is not None and known.event == event:
-            self._kept[event.id] = replace(known, heard_s=now_s)
+            self._kept[event.id] = replace(known, heard=self._polls)
             return False
-        self._check_version(event, issued_s, now_s, began_s)
+        self._check_version(event, issued_s, now_s, began)
         self._check_place(event)
         descriptors = self._descriptors.get(event.programID, ())
-        kept = _Kept(event, issued_s, now_s, share_of(self._ven, event.id), descriptors)
+        kept = _Kept(event, issued_s, self._polls, share_of(self._ven, event.id), descriptors)
         self._check_times(kept, now_s)
         check(event, self._terms, descriptors)
         self._check_overlap(kept, now_s)
@@ -238,7 +244,7 @@ class Inbox:
         return True
 
     def _check_version(
-        self, event: Event, issued_s: float, now_s: float, began_s: float | None
+        self, event: Event, issued_s: float, now_s: float, began: int | None
     ) -> None:
         if issued_s > now_s + self._terms.skew_s:
             raise RefusedEventError(
@@ -252,7 +258,7 @@ class Inbox:
                 f"event {event.id}: it changed without a new modificationDateTime"
             )
         gone = self._gone.get(event.id)
-        if gone is not None and issued_s <= gone[0] and (began_s is None or gone[1] >= began_s):
+        if gone is not None and issued_s <= gone[0] and (began is None or gone[1] >= began):
             raise RefusedEventError(f"event {event.id}: it was deleted and is sent again")
 
     def _check_place(self, event: Event) -> None:
@@ -292,8 +298,8 @@ class Inbox:
     def _is_over(self, kept: _Kept, now_s: float) -> bool:
         return ends_s(kept.event, kept.share) <= now_s
 
-    def _bury(self, name: str, issued_s: float, now_s: float) -> None:
-        self._gone[name] = (issued_s, now_s)
+    def _bury(self, name: str, issued_s: float) -> None:
+        self._gone[name] = (issued_s, self._polls)
         if len(self._gone) > _MOST_REMEMBERED:
             self._gone.popitem(last=False)
 

@@ -73,8 +73,12 @@ def slots(event: Event, now_s: float, until_s: float, share: float) -> tuple[Slo
     except BadTimeError as error:
         raise RefusedEventError(f"event {event.id}: {error}") from error
     _check_order(event, round_)
-    found = []
-    for slot in _rounds(round_, now_s, min(ends_s, until_s), repeats=event.duration is not None):
+    found: list[Slot] = []
+    repeats = event.duration is not None
+    ahead_s = min(ends_s, until_s) - max(now_s, min(slot.starts_s for slot in round_))
+    if repeats and len(round_) * ahead_s > _TOO_MANY * _length_s(round_):
+        raise RefusedEventError(f"event {event.id}: more than {MOST_SLOTS} intervals ahead")
+    for slot in _rounds(round_, now_s, min(ends_s, until_s), repeats=repeats):
         if slot.ends_s <= now_s or slot.starts_s >= min(until_s, ends_s):
             continue
         whole = Slot(slot.name, slot.starts_s, min(slot.ends_s, ends_s), slot.payloads)
@@ -181,11 +185,15 @@ def _days(slot: Slot, now_s: float, until_s: float) -> Iterator[Slot]:
         number += 1
 
 
+def _length_s(round_: Sequence[Slot]) -> float:
+    return max(slot.ends_s for slot in round_) - min(slot.starts_s for slot in round_)
+
+
 def _rounds(
     round_: Sequence[Slot], now_s: float, until_s: float, *, repeats: bool
 ) -> Iterator[Slot]:
     begins_s = min(slot.starts_s for slot in round_)
-    length_s = max(slot.ends_s for slot in round_) - begins_s
+    length_s = _length_s(round_)
     if not repeats or math.isinf(length_s):
         yield from round_
         return

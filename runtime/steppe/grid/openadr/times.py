@@ -45,7 +45,11 @@ class Duration:
         return self.months == 0 and self.rest_s == 0
 
     def after(self, start_s: float) -> float:
-        """Return the end of a span that begins at `start_s`, s since the Unix epoch."""
+        """Return the end of a span that begins at `start_s`, s since the Unix epoch.
+
+        Raises:
+            BadTimeError: It has months and begins beyond the calendar.
+        """
         if self.is_endless or math.isinf(start_s):
             return math.inf
         return _months_later(start_s, self.months) + self.rest_s
@@ -54,7 +58,10 @@ class Duration:
 def _months_later(start_s: float, months: int) -> float:
     if months == 0:
         return start_s
-    start = datetime.fromtimestamp(start_s, UTC)
+    try:
+        start = datetime.fromtimestamp(start_s, UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadTimeError(f"{start_s:g} s since 1970 is beyond the calendar") from error
     year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
     if year > 9999:
         return math.inf

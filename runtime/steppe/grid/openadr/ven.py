@@ -6,14 +6,22 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from steppe.grid.openadr.client import VtnClient, VtnError, VtnPlace, VtnRefusedError, first_fault
+from steppe.errors import ConfigError
+from steppe.grid.openadr.client import (
+    VtnClient,
+    VtnError,
+    VtnPlace,
+    VtnRefusedError,
+    first_fault,
+    is_private,
+)
 from steppe.grid.openadr.inbox import Inbox, Standing
 from steppe.grid.openadr.intervals import RefusedEventError
 from steppe.grid.openadr.messages import (
@@ -40,7 +48,7 @@ class Hook:
     """A webhook of the site.
 
     Attributes:
-        url: URL at which the server reaches it, without the path.
+        url: URL at which the server reaches it, without the path; `{port}` stands for the port.
         host: Address that it listens on.
         port: Port that it listens on; 0 for a free one.
         allowed: Networks from which notifications may come; any if empty.
@@ -50,6 +58,15 @@ class Hook:
     host: str = "127.0.0.1"
     port: int = 0
     allowed: tuple[Network, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that our token would not travel in the clear.
+
+        Raises:
+            ConfigError: The URL is not HTTPS and not on this host.
+        """
+        if not is_private(self.url):
+            raise ConfigError(f"OpenADR webhook: asked for an https URL, found {self.url}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +121,7 @@ class OpenAdrVen:
         self._client = VtnClient(settings.place, monotonic=monotonic)
         self._inbox = Inbox(settings.terms, settings.name)
         self._programs: dict[str, Program] = {}
-        self._is_subscribed = False
+        self._subscription = ""
         self._token = secrets.token_urlsafe(32)
         self._runner: web.AppRunner | None = None
         self._task: asyncio.Task[None] | None = None
@@ -170,7 +187,7 @@ class OpenAdrVen:
 
     async def _poll(self) -> tuple[str, ...]:
         await self._enrol()
-        began_s = self._clock()
+        began = self._inbox.poll_begins()
         found: list[Event] = []
         unread: dict[str, str] = {}
         for query in self._queries():
@@ -180,7 +197,7 @@ class OpenAdrVen:
                 except ValidationError as error:
                     unread[item["id"]] = f"event {item['id'][:128]!r}: {first_fault(error)}"
         self._inbox.link_heard(self._monotonic())
-        return self._inbox.polled(found, began_s, self._clock(), unread)
+        return self._inbox.polled(found, began, self._clock(), unread)
 
     async def _serve(self) -> None:
         while True:
@@ -212,9 +229,8 @@ class OpenAdrVen:
             query = {"resourceName": resource, "venID": ven.id}
             targets |= set((await self._own("/resources", query, body, Resource)).targets or ())
         await self._learn(targets)
-        if self._settings.hook is not None and not self._is_subscribed:
-            await self._subscribe(sorted(targets))
-            self._is_subscribed = True
+        if self._settings.hook is not None:
+            await self._subscribe()
 
     async def _own(
         self, path: str, query: Mapping[str, str], body: Mapping[str, Any], model: type[M]
@@ -244,11 +260,18 @@ class OpenAdrVen:
         ours = frozenset(self._programs) if wanted else None
         self._inbox.learn(programs, targets, ours)
 
-    async def _subscribe(self, targets: Sequence[str]) -> None:
-        """Replace the subscriptions of an earlier start: their token is lost with it."""
+    async def _subscribe(self) -> None:
+        """Subscribe unless we are.
+
+        The subscription of an earlier start is removed, for its token is lost. The new one names no
+        targets: the server sends what we may see, with and without targets.
+        """
         name = self._settings.name
-        for item in await self._client.all("/subscriptions"):
-            old = _read(Subscription, item, "/subscriptions")
+        items = await self._client.all("/subscriptions")
+        found = [_read(Subscription, item, "/subscriptions") for item in items]
+        if self._subscription in {each.id for each in found}:
+            return
+        for old in found:
             if old.clientName == name:
                 await self._client.call("DELETE", f"/subscriptions/{old.id}")
         body: dict[str, Any] = {
@@ -262,9 +285,8 @@ class OpenAdrVen:
                 }
             ],
         }
-        if targets:
-            body["targets"] = list(targets)
-        await self._client.call("POST", "/subscriptions", body)
+        answer = await self._client.call("POST", "/subscriptions", body)
+        self._subscription = _read(Subscription, answer, "/subscriptions").id
 
     async def _listen(self, hook: Hook) -> None:
         application = webhook(CALLBACK, self._token, self._notified, allowed=hook.allowed)
