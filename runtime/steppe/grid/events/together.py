@@ -33,14 +33,22 @@ def lowest(events: Iterable[tuple[GridEvent, float]], now_s: float) -> Lowest | 
         events: Events, each with the baseline before it, W.
         now_s: Time, s since the Unix epoch.
     """
+    return lowest_at((event, baseline_w, now_s) for event, baseline_w in events)
+
+
+def lowest_at(events: Iterable[tuple[GridEvent, float, float]]) -> Lowest | None:
+    """Return the limit of several events, each at a time of its own; see `lowest`.
+
+    Args:
+        events: Events, each with the baseline before it, W, and its time, s since the Unix epoch.
+    """
     active: list[Lowest] = []
-    for event, baseline_w in events:
-        watts = limit_w(event, now_s, baseline_w)
-        if watts is not None:
-            active.append(Lowest(watts, event))
     holding: dict[tuple[str, str], int] = {}
-    for each in active:
-        event = each.event
+    for event, baseline_w, now_s in events:
+        watts = limit_w(event, now_s, baseline_w)
+        if watts is None:
+            continue
+        active.append(Lowest(watts, event))
         if event.holds_s <= now_s < event.hold_until_s:
             place = event.source, event.program
             holding[place] = min(event.priority, holding.get(place, event.priority))
