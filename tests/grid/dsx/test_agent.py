@@ -113,9 +113,21 @@ def test_a_short_loss_lifts_no_limit() -> None:
 
 def test_a_connection_that_was_never_lost_keeps_no_target_for_ever() -> None:
     agent = agent_of(lost_s=300.0)
+    agent.connected(NOW_S)
     take(agent, set_target(LoadTarget(50_000.0)))
     agent.connected(NOW_S + 11)
+    assert watts_of(agent, NOW_S + 310.9) == [5e4]
     assert watts_of(agent, NOW_S + 311) == [1e5]
+
+
+def test_a_target_that_comes_before_the_link_is_whole_is_a_repetition() -> None:
+    agent = agent_of(lost_s=0.0)
+    agent.connected(NOW_S)
+    take(agent, set_target(LoadTarget(50_000.0)))
+    agent.lost(NOW_S + 10)
+    take(agent, set_target(LoadTarget(50_000.0), now_s=NOW_S + 20), NOW_S + 20)
+    agent.connected(NOW_S + 20)
+    assert watts_of(agent, NOW_S + 21) == [5e4]
 
 
 def test_a_cut_is_reported_from_its_start_to_its_end() -> None:

@@ -47,6 +47,8 @@ def test_what_is_written_is_read(fields: dict[str, Any]) -> None:
         ("source", "//grid/v2/isv/a", "source: asked for //grid/v1/<role>/<identifier>"),
         ("time", "2026-12-01T12:00:00", "time: asked for a time as 2026-12-01T12:00:00Z"),
         ("time", "2026-02-30T12:00:00Z", "time: asked for a time"),
+        ("time", "0001-01-01T00:00:00+23:59", "time: asked for a time"),
+        ("time", "9999-12-31T23:59:59-23:59", "time: asked for a time"),
         ("datacontenttype", "text/plain", "datacontenttype: asked for application/json"),
         ("traceparent", "00-1-2-3", "traceparent: asked for a W3C trace context"),
         ("correlationid", "x", "correlationid: asked for a UUID of version 4"),

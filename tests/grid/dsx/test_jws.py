@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.fixtures.dsx import ISV, NOW_S, cached_key, signed_with, signer_of
 
 from steppe.errors import UsageError
@@ -15,6 +19,12 @@ from steppe.grid.dsx.seal import seal
 from steppe.grid.dsx.topics import LOAD_TARGET
 
 CONTENT = {"targets": [1]}
+VALUES = st.none() | st.booleans() | st.integers() | st.sampled_from(["ES256", "key-acme", "none"])
+HEADERS = st.dictionaries(
+    st.sampled_from(["alg", "kid", "ce", "crit", "b64", "jwk", "x"]),
+    VALUES | st.lists(VALUES, max_size=2) | st.dictionaries(st.sampled_from(["id"]), VALUES),
+)
+JSON = HEADERS | VALUES | st.lists(VALUES, max_size=2) | st.text(max_size=9)
 
 
 def pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
@@ -99,6 +109,16 @@ def test_a_bound_key_requires_signed_attributes(envelope: Envelope, bound: bool)
             KeyRing([key]).verify(plain)
     else:
         assert KeyRing([key]).verify(plain) == CONTENT
+
+
+@settings(max_examples=40, deadline=None)
+@given(header=JSON, content=st.binary(max_size=8))
+def test_whatever_stands_in_a_header_is_refused(header: object, content: bytes) -> None:
+    parts = json.dumps(header).encode(), content, b"signature"
+    text = ".".join(urlsafe_b64encode(each).decode().rstrip("=") for each in parts)
+    forged = replace(seal(ISV, LOAD_TARGET, CONTENT, NOW_S), data=text)
+    with pytest.raises(MessageError):
+        KeyRing([ISV.public_key()]).verify(forged)
 
 
 def test_critical_parameters_are_refused(envelope: Envelope) -> None:

@@ -126,6 +126,7 @@ class FlexAgent:
         self._ramps = {each.tag: Ramp(each.default_w) for each in every}
         self._breaches: dict[str, Breach | None] = {}
         self._last: Envelope | None = None
+        self._is_connected = False
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -155,10 +156,13 @@ class FlexAgent:
 
     def connected(self, now_s: float) -> None:
         """Note that the link is there again: targets hold on only if they are repeated."""
-        self.lost(now_s)
+        if self._is_connected:  # the loss of the connection before was not noted
+            self.lost(now_s)
+        self._is_connected = True
 
     def lost(self, now_s: float) -> None:
         """Note that the link was lost."""
+        self._is_connected = False
         until_s = now_s + self._terms.lost_s
         self._schedules = {tag: each.unconfirmed(until_s) for tag, each in self._schedules.items()}
 

@@ -6,6 +6,7 @@ The dictionary is built here: the SDK of CloudEvents takes `specversion` 1.0 onl
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from steppe.errors import SteppeError
 
 SPEC_VERSION = "1.0.2"
 CONTENT_TYPE = "application/json"
+_LATEST_S = 253_370_764_800.0
+"""The year 9999, which every time zone can write, s since the Unix epoch."""
 LARGEST_BYTES = 131_072
 """Largest message that is read, bytes."""
 
@@ -129,13 +132,13 @@ def seconds_of(what: str, text: object) -> float:
     """Return a time of RFC 3339 as s since the Unix epoch.
 
     Raises:
-        MessageError: It is no such time.
+        MessageError: It is no such time, or not one from 1970 to 9998.
     """
     if isinstance(text, str) and _TIME.fullmatch(text):
-        try:
-            return datetime.fromisoformat(text.upper()).timestamp()
-        except ValueError:  # a 30th of February
-            pass
+        with contextlib.suppress(ValueError):  # a 30th of February
+            at_s = datetime.fromisoformat(text.upper()).timestamp()
+            if 0 <= at_s < _LATEST_S:
+                return at_s
     raise MessageError(f"{what}: asked for a time as 2026-12-01T12:00:00Z, found {shown(text)}")
 
 
