@@ -139,10 +139,17 @@ def test_a_position_beyond_the_connection_that_cannot_be_sold_is_infeasible(site
         plan_markets(replace(site, import_limit_w=1e4), outlook_of([60.0]))
 
 
+def test_the_output_of_a_draw_is_the_reverse_of_the_draw_of_an_output(site: Site) -> None:
+    for output_tps in (0.0, 5e4, 1e5, 1.2e5):
+        assert site.output_of(site.draw_of(output_tps)) == pytest.approx(output_tps)
+    assert site.output_of(9e9) == pytest.approx(1.4e5)
+
+
 def test_the_edges_of_a_fleet_fall_in_tokens_per_joule() -> None:
     floor_w, edges = edges_of(modelled_frontier(), 10)
     rates = [edge.tokens_per_j for edge in edges]
     assert floor_w > 0
+    assert 1 < len(edges) <= 4
     assert rates == sorted(rates, reverse=True)
 
 

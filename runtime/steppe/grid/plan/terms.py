@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from steppe.frontier.group import replica_choices
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import NO_BATTERY, Battery
@@ -80,11 +82,32 @@ class Site:
             output_tps -= used * edge.output_tps
         return draw_w
 
+    def output_of(self, draw_w: float) -> float:
+        """Return the most output tokens per second that a draw yields."""
+        output_tps, left_w = 0.0, draw_w - self.floor_w
+        for edge in self.edges:
+            used = min(1.0, max(0.0, left_w) / edge.draw_w)
+            output_tps += used * edge.output_tps
+            left_w -= used * edge.draw_w
+        return output_tps
 
-def edges_of(frontier: Frontier, replicas: int) -> tuple[float, tuple[Edge, ...]]:
-    """Return the floor, W, and the edges of so many equal replicas that may sleep."""
+
+def edges_of(frontier: Frontier, replicas: int, most: int = 4) -> tuple[float, tuple[Edge, ...]]:
+    """Return the floor, W, and the edges of so many equal replicas that may sleep.
+
+    Args:
+        frontier: Operating points of one replica.
+        replicas: How many.
+        most: Most edges; the upper ones are merged.
+    """
     choices = replica_choices(frontier, with_sleep=True)
-    edges = tuple(Edge(replicas * e.draw_w, replicas * e.output_tps) for e in choices.edges)
+    first, rest = choices.edges[:1], choices.edges[1:]
+    parts = np.array_split(np.arange(len(rest)), max(1, min(len(rest), most - 1)))
+    merged = [[first[0]], *([rest[i] for i in part] for part in parts if len(part))]
+    edges = tuple(
+        Edge(replicas * sum(e.draw_w for e in part), replicas * sum(e.output_tps for e in part))
+        for part in merged
+    )
     return replicas * float(choices.draws_w[0]), edges
 
 
