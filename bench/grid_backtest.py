@@ -1,7 +1,7 @@
 """How much of what perfect foresight gains does the plan of the markets gain in 30 days?
 
 A fleet of 70B replicas beside a wind farm, with a battery and work that may wait for a day. It buys
-day ahead at noon, trades intraday every three hours, and pays for imbalance. Four ways:
+day ahead at noon, trades intraday every two hours, and pays for imbalance. Four ways:
 
     none       no battery, work runs as it comes
     taker      a battery that follows prices and sells reserve; work runs as it comes
@@ -49,6 +49,8 @@ TOKEN, FIRM_TOKEN = 0.2e-6, 0.6e-6
 """Worth of a token that can wait and of a firm one, EUR."""
 PATIENCE, LOOK, LOOK_DAY_AHEAD = STEPS, STEPS, 2 * STEPS
 """Steps that work may wait, and that an intraday plan and one of the day ahead look ahead."""
+EARLY = 4
+"""Steps before it is due by which the plan ends work: a call or more traffic may delay it."""
 TARGET = 0.85
 
 
@@ -207,10 +209,14 @@ class Market:
 
     def expected_work(self, now: int, steps: int) -> tuple[Work, ...]:
         """Return the work that is here, and what usually arrives."""
-        here = [Work(tokens, int(due) - now, TOKEN) for tokens, due in self.books.queue]
-        here.append(Work(self.world.traffic.work[now], PATIENCE, TOKEN))
+        here = [
+            Work(tokens, max(0, int(due) - now - EARLY), TOKEN) for tokens, due in self.books.queue
+        ]
+        here.append(Work(self.world.traffic.work[now], PATIENCE - EARLY, TOKEN))
         usual = self.world.traffic.usual_work[now + 1 : now + steps]
-        come = [Work(tokens, at + PATIENCE, TOKEN, at) for at, tokens in enumerate(usual, 1)]
+        come = [
+            Work(tokens, at + PATIENCE - EARLY, TOKEN, at) for at, tokens in enumerate(usual, 1)
+        ]
         return (*here, *(one for one in come if one.tokens))
 
     def step(self, now: int, plan: MarketPlan, at: int) -> None:
@@ -401,7 +407,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--first-day", type=int, default=60, help="day of the wind's year, from 0")
-    parser.add_argument("--every", type=int, default=12, help="steps between intraday plans")
+    parser.add_argument("--every", type=int, default=8, help="steps between intraday plans")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--farm", type=Path, default=FARM, help="measured wind")
     return parser.parse_args(argv)
