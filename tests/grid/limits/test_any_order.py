@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +47,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="steppe-limits-"))
+        self.place = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self.folder = Path(self.place.name)
         self.world = World()
         self.sent: dict[tuple[str, str, str], Sent] = {}
         self.heard_s: dict[str, float | None] = {link.name: None for link in LINKS}
@@ -59,7 +59,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.start()
 
     def teardown(self) -> None:
-        shutil.rmtree(self.folder)
+        self.place.cleanup()
 
     def start(self) -> None:
         self.limits = Limits(self.folder / "kept", LINKS, clock=self.world.clock())
@@ -264,7 +264,7 @@ class AnyOrder(RuleBasedStateMachine):
 AnyOrder.TestCase.settings = settings(
     deadline=None,
     derandomize=True,
-    max_examples=20,
+    max_examples=12,
     stateful_step_count=30,
     suppress_health_check=[HealthCheck.too_slow],
 )
