@@ -1,7 +1,11 @@
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+import yaml
+
+from steppe.config.yaml_file import read_mapping
 from steppe.tenants.directory import Directory
 from steppe.tenants.key import KeyRefusedError, StoredKey, digest_of, make_key, matches, prefix_of
 from steppe.tenants.tenant import KnownTenants, Tenant
@@ -29,6 +33,13 @@ def test_two_keys_differ_in_prefix_and_secret() -> None:
     first, second = make_key("a", 0.0), make_key("a", 0.0)
     assert first.stored.prefix != second.stored.prefix
     assert first.stored.digest != second.stored.digest
+
+
+def test_prefixes_are_texts_in_a_configuration(tmp_path: Path) -> None:
+    prefixes = [make_key("lab", 0.0).stored.prefix for _ in range(1_000)]
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump({"prefixes": prefixes}))
+    assert read_mapping(file) == {"prefixes": prefixes}
 
 
 @pytest.mark.parametrize("text", ["", "sk-abc", "sk-steppe-xyz-1", "sk-steppe-01234567-short"])

@@ -63,8 +63,11 @@ class NewKey:
 
 
 def make_key(tenant: str, now_epoch_s: float, expires_epoch_s: float | None = None) -> NewKey:
-    """Return a new key for a tenant."""
-    prefix = secrets.token_hex(4)
+    """Return a new key for a tenant.
+
+    Its prefix begins with a letter: YAML reads others, such as `112931e3`, as numbers.
+    """
+    prefix = secrets.choice("abcdef") + secrets.token_hex(4)[1:]
     text = f"sk-steppe-{prefix}-{secrets.token_urlsafe(SECRET_BYTES)}"
     return NewKey(text, StoredKey(tenant, prefix, digest_of(text), now_epoch_s, expires_epoch_s))
 
