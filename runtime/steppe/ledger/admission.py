@@ -48,7 +48,7 @@ class Admission:
 
     @property
     def digest(self) -> str:
-        """What tells it from another admission of the same id."""
+        """A hash of all that it asks for; another admission of the same id has another one."""
         return sha256(orjson.dumps(self)).hexdigest()
 
     @property

@@ -8,10 +8,10 @@ a note (`c2sp.org/signed-note`) of which the text is the entry of the quote in o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 from steppe.errors import UsageError
-from steppe.ledger.receipt import Receipt, canonical, read_entry
+from steppe.ledger.receipt import Receipt, canonical, checked, read_entry
 from steppe.ledger.signing import Note, PrivateKey, PublicKey, sign_note
 from steppe.ledger.tariff import Band, Tariff
 
@@ -110,16 +110,7 @@ class Quote:
         Raises:
             UsageError: It is none.
         """
-        values = read_entry(entry, KIND, VERSION)
-        known = {field.name: int if field.type == "int" else str for field in fields(cls)}
-        if wrong := known.keys() ^ values.keys():
-            found = ", ".join(sorted(wrong))
-            raise UsageError(f"quote: asked for its {len(known)} fields, found {found} amiss")
-        for name, expected in known.items():
-            if type(values[name]) is not expected:
-                asked = f"quote.{name}: asked for {expected.__name__}"
-                raise UsageError(f"{asked}, found {values[name]!r:.60}")
-        return _in_range(cls(**values))
+        return _in_range(cls(**checked(cls, read_entry(entry, KIND, VERSION), KIND)))
 
     @classmethod
     def of_note(cls, note: str, keys: Sequence[PublicKey]) -> Quote:

@@ -101,18 +101,7 @@ class Receipt:
         Raises:
             UsageError: It is none, or a field is missing, unknown, or of another type.
         """
-        values = read_entry(entry, KIND, VERSION)
-        known = {field.name: field.type for field in fields(cls)}
-        missing, unknown = known.keys() - values.keys(), values.keys() - known.keys()
-        if missing or unknown:
-            found = ", ".join(sorted(missing | unknown))
-            raise UsageError(f"receipt: asked for its {len(known)} fields, found {found} amiss")
-        for name, kind in known.items():
-            expected = int if kind == "int" else str
-            if type(values[name]) is not expected:
-                asked = f"receipt.{name}: asked for {expected.__name__}"
-                raise UsageError(f"{asked}, found {values[name]!r:.60}")
-        return cls(**values)
+        return cls(**checked(cls, read_entry(entry, KIND, VERSION), KIND))
 
 
 _FIELDS = tuple(field.name for field in fields(Receipt))
@@ -145,6 +134,33 @@ def read_entry(entry: bytes, kind: str, version: int) -> dict[str, Any]:
     if canonical(values) != entry:
         raise UsageError(f"{kind}: asked for sorted keys without spaces, found other bytes")
     del values["kind"], values["v"]
+    return values
+
+
+def checked(record: type[Any], values: Any, where: str) -> dict[str, Any]:
+    """Return values after a check that they are the fields of a dataclass.
+
+    Whole numbers and texts have to be of their type; others are the caller's to check.
+
+    Args:
+        record: The dataclass.
+        values: What was read.
+        where: What messages call it.
+
+    Raises:
+        UsageError: A field is missing, unknown, or of another type.
+    """
+    known = {field.name: str(field.type) for field in fields(record)}
+    if not isinstance(values, dict) or known.keys() != values.keys():
+        wrong = known.keys() ^ values.keys() if isinstance(values, dict) else [repr(values)[:60]]
+        found = ", ".join(sorted(wrong))
+        raise UsageError(f"{where}: asked for its {len(known)} fields, found {found} amiss")
+    types = {"int": int, "str": str}
+    for name, kind in known.items():
+        expected = types.get(kind)
+        if expected is not None and type(values[name]) is not expected:
+            asked = f"{where}.{name}: asked for {expected.__name__}"
+            raise UsageError(f"{asked}, found {values[name]!r:.60}")
     return values
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import TypeVar
+from dataclasses import asdict, dataclass
 
-from steppe.errors import UsageError
 from steppe.ledger.entries import Movement, package_bought, transferred
-from steppe.ledger.receipt import canonical, read_entry
+from steppe.ledger.receipt import canonical, checked, read_entry
 
 VERSION = 1
 PACKAGE, TRANSFER = "package", "transfer"
 """What the log calls these kinds of entries."""
-_Trade = TypeVar("_Trade", "Package", "Transfer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class Package:
         Raises:
             UsageError: It is none.
         """
-        return _read(cls, entry, PACKAGE)
+        return cls(**checked(cls, read_entry(entry, PACKAGE, VERSION), PACKAGE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +88,4 @@ class Transfer:
         Raises:
             UsageError: It is none.
         """
-        return _read(cls, entry, TRANSFER)
-
-
-def _read(cls: type[_Trade], entry: bytes, kind: str) -> _Trade:
-    values = read_entry(entry, kind, VERSION)
-    known = {field.name: int if field.type == "int" else str for field in fields(cls)}
-    if wrong := known.keys() ^ values.keys():
-        found = ", ".join(sorted(wrong))
-        raise UsageError(f"{kind}: asked for its {len(known)} fields, found {found} amiss")
-    for name, expected in known.items():
-        if type(values[name]) is not expected:
-            asked = f"{kind}.{name}: asked for {expected.__name__}"
-            raise UsageError(f"{asked}, found {values[name]!r:.60}")
-    return cls(**values)
+        return cls(**checked(cls, read_entry(entry, TRANSFER, VERSION), TRANSFER))

@@ -1,4 +1,4 @@
-"""The door at which a server tells us of changed events; closed to all who lack our token."""
+"""The HTTP endpoint for notices of changed events; calls without the token are refused."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from steppe.errors import UsageError
 from steppe.ledger.green.supply import UJ_PER_WH
-from steppe.ledger.receipt import canonical, read_entry
+from steppe.ledger.receipt import canonical, checked, read_entry
 from steppe.ledger.tree import Head, leaf_hash
 
 VERSION = 1
@@ -149,14 +149,10 @@ class Match:
         Raises:
             UsageError: It is none, or a field is missing, unknown, or of another type.
         """
-        values = read_entry(entry, KIND, VERSION)
-        known = {field.name: str(field.type) for field in fields(cls)}
-        if wrong := sorted(known.keys() ^ values.keys()):
-            found = ", ".join(wrong)
-            raise UsageError(f"match: asked for its {len(known)} fields, found {found} amiss")
-        types = {"int": int, "str": str}
-        for name, kind in known.items():
-            _check_type(name, values[name], types.get(kind, dict))
+        values = checked(cls, read_entry(entry, KIND, VERSION), KIND)
+        for field in fields(cls):
+            if field.type not in ("int", "str"):
+                _check_amounts(field.name, values[field.name])
         match = cls(**values)
         for name, text in (("root", match.root), ("period", match.period)):
             if not _HASH.fullmatch(text):
@@ -164,9 +160,6 @@ class Match:
         return match
 
 
-def _check_type(name: str, value: Any, expected: type) -> None:
-    is_right = type(value) is expected
-    if is_right and isinstance(value, dict):
-        is_right = all(type(amount) is int and amount >= 0 for amount in value.values())
-    if not is_right:
-        raise UsageError(f"match.{name}: asked for {expected.__name__}, found {value!r:.60}")
+def _check_amounts(name: str, value: Any) -> None:
+    if type(value) is not dict or not all(type(one) is int and one >= 0 for one in value.values()):
+        raise UsageError(f"match.{name}: asked for dict, found {value!r:.60}")

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from steppe.errors import UsageError
-from steppe.ledger.receipt import canonical, read_entry
+from steppe.ledger.receipt import canonical, checked, read_entry
 from steppe.ledger.tree import Head
 
 VERSION = 1
@@ -140,26 +139,11 @@ class Period:
         if not isinstance(meters, list):
             raise UsageError(f"period.meters: asked for a list, found {meters!r:.60}")
         values["meters"] = tuple(
-            Meter(**_checked(meter, Meter, f"period.meters[{number}]"))
+            Meter(**checked(Meter, meter, f"period.meters[{number}]"))
             for number, meter in enumerate(meters)
         )
-        period = cls(**_checked(values, cls, "period"))
+        period = cls(**checked(cls, values, "period"))
         for name, text in (("root", period.root), ("before", period.before)):
             if not _HASH.fullmatch(text) and (name, text) != ("before", FIRST):
                 raise UsageError(f"period.{name}: asked for a SHA-256, found {text!r:.80}")
         return period
-
-
-def _checked(values: Any, cls: type[Meter | Period], where: str) -> dict[str, Any]:
-    known = {field.name: field.type for field in fields(cls)}
-    if not isinstance(values, dict) or known.keys() != values.keys():
-        wrong = known.keys() ^ values.keys() if isinstance(values, dict) else [repr(values)[:60]]
-        found = ", ".join(sorted(wrong))
-        raise UsageError(f"{where}: asked for its {len(known)} fields, found {found} amiss")
-    types = {"int": int, "str": str}
-    for name, kind in known.items():
-        expected = types.get(str(kind), tuple)
-        if type(values[name]) is not expected:
-            asked = f"{where}.{name}: asked for {expected.__name__}"
-            raise UsageError(f"{asked}, found {values[name]!r:.60}")
-    return values
