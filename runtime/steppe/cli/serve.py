@@ -24,6 +24,7 @@ from steppe.report.summary import Summary
 from steppe.run.check_supply import warn_of_early_end
 from steppe.run.doctor.examine import refuse_unfit
 from steppe.run.driver_keeper import keep_drivers
+from steppe.run.grid_place import with_grid_folder
 from steppe.run.ledger_place import with_ledger_folder
 from steppe.run.live import LiveRun, LogFormat, RunPlan
 from steppe.run.output_folders import RunFolder, refuse_record
@@ -89,13 +90,12 @@ def serve_command(
         raise UsageError(f"{asked}; a standby is for a cluster that the run starts (local)")
     with _folder(record, as_json) as folder:
         if standby:
-            with_ledger_folder(
-                settings, folder
-            )  # a driver would end with the error again and again
+            # a driver would end with the error again and again
+            with_grid_folder(with_ledger_folder(settings, folder), folder)
             command = _command(config, folder, duration, log_format)
             flags = {"--resume": resume, "--force": force, "--json": as_json}
             raise SystemExit(keep_drivers([*command, *(f for f, given in flags.items() if given)]))
-        settings = with_ledger_folder(settings, folder, warn_on_stderr)
+        settings = with_grid_folder(with_ledger_folder(settings, folder, warn_on_stderr), folder)
         plan = RunPlan(settings, folder, duration, log_format, resume)
         if known is None:
             run, summary = _serve(plan, console, of_two, any_gpu=force)

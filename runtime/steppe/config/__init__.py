@@ -19,8 +19,10 @@ from steppe.config.device import (
     PaceSection,
     ZeusdSection,
 )
+from steppe.config.dsx import BrokerSection, DsxSection, FeedSection, IsvSection
 from steppe.config.error_message import first_error
 from steppe.config.gateway import GatewaySection
+from steppe.config.grid import DrillSection, GridSection, HttpSection
 from steppe.config.ledger import GreenSection, LedgerSection, SinkSection, WitnessSection
 from steppe.config.load import (
     FailureSection,
@@ -29,6 +31,7 @@ from steppe.config.load import (
     SimSection,
     TrafficChangeSection,
 )
+from steppe.config.openadr import OpenAdrSection, WebhookSection
 from steppe.config.power import (
     SUSTAIN_S,
     BatterySection,
@@ -66,18 +69,25 @@ __all__ = [
     "BatchControlSection",
     "BatchSection",
     "BatterySection",
+    "BrokerSection",
     "ConstantSupply",
     "ControlSection",
     "CustomSupply",
     "DeviceSection",
+    "DrillSection",
+    "DsxSection",
     "EmulatedSection",
     "EngineSection",
     "FailureSection",
+    "FeedSection",
     "FleetSection",
     "FrontierSection",
     "GatewaySection",
     "GreenSection",
+    "GridSection",
     "HorizonSection",
+    "HttpSection",
+    "IsvSection",
     "KeySection",
     "LedgerSection",
     "LoadSection",
@@ -85,6 +95,7 @@ __all__ = [
     "ModelledSection",
     "NodeMeterSection",
     "NvmlSection",
+    "OpenAdrSection",
     "PaceSection",
     "PoolSection",
     "PowerSection",
@@ -105,6 +116,7 @@ __all__ = [
     "TenantsSection",
     "TraceSupply",
     "TrafficChangeSection",
+    "WebhookSection",
     "WindSupply",
     "WitnessSection",
     "ZeusdSection",
@@ -155,6 +167,8 @@ class RunConfig(Section):
     """The Batch API; absent, there is none."""
     ledger: LedgerSection | None = None
     """Receipts, tariffs and accounts; absent, there are none."""
+    grid: GridSection | None = None
+    """Limits and events of the grid; absent, there are none."""
     slo: SloSection = SloSection()
     """Service level objective of a request."""
     ray: RaySection = RaySection()
@@ -364,6 +378,8 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         updates["batch"] = _batch_paths(config.batch, folder)
     if config.ledger is not None:
         updates["ledger"] = config.ledger.resolved(folder)
+    if config.grid is not None:
+        updates["grid"] = config.grid.resolved(folder)
     updates["frontier"] = _frontier_paths(config.frontier, folder)
     updates["model"] = _with_path(config.model, folder)
     updates["models"] = tuple(_pool_paths(model, folder) for model in config.models)

@@ -16,6 +16,7 @@ from steppe.load.traces import read_trace
 from steppe.models.store import refuse_unknown_model
 from steppe.power.budget import PowerBudget, budget_from_config
 from steppe.run.frontier_subject import configured_frontier
+from steppe.run.grid_place import check_grid
 from steppe.run.simulated_fleet import check_sweep, simulated_fleet
 from steppe.run.simulated_load import with_lengths_of_load
 
@@ -60,6 +61,8 @@ def check_config(config: RunConfig) -> PowerBudget:
         _check_frontier(alone)
     if config.ledger is not None:
         _check_ledger(config.ledger)
+    if config.grid is not None:
+        check_grid(config.grid)
     if config.load.trace != "synthetic":
         read_trace(Path(config.load.trace))
     if isinstance(config.device, ModelledSection):

@@ -17,6 +17,7 @@ from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import LengthLimits
 from steppe.load.synthetic import SyntheticLoad
 from steppe.report.summary import Summary
+from steppe.run.grid_place import with_grid_folder
 from steppe.run.ledger_place import with_ledger_folder
 from steppe.run.live import LiveRun, RunPlan
 from steppe.run.load_traffic import synthetic_load
@@ -47,7 +48,7 @@ def run_day(config: RunConfig, folder: Path, day_s: float, console: Console) -> 
     Raises:
         SteppeError: The fleet could not start.
     """
-    config = with_ledger_folder(config, folder)
+    config = with_grid_folder(with_ledger_folder(config, folder), folder)
     with running_fleet(config, console, folder) as driver:
         starts = starting_frontiers(driver.actors, config, frontier_cache(), warn_on_stderr)
         run = LiveRun(driver, RunPlan(config, folder, day_s + GRACE_S), console)
