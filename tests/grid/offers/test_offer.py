@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from steppe.grid.plan.terms import Site, Work, per_mwh
 CALL = Call(notice_s=60.0, hold_s=900.0)
 
 
-def source(watts: float, price: float = 0.0, notice_s: float = 0.0, **more: float) -> Source:
+def source(watts: float, price: float = 0.0, notice_s: float = 0.0, **more: Any) -> Source:
     return Source("work", watts, notice_s, watts / 10, price, **more)
 
 

@@ -49,8 +49,8 @@ def test_stopped_work_gives_what_firm_work_does_not_need(site: Site) -> None:
 def test_work_that_is_late_costs_its_tokens_less_the_energy_saved(site: Site) -> None:
     now = now_of(Work(1.26e8, 1, TOKEN))
     free = stopped_work(site, now, 1800.0, **QUICK)
-    late = given_up_work(site, now, 1800.0, **QUICK)
-    assert free.sustained_w(1800.0) + late.watts == pytest.approx(5e5)
+    late = given_up_work(site, now, **QUICK)
+    assert free.sustained_w(1800.0) + late.sustained_w(1800.0) == pytest.approx(5e5)
     assert late.price == pytest.approx(per_mwh(200.0 - 60.0))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steppe.grid.plan.terms import Site, Work
+from steppe.grid.verify.delivery import Direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Source:
         slo_tokens_per_j: The part of them that misses its SLO.
         rebound_share: Share of the energy that is drawn again afterwards.
         recovery_s: Time until it can be called again, s.
+        after_s: Time into a call before which it gives nothing, s.
+        direction: Whether the site draws less or more.
     """
 
     name: str
@@ -36,10 +39,17 @@ class Source:
     slo_tokens_per_j: float = 0.0
     rebound_share: float = 0.0
     recovery_s: float = 0.0
+    after_s: float = 0.0
+    direction: Direction = Direction.LESS
 
     def sustained_w(self, hold_s: float) -> float:
-        """Return the watts that it gives for so long, W."""
-        return max(0.0, min(self.watts, self.energy_j / hold_s))
+        """Return the watts that it gives on average over a call of this length, W.
+
+        A source that has no energy left is followed by one that gives nothing before that time, so
+        that both together give the same watts all the time.
+        """
+        given_w = self.watts * (1.0 - self.after_s / hold_s) if self.after_s else self.watts
+        return max(0.0, min(given_w, self.energy_j / hold_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,7 @@ class Now:
         stored_j: Energy in the battery, J.
         work: Work that can wait and has arrived; `due_step` counts from now.
         energy_price: Price of a joule, money.
+        later_w: Draw that the fleet may have after a call, W.
     """
 
     draw_w: float
@@ -59,15 +70,17 @@ class Now:
     stored_j: float
     work: Sequence[Work]
     energy_price: float
+    later_w: float = math.inf
 
 
 def slack_s(site: Site, now: Now) -> float:
     """Return for how long all work that can wait may stop without a late token, s; at least 0.
 
-    After the stop it runs at the full draw, beside firm work. For each time at which work is due,
-    what is due until then has to fit into what is left.
+    After the stop it runs at the draw that is possible then, beside firm work. For each time at
+    which work is due, what is due until then has to fit into what is left.
     """
-    rate_tps = max(0.0, sum(edge.output_tps for edge in site.edges) - now.firm_tps)
+    most_tps = site.output_of(min(site.most_w, now.later_w))
+    rate_tps = max(0.0, most_tps - now.firm_tps)
     slack, tokens = math.inf, 0.0
     for one in sorted(now.work, key=lambda work: work.due_step):
         tokens += one.tokens
@@ -100,20 +113,24 @@ def stopped_work(
     )
 
 
-def given_up_work(
-    site: Site, now: Now, hold_s: float, *, notice_s: float, ramp_w_per_s: float
-) -> Source:
-    """Return what the draw falls by if work stops for longer than it can wait, and is late.
+def given_up_work(site: Site, now: Now, *, notice_s: float, ramp_w_per_s: float) -> Source:
+    """Return what the draw falls by once stopped work has waited for as long as it can.
 
-    Each joule costs the worth of its tokens.
+    It is late then: each joule costs the worth of its tokens.
     """
     whole_w = max(0.0, now.draw_w - site.draw_of(now.firm_tps)) if now.work else 0.0
-    kept_w = min(whole_w, whole_w * slack_s(site, now) / hold_s)
-    rate = max(edge.tokens_per_j for edge in site.edges)
+    slack = slack_s(site, now)
+    rate = max((edge.tokens_per_j for edge in site.edges), default=0.0)
     value = max((one.token_value for one in now.work), default=0.0) + site.late_penalty
     price = max(0.0, value * rate - now.energy_price)
     return Source(
-        "work that is late", whole_w - kept_w, notice_s, ramp_w_per_s, price, tokens_per_j=rate
+        "work that is late",
+        whole_w if math.isfinite(slack) else 0.0,
+        notice_s,
+        ramp_w_per_s,
+        price,
+        tokens_per_j=rate,
+        after_s=slack if math.isfinite(slack) else 0.0,
     )
 
 
@@ -188,6 +205,7 @@ def battery_up(site: Site, now: Now, wear: float) -> Source:
         price=wear,
         energy_j=room_j / battery.charge_efficiency,
         recovery_s=_ratio(battery.capacity_j, battery.max_discharge_w),
+        direction=Direction.MORE,
     )
 
 
@@ -195,15 +213,16 @@ def more_work(site: Site, now: Now, *, notice_s: float, ramp_w_per_s: float) -> 
     """Return what the draw rises by if work that can wait runs now, for as long as there is any."""
     tokens = sum(one.tokens for one in now.work)
     watts = max(0.0, site.most_w - now.draw_w) if tokens > 0.0 else 0.0
-    rate = max(edge.tokens_per_j for edge in site.edges)
+    rate = max((edge.tokens_per_j for edge in site.edges), default=0.0)
     return Source(
         "work that can wait",
         watts,
         notice_s,
         ramp_w_per_s,
         price=0.0,
-        energy_j=tokens / rate,
+        energy_j=tokens / rate if rate else 0.0,
         tokens_per_j=-rate,
+        direction=Direction.MORE,
     )
 
 
