@@ -1,4 +1,4 @@
-"""The actor that hosts the ledger of a run: it takes the steps of the books."""
+"""The actor that hosts the ledger of a run: it takes the steps of the books, and entries."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from steppe.fleet.service_actor import Service, ServiceActor
 from steppe.ledger.booking import Booking
+from steppe.ledger.grid_entry import GridEntry
 
 
 class TakesBookings(Service, Protocol):
@@ -14,6 +15,10 @@ class TakesBookings(Service, Protocol):
 
     async def take(self, booking: Booking) -> int:
         """Write what a booking brings; return the number of the last one that is on disk."""
+        ...
+
+    async def log_entries(self, entries: Sequence[GridEntry]) -> int:
+        """Write entries of the grid; return how many are new."""
         ...
 
 
@@ -38,3 +43,13 @@ class LedgerActor(ServiceActor):
             if number < booking.number:
                 break
         return number
+
+    async def log_entries(self, entries: Sequence[GridEntry]) -> int:
+        """Write entries of the grid; return how many are new.
+
+        Raises:
+            UsageError: One of them conflicts with one of that kind and id, or they cannot be
+                written: none of them was.
+        """
+        await self.open()
+        return await self._ledger.log_entries(entries)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from steppe.fleet.driver.left_bookings import left_files, read_bookings
 from steppe.fleet.driver.run_ledger import FIRST_RETRY_S, RunLedger
 from steppe.fleet.ledger_actor import LedgerActor
 from steppe.ledger.booking import BookedRequest, Booking, Totals
+from steppe.ledger.grid_entry import GridEntry
 
 EPOCH_S = 1_764_000_000.0
 DEAD = ray.exceptions.RayActorError()
@@ -284,6 +286,9 @@ class Service:
             self.taken.append(booking.number)
         return self.taken[-1]
 
+    async def log_entries(self, entries: Sequence[GridEntry]) -> int:
+        return len(entries)
+
 
 async def test_the_actor_starts_the_ledger_before_it_takes_anything() -> None:
     service = Service(full_at=3)
@@ -291,4 +296,12 @@ async def test_the_actor_starts_the_ledger_before_it_takes_anything() -> None:
     steps = [Booking("run", number, 1, "gpu", (), Totals()) for number in (1, 2, 3, 4)]
     assert await actor.take(steps) == 2
     assert (service.starts, service.taken) == (1, [1, 2])
+    await actor.close()
+
+
+async def test_the_actor_starts_the_ledger_before_it_logs_an_entry() -> None:
+    service = Service()
+    actor = LedgerActor(lambda _: service, None)
+    assert await actor.log_entries([]) == 0
+    assert service.starts == 1
     await actor.close()

@@ -11,8 +11,9 @@ from tests.grid.verify.loads import FRIDAY
 from steppe.grid.verify.delivery import Direction
 from steppe.grid.verify.like_days import TEN_IN_TEN, freeze
 from steppe.grid.verify.load import Load
+from steppe.grid.verify.making import Promise, Scores, report_of
 from steppe.grid.verify.regulation import RegulationScore
-from steppe.grid.verify.report import Asked, EventReport, Metered, report_of
+from steppe.grid.verify.report import Asked, EventReport, Metered
 from steppe.grid.verify.settlement import EnergyTerms
 from steppe.grid.verify.times import DAY_S, HOUR_S, Calendar, EventTimes
 from steppe.grid.verify.tracking import following_of
@@ -46,15 +47,16 @@ FROZEN = freeze(TEN_IN_TEN, TIMES, LOAD, Calendar(utc_offset_s=OFFSET_S))
 
 def made_report(**changes: Any) -> EventReport:
     """Return the report of the made event."""
+    following = changes.pop("following", following_of(1, [700] * 180, [900] * 8 + [700] * 172))
+    regulation = changes.pop("regulation", RegulationScore(12, 0.98, 0.95, 0.961))
+    terms = changes.pop("terms", EnergyTerms("CNY", 5_000_000_000, 10_000_000_000))
     values: dict[str, Any] = {
         "baseline": FROZEN,
         "metered": Metered(
             LOAD.part(START_S - 4 * HOUR_S, START_S + 6 * HOUR_S), "emulated", "site", OFFSET_S
         ),
-        "committed": [250_000] * 12,
-        "terms": EnergyTerms("CNY", 5_000_000_000, 10_000_000_000),
-        "following": following_of(1, [700] * 180, [900] * 8 + [700] * 172),
-        "regulation": RegulationScore(12, 0.98, 0.95, 0.961),
+        "promise": Promise(changes.pop("committed", [250_000] * 12), terms),
+        "scores": Scores(following, regulation),
     }
     asked = changes.pop("asked", ASKED)
     direction = changes.pop("direction", Direction.LESS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 
 import orjson
 import pytest
@@ -22,7 +23,9 @@ from steppe.grid.verify.load import Load
 from steppe.grid.verify.report import EventReport, Metered
 from steppe.grid.verify.settlement import WholeTerms
 from steppe.grid.verify.stated import DeclaredBaseline, FirmLevel, sha256_of
-from steppe.ledger.receipt import canonical
+from steppe.ledger.grid_entry import GRID_EVENT, GridEntry
+from steppe.ledger.log.tiles import MOST_BYTES
+from steppe.ledger.receipt import canonical, read_entry
 
 
 def test_a_report_is_read_back_as_it_was_written() -> None:
@@ -36,7 +39,7 @@ def test_its_bytes_are_sorted_integers_and_text_only() -> None:
     report = made_report()
     values = orjson.loads(report.entry)
     assert canonical(values) == report.entry
-    assert values["kind"] == "grid_event"
+    assert values["kind"] == "event_report"
     assert b"null" not in report.entry
 
 
@@ -141,3 +144,20 @@ def test_a_field_that_is_missing_is_named() -> None:
 def test_an_unknown_source_of_energy_is_refused() -> None:
     with pytest.raises(UsageError, match="asked for an energy source of counter"):
         Metered(LOAD, "measured", "site")
+
+
+def test_the_log_has_all_but_the_intervals_and_the_hash_of_the_whole() -> None:
+    report = made_report()
+    values = read_entry(report.log_entry, GRID_EVENT, 1)
+    assert values["report_sha256"] == sha256(report.entry).hexdigest()
+    assert values["rows_count"] == len(report.rows)
+    assert values["sums"]["delivered_j"] == report.sums.delivered_j
+    assert not {"rows", "before", "after"} & values.keys()
+    assert values["energy_source"] == "emulated"
+
+
+def test_a_day_by_the_second_is_small_enough_for_a_log() -> None:
+    report = made_report()
+    long = replace(report, rows=report.rows * 7200)
+    assert len(long.entry) > MOST_BYTES
+    GridEntry(GRID_EVENT, "e-17", 0, long.log_entry)

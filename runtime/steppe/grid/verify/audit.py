@@ -14,17 +14,18 @@ from pydantic import TypeAdapter, ValidationError
 from steppe.errors import UsageError
 from steppe.grid.verify.delivery import Row, delivery_of
 from steppe.grid.verify.error import error_of
-from steppe.grid.verify.like_days import LikeDayBaseline, LikeDays, placebo_pairs
+from steppe.grid.verify.like_days import LikeDayBaseline, LikeDays
 from steppe.grid.verify.load import NO_READING, Load
-from steppe.grid.verify.rebound import rebound_of
-from steppe.grid.verify.report import EventReport, Point, method_of, sums_of
+from steppe.grid.verify.making import method_of, placebo_of, rebound_after, sums_of
+from steppe.grid.verify.meter_before import MeterBefore
+from steppe.grid.verify.report import EventReport, Point
 from steppe.grid.verify.settlement import settle
 from steppe.grid.verify.stated import ControlGroup, DeclaredBaseline, FirmLevel
 from steppe.grid.verify.times import Calendar, EventTimes, Span
 from steppe.ledger.receipt import read_entry
 
 T = TypeVar("T")
-Kept = LikeDayBaseline | DeclaredBaseline | FirmLevel | ControlGroup
+Kept = LikeDayBaseline | MeterBefore | DeclaredBaseline | FirmLevel | ControlGroup
 """What the kept inputs of a baseline hold."""
 
 
@@ -72,7 +73,10 @@ def _faults_of_baseline(report: EventReport, inputs: bytes) -> Iterator[str]:
     kept = kept_of(inputs)
     if isinstance(kept, ControlGroup):
         return
-    if isinstance(kept, LikeDayBaseline | DeclaredBaseline) and kept.times != report.times:
+    if (
+        isinstance(kept, LikeDayBaseline | MeterBefore | DeclaredBaseline)
+        and kept.times != report.times
+    ):
         yield "inputs of the baseline: asked for those of this event, found others"
         return
     times = report.times
@@ -86,12 +90,14 @@ def _faults_of_baseline(report: EventReport, inputs: bytes) -> Iterator[str]:
             yield f"{place}: asked for a baseline of {watts} W, found {point.baseline_w} W"
     if method_of(kept) != report.baseline:
         yield f"baseline: asked for {method_of(kept)}, found {report.baseline}"
-    if isinstance(kept, LikeDayBaseline) and error_of(placebo_pairs(kept)) != report.error:
-        yield f"placebo days: asked for {error_of(placebo_pairs(kept))}, found {report.error}"
+    if isinstance(kept, LikeDayBaseline | MeterBefore):
+        error = error_of(placebo_of(kept))
+        if error != report.error:
+            yield f"placebo days: asked for {error}, found {report.error}"
 
 
 def _faults_of_figures(report: EventReport) -> Iterator[str]:
-    rows, after = report.rows, report.after
+    rows = report.rows
     delivery = delivery_of(
         report.direction,
         report.times.start_s,
@@ -106,12 +112,7 @@ def _faults_of_figures(report: EventReport) -> Iterator[str]:
     for made, row in zip(delivery.rows, rows, strict=True):
         if made != row:
             yield f"interval {row.start_s}: asked for {made}, found {row}"
-    rebound = rebound_of(
-        report.direction,
-        report.interval_s,
-        [point.baseline_w for point in after],
-        [point.load_w for point in after],
-    )
+    rebound = rebound_after(report.direction, report.interval_s, report.after)
     settlement = settle(delivery, report.terms) if report.terms else None
     pairs = (
         ("sums", sums_of(delivery), report.sums),
@@ -128,6 +129,15 @@ def _kept(values: dict[str, Any]) -> Kept:
         case "declared":
             return DeclaredBaseline(
                 _load(values["load"]), values["declared_s"], _exactly(EventTimes, values["times"])
+            )
+        case "meter before":
+            return MeterBefore(
+                values["in_place_of"],
+                _exactly(EventTimes, values["times"]),
+                values["window_s"],
+                tuple(_exactly(Span, span) for span in values["events"]),
+                _load(values["load"]),
+                values["stated_w"],
             )
         case "firm level":
             return FirmLevel(values["subscribed_w"], values["firm_w"], values["interval_s"])

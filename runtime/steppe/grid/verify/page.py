@@ -77,8 +77,12 @@ def _delivery_tiles(report: EventReport) -> Sequence[Tile]:
 
 def _baseline_tile(report: EventReport) -> Tile:
     name, error, bias_j = report.baseline.name, report.error, report.bias_j
+    fallen = ""
+    if report.baseline.in_place_of:
+        fallen = f"; in place of {escaped(report.baseline.in_place_of)}"
     if error is None or bias_j is None:
-        return ("Baseline", escaped(name), "its error on days without an event is not known")
+        unknown = f"its error on days without an event is not known{fallen}"
+        return ("Baseline", escaped(name), unknown)
     height = "high" if error.bias_ppm > 0 else "low"
     claims = "too much" if bias_j > 0 else "too little"
     said = (
@@ -89,7 +93,7 @@ def _baseline_tile(report: EventReport) -> Tile:
         said = (
             f"on {_count(error.days, 'placebo day')}: no bias, CVRMSE {_percent(error.cvrmse_ppm)}"
         )
-    return ("Baseline", escaped(name), said)
+    return ("Baseline", escaped(name), said + fallen)
 
 
 def _rebound_tile(report: EventReport) -> Tile:
@@ -175,9 +179,10 @@ def _row(group: Sequence[Row], report: EventReport) -> str:
 def _proof(report: EventReport) -> str:
     made = report.baseline
     days = f" Its days: {', '.join(made.days)}; factor {decimal_text(made.factor_ppm, 6)}."
+    fallen = f" In place of {made.in_place_of}." if made.in_place_of else ""
     said = (
         f"SHA-256 of the inputs of the baseline, which were fixed when the event could be "
-        f"foreseen: {made.sha256}.{days if made.days else ''} "
+        f"foreseen: {made.sha256}.{days if made.days else ''}{fallen} "
         f"SHA-256 of the metered load: {report.load_sha256}."
     )
     return f'<p class="muted">{escaped(said)}</p>'

@@ -1,32 +1,30 @@
-"""The report of one event: all that it changed, in integers, as an entry of a log."""
+"""The report of one event: all that it changed, in integers, in its own bytes and for a log."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from steppe.errors import UsageError
-from steppe.grid.verify.delivery import Delivery, Direction, Row, delivery_of
-from steppe.grid.verify.error import BaselineError, error_of
-from steppe.grid.verify.like_days import PPM, LikeDayBaseline, placebo_pairs
+from steppe.grid.verify.delivery import Direction, Row
+from steppe.grid.verify.error import BaselineError
+from steppe.grid.verify.like_days import PPM
 from steppe.grid.verify.load import Load
-from steppe.grid.verify.rebound import Rebound, rebound_of
-from steppe.grid.verify.regulation import RegulationScore
-from steppe.grid.verify.settlement import EnergyTerms, Settlement, Terms, WholeTerms, settle
-from steppe.grid.verify.stated import Baseline, sha256_of
+from steppe.grid.verify.rebound import Rebound
+from steppe.grid.verify.settlement import EnergyTerms, Settlement, WholeTerms
 from steppe.grid.verify.times import EventTimes
 from steppe.grid.verify.tracking import Following
+from steppe.ledger.grid_entry import GRID_EVENT
 from steppe.ledger.receipt import ENERGY_SOURCES, canonical, read_entry
-from steppe.ledger.receipts_of import ascii_name
 
 VERSION = 1
-KIND = "grid_event"
-"""What a log calls this kind of entry."""
+KIND = "event_report"
+"""What its file calls it. In the log it is `GRID_EVENT`, without its intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +97,15 @@ class Method:
         sha256: Hash of the inputs that were frozen.
         days: The days that made it, such as `2026-06-25`.
         factor_ppm: The factor of the day, 10^-6.
+        in_place_of: The method that was asked for, and why it could not be used; empty if it is
+            this one.
     """
 
     name: str
     sha256: str
     days: tuple[str, ...] = ()
     factor_ppm: int = PPM
+    in_place_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +211,20 @@ class EventReport:
 
     @property
     def entry(self) -> bytes:
-        """Its bytes as an entry of a log; what is unknown has no key."""
+        """Its bytes; what is unknown has no key."""
         return canonical({"kind": KIND, "v": VERSION, **_plain(asdict(self))})
+
+    @property
+    def log_entry(self) -> bytes:
+        """Its bytes as an entry of a log: all but the intervals, and the hash of the whole.
+
+        The intervals of a long event are more than an entry of a log may have.
+        """
+        values = _plain(asdict(self))
+        for name in ("rows", "before", "after"):
+            values[f"{name}_count"] = len(values.pop(name))
+        values["report_sha256"] = sha256(self.entry).hexdigest()
+        return canonical({"kind": GRID_EVENT, "v": VERSION, **values})
 
     @classmethod
     def read(cls, entry: bytes) -> EventReport:
@@ -230,117 +243,6 @@ class EventReport:
         if report.entry != entry:
             raise UsageError("event report: asked for its known fields, found others")
         return report
-
-
-def report_of(
-    asked: Asked,
-    times: EventTimes,
-    direction: Direction,
-    *,
-    baseline: Baseline,
-    metered: Metered,
-    committed: Sequence[int],
-    terms: Terms | None = None,
-    placebo: Sequence[tuple[Sequence[int], Sequence[int]]] = (),
-    following: Following | None = None,
-    regulation: RegulationScore | None = None,
-) -> EventReport:
-    """Return the report of an event.
-
-    Args:
-        asked: What the grid asked for.
-        times: When; the baseline has to reach from `before_s` before it to `after_s` after it.
-        direction: Whether less or more was asked for.
-        baseline: What would have been drawn.
-        metered: What was drawn.
-        committed: What was promised for each interval of the event, W.
-        terms: What is paid; None if nothing is.
-        placebo: Baseline and draw on days without an event, W. A baseline from like days finds its
-            own.
-        following: How the draw followed the target.
-        regulation: The score as regulation.
-
-    Raises:
-        UsageError: The baseline is not defined there, or there is no promise for an interval.
-    """
-    load, start_s, end_s = metered.load, times.start_s, times.end_s
-    watts, drawn = baseline.watts(start_s, end_s), load.between(start_s, end_s)
-    size = load.interval_s
-    delivery = delivery_of(
-        direction, start_s, size, baseline=watts, load=drawn, committed=committed
-    )
-    after = _points(baseline, load, end_s, end_s + times.after_s)
-    own = placebo_pairs(baseline) if isinstance(baseline, LikeDayBaseline) else placebo
-    return EventReport(
-        asked=_in_ascii(asked),
-        times=times,
-        direction=direction,
-        interval_s=size,
-        utc_offset_s=metered.utc_offset_s,
-        energy_source=metered.energy_source,
-        boundary=metered.boundary,
-        load_sha256=load.sha256,
-        baseline=method_of(baseline),
-        sums=sums_of(delivery),
-        rows=delivery.rows,
-        before=_points(baseline, load, start_s - times.before_s, start_s),
-        after=after,
-        rebound=rebound_of(
-            direction, size, [p.baseline_w for p in after], [p.load_w for p in after]
-        ),
-        error=error_of(own),
-        terms=terms,
-        settlement=settle(delivery, terms) if terms else None,
-        following=following,
-        regulation=_regulation(regulation) if regulation else None,
-    )
-
-
-def _in_ascii(asked: Asked) -> Asked:
-    return Asked(
-        id=ascii_name(asked.id),
-        program=ascii_name(asked.program),
-        kind=ascii_name(asked.kind),
-        source=ascii_name(asked.source),
-        site=ascii_name(asked.site),
-        issued_s=asked.issued_s,
-    )
-
-
-def _points(baseline: Baseline, load: Load, start_s: int, end_s: int) -> tuple[Point, ...]:
-    both = zip(baseline.watts(start_s, end_s), load.between(start_s, end_s), strict=True)
-    size = load.interval_s
-    return tuple(
-        Point(start_s + n * size, base_w, load_w) for n, (base_w, load_w) in enumerate(both)
-    )
-
-
-def method_of(baseline: Baseline) -> Method:
-    """Return how a baseline was made."""
-    if not isinstance(baseline, LikeDayBaseline):
-        return Method(baseline.name, sha256_of(baseline))
-    chosen = baseline.chosen
-    days = tuple(day.isoformat() for day in chosen.days)
-    return Method(baseline.name, sha256_of(baseline), days, chosen.factor_ppm)
-
-
-def sums_of(delivery: Delivery) -> Sums:
-    """Return what a whole delivery is."""
-    return Sums(
-        delivery.interval_s * sum(row.baseline_w for row in delivery.rows),
-        delivery.committed_j,
-        delivery.delivered_j,
-        delivery.counted_j,
-        delivery.deficiency_j,
-        delivery.unmetered,
-        delivery.ratio_ppm,
-        delivery.over_ppm,
-    )
-
-
-def _regulation(score: RegulationScore) -> Regulation:
-    parts = (score.score, score.correlation, score.delay, score.precision)
-    return Regulation(score.windows, *(round(part * PPM) for part in parts))
 
 
 def _plain(value: Any) -> Any:

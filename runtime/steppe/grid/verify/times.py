@@ -43,7 +43,10 @@ class EventTimes:
 
     def days_earlier(self, days: int) -> EventTimes:
         """Return the same times of day, some days earlier."""
-        by_s = days * DAY_S
+        return self.earlier(days * DAY_S)
+
+    def earlier(self, by_s: int) -> EventTimes:
+        """Return the times of an event that was `by_s` earlier, s."""
         return replace(
             self,
             foreseeable_s=self.foreseeable_s - by_s,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -12,6 +12,7 @@ from steppe.engine.run_secret import HEADER
 from steppe.errors import UsageError
 from steppe.ledger.admission import AdmissionRules
 from steppe.ledger.booking import Booking
+from steppe.ledger.grid_entry import GridEntry
 from steppe.ledger.log.log import Log
 from steppe.ledger.service.admissions_api import AdmissionsApi
 from steppe.ledger.service.application import RoutesOf, build_application
@@ -36,7 +37,7 @@ from steppe.ledger.service.settings import LedgerSettings
 from steppe.ledger.service.tariffs_api import TariffsApi
 from steppe.ledger.service.writer import Writer
 from steppe.ledger.store.books import Taken, take
-from steppe.ledger.store.ledger_store import LedgerStore
+from steppe.ledger.store.ledger_store import LedgerStore, LogEntry
 from steppe.ledger.store.transaction import Transaction
 from steppe.ledger.tariff import Tariff
 from steppe.services.folder_lock import FolderLock
@@ -111,6 +112,24 @@ class LedgerService:
         taken = await self._writer.write(change, is_long=True)
         self._metrics.count_booking(taken)
         return taken.number
+
+    async def log_entries(self, entries: Sequence[GridEntry]) -> int:
+        """Write entries of the grid; return how many are new.
+
+        The same entry again changes nothing. On return they are on disk; the log has them at its
+        next head.
+
+        Args:
+            entries: The entries.
+
+        Raises:
+            ConflictError: One of that kind and id has other bytes: none of them was written.
+            UsageError: The store cannot be written.
+        """
+        if self._writer is None:
+            raise UsageError("ledger: asked to log entries, found the service not started")
+        logged = [LogEntry(each.kind, each.id, "", each.time_us, each.entry) for each in entries]
+        return await self._writer.write(lambda transaction: transaction.add(logged))
 
     async def stop(self) -> None:
         """Answer no more, publish what is left, and give the folder back."""
