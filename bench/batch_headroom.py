@@ -32,7 +32,8 @@ from steppe.control.policy.make import make_policy
 from steppe.control.policy.policy import PoolFacts
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortagePoints
-from steppe.power.budget import PowerBudget, SiteTerms
+from steppe.power.budget import PowerBudget
+from steppe.power.site_terms import SiteTerms
 from steppe.power.supply import Steady, TraceClock
 from steppe.report.records import RequestRecord, TickRecord
 from steppe.sim.batch_jobs import Job

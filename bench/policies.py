@@ -46,7 +46,8 @@ from steppe.control.policy.policy import Policy, PoolFacts
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortagePoints
 from steppe.power.battery import NO_BATTERY, Battery
-from steppe.power.budget import PowerBudget, SiteTerms
+from steppe.power.budget import PowerBudget
+from steppe.power.site_terms import SiteTerms
 from steppe.power.supply import TraceClock, TraceReplay
 from steppe.report.records import RunTotals, TickRecord
 from steppe.report.summary import Summary, summarise

@@ -12,7 +12,8 @@ from steppe.control.admission import DEFERRABLE
 from steppe.control.batch_policy import BatchPool, BatchTerms, PlanBatch
 from steppe.control.batch_work import BatchPace, PaceReason, When
 from steppe.load.arrivals import Arrival
-from steppe.power.budget import PowerBudget, SiteTerms
+from steppe.power.budget import PowerBudget
+from steppe.power.site_terms import SiteTerms
 from steppe.power.supply import Steady, TraceClock, TraceReplay
 from steppe.power.trace import SupplyTrace
 from steppe.roofline.lengths import RequestLengths

@@ -8,7 +8,8 @@ from steppe.control.plan import Plan
 from steppe.control.reconcile import DrainRule, Sleep, Start, Wake, reconcile
 from steppe.control.state import ReplicaState
 from steppe.load.arrivals import Arrival
-from steppe.power.budget import PowerBudget, SiteTerms
+from steppe.power.budget import PowerBudget
+from steppe.power.site_terms import SiteTerms
 from steppe.power.supply import Steady, TraceClock
 from steppe.roofline.point import OperatingPoint
 from steppe.sim.engine.batch import BatchLimits

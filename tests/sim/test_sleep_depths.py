@@ -8,7 +8,8 @@ from tests.fixtures.curved_model import CurvedModel
 from steppe.control.reconcile import Deepen, Sleep, Start
 from steppe.control.sleep_ladder import SleepDepth, SleepRung
 from steppe.control.state import ReplicaObservation, ReplicaState
-from steppe.power.budget import PowerBudget, SiteTerms
+from steppe.power.budget import PowerBudget
+from steppe.power.site_terms import SiteTerms
 from steppe.power.supply import Steady, TraceClock
 from steppe.sim.engine.batch import BatchLimits
 from steppe.sim.engine.kind import ReplicaKind, Transitions

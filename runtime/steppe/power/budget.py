@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from steppe.config import PowerSection, SiteSection
@@ -16,7 +16,9 @@ from steppe.power.battery import (
     Charge,
     battery_from_config,
 )
+from steppe.power.outside_limit import OutsideLimit
 from steppe.power.settled import Offer, Settled, taken_w
+from steppe.power.site_terms import SiteTerms
 from steppe.power.signal import Fresh, Missing, Reading, Stale
 from steppe.power.source_state import SourceState, source_state
 from steppe.power.supply import (
@@ -54,7 +56,8 @@ class Budget:
         gpu_budget_w: Power that the GPUs may draw, W: the site budget less overhead, over PUE, less
             the rest of the nodes.
         source: What set the site budget: the supplies that offer power, by name, then `battery` if
-            it adds power, joined by `+`, such as `wind+solar+battery`; or a limit; or `fallback`.
+            it adds power, joined by `+`, such as `wind+solar+battery`; or a limit, such as that of
+            the grid by its own name, `openadr/e1`; or `fallback`.
         stale: Whether a supply is stale or missing, so that the fallback applies.
         charge: State of the battery; None without one.
         node_rest_w: Draw of the nodes beside their GPUs that was deducted, W.
@@ -74,39 +77,6 @@ class Budget:
     node_rest_w: float = 0.0
     node_rest_source: str = "stated"
     surplus_w: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class SiteTerms:
-    """The conversion from supply to GPU power.
-
-    Attributes:
-        reserve_w: Part of the supply that is never used, W; the battery has no reserve.
-        fallback_w: Site budget while a supply is stale or missing, W.
-        stale_s: Age at which the last value of a supply counts as stale, s of run time.
-        pue: Site watts per node watt, without the fixed overhead.
-        overhead_w: Site power that does not depend on the nodes, W.
-        node_rest_w: Draw of all nodes beside their GPUs, W.
-    """
-
-    reserve_w: float
-    fallback_w: float
-    stale_s: float
-    pue: float
-    overhead_w: float
-    node_rest_w: float = 0.0
-
-    def left_w(self, supply_w: float) -> float:
-        """Return the supply less the reserve, W."""
-        return max(0.0, supply_w - self.reserve_w)
-
-    def gpu_w(self, site_w: float) -> float:
-        """Return the power left for the GPUs when the site may draw `site_w`, W."""
-        return max(0.0, (site_w - self.overhead_w) / self.pue - self.node_rest_w)
-
-    def site_w(self, gpu_w: float) -> float:
-        """Return the draw of the site when the GPUs draw `gpu_w`, W."""
-        return (gpu_w + self.node_rest_w) * self.pue + self.overhead_w
 
 
 class PowerBudget:
@@ -142,6 +112,11 @@ class PowerBudget:
         self._settled_s = clock.started_s
         self._setpoint_w: float | None = None
         self._node_rest_source = "stated"
+        self._outside: OutsideLimit | None = None
+
+    def join(self, outside: OutsideLimit) -> None:
+        """Let a limit from outside apply too, from now on; `take_over` keeps it."""
+        self._outside = outside
 
     @property
     def ends_s(self) -> float:
@@ -190,7 +165,8 @@ class PowerBudget:
     def take_over(self, other: PowerBudget) -> None:
         """Follow the supplies, limits and terms of another budget from now on.
 
-        The battery keeps its charge, the nodes what they draw beside their GPUs.
+        The battery keeps its charge, the nodes what they draw beside their GPUs, and the limit from
+        outside stays.
         """
         self._supplies, self._limits, self._clock = other._supplies, other._limits, other._clock
         self._terms = replace(other._terms, node_rest_w=self._terms.node_rest_w)
@@ -234,8 +210,7 @@ class PowerBudget:
             case Stale() | Missing():
                 supply_w = site_budget_w = self._terms.fallback_w
                 battery_w, stale, source = 0.0, True, FALLBACK
-        for limit in self._limits:
-            limit_w, name = self._limit(limit, now_s)
+        for limit_w, name in self._limits_at(now_s):
             if limit_w < site_budget_w:
                 site_budget_w, source = limit_w, name
         return Budget(
@@ -265,6 +240,9 @@ class PowerBudget:
             source_state("supply", each, self._reading(each, now_s)) for each in self._supplies
         ]
         limits = [source_state("limit", each, self._reading(each, now_s)) for each in self._limits]
+        outside = None if self._outside is None else self._outside.limit_at(now_s)
+        if outside is not None:
+            limits.append(SourceState("limit", outside[1], "fresh", outside[0], 0.0))
         return (*supplies, *limits)
 
     def gpu_budget_at(self, at_s: float) -> float:
@@ -376,6 +354,14 @@ class PowerBudget:
     def _supply(self, at_s: float) -> Reading:
         return total(self._reading(supply, at_s) for supply in self._supplies)
 
+    def _limits_at(self, at_s: float) -> Iterator[tuple[float, str]]:
+        """Yield each limit of the site budget, W, and its name."""
+        for limit in self._limits:
+            yield self._limit(limit, at_s)
+        outside = None if self._outside is None else self._outside.limit_at(at_s)
+        if outside is not None:
+            yield outside
+
     def _limit(self, limit: Supply, at_s: float) -> tuple[float, str]:
         """Return a limit of the site budget, W, and its name; the fallback if it is not fresh."""
         match self._reading(limit, at_s):
@@ -390,7 +376,7 @@ class PowerBudget:
                 site_w = self._terms.left_w(supply_w) + battery_w
             case Stale() | Missing():
                 site_w = self._terms.fallback_w
-        limits_w = (self._limit(limit, at_s)[0] for limit in self._limits)
+        limits_w = (watts for watts, _ in self._limits_at(at_s))
         return self._terms.gpu_w(min((site_w, *limits_w)))
 
     def _source(self, readings: Sequence[Reading], battery_w: float) -> str:

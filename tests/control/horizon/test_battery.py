@@ -17,7 +17,8 @@ from steppe.control.state import DeferrableWork, Observation, ReplicaState
 from steppe.control.tick_times import TickTimes
 from steppe.frontier.pareto import Frontier
 from steppe.power.battery import Battery
-from steppe.power.budget import PowerBudget, SiteTerms
+from steppe.power.budget import PowerBudget
+from steppe.power.site_terms import SiteTerms
 from steppe.power.supply import TraceClock, TraceReplay
 from steppe.power.trace import SupplyTrace
 

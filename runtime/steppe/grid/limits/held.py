@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from steppe.grid.events.event import GridEvent, cancelled
+from steppe.config.section import LARGEST
+from steppe.grid.events.event import GridEvent, cancelled, limit_w
 from steppe.grid.events.together import lowest_at
 from steppe.grid.limits.limit import Limit, Link
 from steppe.grid.limits.steady_clock import Moment
@@ -128,6 +129,23 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What an event asks at a moment.
+
+    Attributes:
+        event: The event.
+        baseline_w: What the site drew before it, W.
+        at_s: That moment by the clock that the event was accepted with, s since the Unix epoch.
+        watts: What it allows, W; None before its start and after its end.
+    """
+
+    event: GridEvent
+    baseline_w: float
+    at_s: float
+    watts: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class InForce:
     """The limit in force.
 
@@ -145,6 +163,8 @@ def in_force(
     held: Held, links: Iterable[Link], watched: Watched, ahead_s: float = 0.0
 ) -> InForce | None:
     """Return the lowest of all that holds at a time; None if nothing does.
+
+    The largest number of watts limits nothing: it is the default of a link that has none.
 
     Where the wall clock is ahead of the times of a limit or event, because it was set forward, the
     lower of what both clocks give applies.
@@ -168,7 +188,35 @@ def in_force(
             if each.limit.source == link.name:
                 found.extend(_allowed(each, then, lost=lost, gone=gone))
         found.extend(_asked([each for each in held.events if each.event.source == link.name], then))
+    found = [each for each in found if each.watts < LARGEST]
     return min(found, key=lambda each: each.watts, default=None)
+
+
+def asked(
+    held: Held, links: Iterable[Link], watched: Watched, ahead_s: float = 0.0
+) -> tuple[Asked, ...]:
+    """Return what each event asks at a time; what sets no limit is left out.
+
+    Args:
+        held: What is held.
+        links: The links; what is held of others does not count.
+        watched: The present.
+        ahead_s: How far ahead that time is, s.
+    """
+    names = {link.name for link in links}
+    then = Moment(watched.now.steady_s + ahead_s, watched.now.wall_s + ahead_s)
+    return tuple(
+        _asked_by(each, then)
+        for each in held.events
+        if each.event.source in names and each.event.target is not None
+    )
+
+
+def _asked_by(held: HeldEvent, then: Moment) -> Asked:
+    times_s = _times_s(held.offset_s, then)
+    found = [limit_w(held.event, at_s, held.baseline_w) for at_s in times_s]
+    known = [watts for watts in found if watts is not None]
+    return Asked(held.event, held.baseline_w, times_s[0], min(known, default=None))
 
 
 def _allowed(held: HeldLimit, then: Moment, lost: bool, gone: bool) -> Iterator[InForce]:
@@ -227,6 +275,17 @@ def heard(held: Held, link: Link, watched: Watched) -> Held:
         held = replace(held, limits=tuple(limits), events=tuple(events))
         contact = replace(contact, awaits=True)
     return held.with_contact(replace(contact, heard_s=now_s))
+
+
+def forgotten(held: Held, links: Iterable[str]) -> Held:
+    """Return what is held where newer limits were kept and could not be read.
+
+    The defaults of the links hold beside it, until each has sent a limit.
+    """
+    limits = tuple(replace(each, repeated=False) for each in held.limits)
+    events = tuple(replace(each, repeated=False) for each in held.events)
+    contacts = tuple(Contact(link, forgotten=True) for link in links)
+    return Held(contacts, limits, events)
 
 
 def _unsure(held: HeldLimit, gone: bool) -> HeldLimit:

@@ -33,11 +33,15 @@ _CONTENT: TypeAdapter[Kept] = TypeAdapter(Kept)
 
 
 class KeptFile:
-    """A file with one line of JSON after a line with its SHA-256; it is replaced as a whole."""
+    """A file with one line of JSON after a line with its SHA-256; it is replaced as a whole.
+
+    The version before it stays beside it, for the case that it cannot be read.
+    """
 
     def __init__(self, path: Path) -> None:
         """Name the file; nothing is read yet."""
         self.path = path
+        self._before = path.with_name(path.name + ".before")
 
     def read(self) -> Kept | None:
         """Return what was kept; None if there is no file.
@@ -45,19 +49,13 @@ class KeptFile:
         Raises:
             UsageError: It cannot be read, or is not what was written.
         """
-        try:
-            digest, _, body = self.path.read_bytes().partition(b"\n")
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise UsageError(f"{self.path}: {error.strerror or error}") from error
-        if digest.decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
-            raise UsageError(f"{self.path}: asked for the limits that were kept, found other bytes")
-        try:
-            return _CONTENT.validate_json(body)
-        except ValidationError as error:
-            found = " ".join(str(error).split())[:200]
-            raise UsageError(f"{self.path}: asked for limits, found {found}") from error
+        return _read(self.path)
+
+    def read_before(self) -> Kept | None:
+        """Return the version before, or what was set aside; None if there is none to be read."""
+        with contextlib.suppress(UsageError):
+            return _read(self._before)
+        return None
 
     def write(self, kept: Kept) -> None:
         """Replace the file, and wait until it is on disk.
@@ -74,11 +72,36 @@ class KeptFile:
                 file.write(hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body)
                 file.flush()
                 os.fsync(file.fileno())
+            self._keep_version()
             draft.replace(self.path)
             sync_folder(self.path.parent)
 
-    def remove(self) -> None:
-        """Remove the file, if that is possible."""
+    def set_aside(self) -> None:
+        """Make it the version before, if that is possible, since something newer holds."""
         with contextlib.suppress(OSError):
-            self.path.unlink()
+            self.path.replace(self._before)
             sync_folder(self.path.parent)
+
+    def _keep_version(self) -> None:
+        """Give the present version a second name, if there is one."""
+        second = self.path.with_name(self.path.name + ".second")
+        with contextlib.suppress(OSError):
+            second.unlink(missing_ok=True)
+            os.link(self.path, second)
+            second.replace(self._before)
+
+
+def _read(path: Path) -> Kept | None:
+    try:
+        digest, _, body = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    if digest.decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
+        raise UsageError(f"{path}: asked for the limits that were kept, found other bytes")
+    try:
+        return _CONTENT.validate_json(body)
+    except ValidationError as error:
+        found = " ".join(str(error).split())[:200]
+        raise UsageError(f"{path}: asked for limits, found {found}") from error

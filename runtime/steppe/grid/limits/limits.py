@@ -9,16 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from steppe.errors import DiskFullError, UsageError
-from steppe.grid.events.check import EventTerms, check_event
+from steppe.grid.events.check import DAY_S, EventTerms, check_event
 from steppe.grid.events.event import GridEvent
 from steppe.grid.limits.held import (
-    Contact,
+    Asked,
     Held,
     HeldEvent,
     HeldLimit,
     InForce,
     Watched,
     all_repeated,
+    asked,
+    forgotten,
     heard,
     in_force,
     lifted,
@@ -36,14 +38,18 @@ _WRITTEN_SHARE = 0.25
 takes the link for lost at most so much too early."""
 
 
+_ISSUE_AHEAD_S = 31 * DAY_S
+"""How far ahead of the present the issue of a lift or a cancellation may be, s."""
+
+
 class Limits:
     """What the grid allows, from all links; the lowest applies.
 
     The default of a link holds from the start without a kept file, while the link is lost, and
     then until it has repeated its limits. The default of a limit holds whenever its schedule says
     nothing. Every change is on disk before the call returns. If it cannot be written, it holds in
-    this process all the same, the kept file is removed, so that a restart begins with the defaults,
-    and the error is raised.
+    this process all the same, the kept file is set aside, so that a restart begins with the
+    defaults beside what it holds, and the error is raised.
 
     Methods may be called from any thread; `in_force` does not wait.
     """
@@ -89,6 +95,19 @@ class Limits:
             ahead_s: How far ahead that time is, s. What is known now counts.
         """
         return in_force(self._held, self._links.values(), self._watched(), ahead_s)
+
+    def events(self, ahead_s: float = 0.0) -> tuple[Asked, ...]:
+        """Return what each event that is held asks at a time; cancelled ones are left out.
+
+        Args:
+            ahead_s: As in `in_force`, s.
+        """
+        return asked(self._held, self._links.values(), self._watched(), ahead_s)
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Names of the links that are lost, or were not heard yet."""
+        return tuple(name for name in self._links if self.is_lost(name))
 
     def is_lost(self, link: str) -> bool:
         """Whether a link is lost, or was not heard yet."""
@@ -151,7 +170,7 @@ class Limits:
             found = [e for e in held.limits if (e.limit.source, e.limit.name) == (link, name)]
             if not found:
                 raise UsageError(f"limit {name}: asked to lift it, found none of link {link}")
-            _check_newer(f"limit {name}", issued_s, found[0].limit.issued_s)
+            _check_issue(f"limit {name}", issued_s, found[0].limit.issued_s, watched.now.wall_s)
             self._keep(held.with_limit(lifted(found[0], issued_s)))
 
     def cancel(self, link: str, event_id: str, issued_s: float) -> None:
@@ -167,7 +186,7 @@ class Limits:
             found = [e for e in held.events if (e.event.source, e.event.id) == (link, event_id)]
             if not found:
                 raise UsageError(f"event {event_id}: asked to cancel it, found none of link {link}")
-            _check_newer(f"event {event_id}", issued_s, found[0].event.issued_s)
+            _check_issue(f"event {event_id}", issued_s, found[0].event.issued_s, watched.now.wall_s)
             self._keep(held.with_event(taken_back(found[0], issued_s, watched.now.steady_s)))
 
     def heard(self, link: str) -> None:
@@ -221,14 +240,27 @@ class Limits:
         return self._links[name]
 
     def _resumed(self) -> Held:
-        """Return what was kept; nothing if that cannot be read, so that the defaults hold."""
+        """Return what was kept.
+
+        If that cannot be read, or is not there where a version before it is, the defaults of the
+        links hold beside what that version holds.
+        """
         try:
             kept = self._file.read()
+            lost = ""
         except UsageError as error:
-            _log.warning("%s: the defaults of the links hold until they repeat their limits", error)
-            return Held(tuple(Contact(link, forgotten=True) for link in self._links))
-        if kept is None:
+            kept, lost = None, str(error)
+        if kept is not None:
+            return self._went_on(kept)
+        before = self._file.read_before()
+        if before is None and not lost:
             return Held()
+        found = lost or f"{self._file.path}: asked for the limits that were kept, found no file"
+        _log.warning("%s: the defaults of the links hold until they repeat their limits", found)
+        return forgotten(Held() if before is None else self._went_on(before), self._links)
+
+    def _went_on(self, kept: Kept) -> Held:
+        """Return what was kept, with the clock going on from there."""
         held = kept.held
         if not self._clock.resume(kept.stamp):
             _log.warning("the clock was set back while this process was down: links count as lost")
@@ -243,13 +275,16 @@ class Limits:
             self._file.write(Kept(self._clock.stamp(), held))
         except (DiskFullError, UsageError):
             self._written_s.clear()
-            self._file.remove()
+            self._file.set_aside()
             raise
         heard_s = {each.link: each.heard_s for each in held.contacts}
         self._written_s = {link: at_s for link, at_s in heard_s.items() if at_s is not None}
 
 
-def _check_newer(what: str, issued_s: float, before_s: float) -> None:
+def _check_issue(what: str, issued_s: float, before_s: float, now_s: float) -> None:
     if not issued_s >= before_s:
         wanted = f"{what}: asked for a version newer than that of {before_s:.3f} s"
         raise UsageError(f"{wanted}, found one of {issued_s:.3f} s")
+    if issued_s - now_s > _ISSUE_AHEAD_S:  # nothing newer could follow it
+        wanted = f"{what}: asked for an issue within {_ISSUE_AHEAD_S:.0f} s"
+        raise UsageError(f"{wanted}, found one that is {issued_s - now_s:.0f} s ahead")

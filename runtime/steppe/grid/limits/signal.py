@@ -1,39 +1,33 @@
-"""The limits of the grid as a signal of the power budget."""
+"""The limits of the grid as a limit of the power budget."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from steppe.config.section import LARGEST
 from steppe.grid.limits.limits import Limits
-from steppe.power.signal import Fresh, Reading
 
 
 class LimitSignal:
-    """A `steppe.Signal` for `power.limits`: the limit in force, always fresh.
+    """What `PowerBudget.join` takes: the limit in force, which is never stale.
 
-    A lost link needs no stale reading, because its default is in force then. Where nothing limits
-    the site, it gives the largest number that a signal may give.
+    A lost link needs no stale reading, because its default is in force then.
     """
 
-    def __init__(
-        self, limits: Limits, present_s: Callable[[], float], speedup: float = 1.0
-    ) -> None:
+    def __init__(self, limits: Limits, present_s: Callable[[], float]) -> None:
         """Name the limits.
 
         Args:
             limits: The limits.
-            present_s: Reads the clock of the run, s since it began.
-            speedup: `power.speedup`.
+            present_s: Reads the clock of the run, s.
         """
-        self._limits, self._present_s, self._speedup = limits, present_s, speedup
+        self._limits, self._present_s = limits, present_s
 
-    def at(self, time_s: float) -> Reading:
-        """Return the limit in force at a time of the trace; what is known of it, if that is ahead.
+    def limit_at(self, at_s: float) -> tuple[float, str] | None:
+        """Return the limit in force at a time of the run, W, and its name; None for no limit.
 
         Args:
-            time_s: Time since the run began, s of trace time.
+            at_s: Run time, s. Of a time ahead, what is known now; of one that has passed, the
+                limit of now.
         """
-        ahead_s = max(0.0, time_s / self._speedup - self._present_s())
-        found = self._limits.in_force(ahead_s)
-        return Fresh(LARGEST if found is None else found.watts)
+        found = self._limits.in_force(max(0.0, at_s - self._present_s()))
+        return None if found is None else (found.watts, found.name)
