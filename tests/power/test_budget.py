@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from steppe.config import PowerSection, SiteSection
 from steppe.power.battery import NO_BATTERY, Battery, Charge
-from steppe.power.budget import Budget, PowerBudget, SiteTerms, budget_from_config
+from steppe.power.budget import Budget, PowerBudget, budget_from_config
 from steppe.power.settled import Settled
+from steppe.power.site_terms import SiteTerms
 from steppe.power.supply import Steady, Supply, TraceClock, TraceReplay, WeatherYear
 from steppe.power.trace import SupplyTrace
 

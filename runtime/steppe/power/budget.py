@@ -18,8 +18,8 @@ from steppe.power.battery import (
 )
 from steppe.power.outside_limit import OutsideLimit
 from steppe.power.settled import Offer, Settled, taken_w
-from steppe.power.site_terms import SiteTerms
 from steppe.power.signal import Fresh, Missing, Reading, Stale
+from steppe.power.site_terms import SiteTerms
 from steppe.power.source_state import SourceState, source_state
 from steppe.power.supply import (
     Custom,

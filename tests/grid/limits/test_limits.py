@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.grid.limits.world import LINK, Process, World, watts_of
 
+from steppe.config.section import LARGEST
 from steppe.errors import DiskFullError, UsageError
 from steppe.grid.limits.limit import Limit, LimitTerms, Link, Step
 from steppe.grid.limits.limits import Limits
