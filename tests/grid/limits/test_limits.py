@@ -232,6 +232,19 @@ def test_a_reboot_with_a_clock_that_was_set_back_takes_links_for_lost(
     assert again.is_lost("openadr")
 
 
+def test_after_a_reboot_a_clock_that_is_set_back_does_not_delay_an_event(
+    start: Process, world: World
+) -> None:
+    limits = start()
+    limits.repeated("openadr")
+    limits.put_event(world.event(), 1000.0)
+    world.true_s += 20
+    world.booted_s = world.true_s
+    start()
+    world.wrong_s -= 100_000
+    assert watts_of(start()) == 100.0
+
+
 def test_a_file_that_cannot_be_read_leaves_the_default_until_a_limit_comes(
     start: Process, world: World, path: Path
 ) -> None:

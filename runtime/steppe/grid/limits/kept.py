@@ -42,6 +42,7 @@ class KeptFile:
         """Name the file; nothing is read yet."""
         self.path = path
         self._before = path.with_name(path.name + ".before")
+        self._is_sound = False
 
     def read(self) -> Kept | None:
         """Return what was kept; None if there is no file.
@@ -49,7 +50,10 @@ class KeptFile:
         Raises:
             UsageError: It cannot be read, or is not what was written.
         """
-        return _read(self.path)
+        self._is_sound = False
+        kept = _read(self.path)
+        self._is_sound = kept is not None
+        return kept
 
     def read_before(self) -> Kept | None:
         """Return the version before, or what was set aside; None if there is none to be read."""
@@ -72,15 +76,19 @@ class KeptFile:
                 file.write(hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body)
                 file.flush()
                 os.fsync(file.fileno())
-            self._keep_version()
+            if self._is_sound:
+                self._keep_version()
             draft.replace(self.path)
             sync_folder(self.path.parent)
+        self._is_sound = True
 
     def set_aside(self) -> None:
         """Make it the version before, if that is possible, since something newer holds."""
-        with contextlib.suppress(OSError):
-            self.path.replace(self._before)
-            sync_folder(self.path.parent)
+        if self._is_sound:
+            with contextlib.suppress(OSError):
+                self.path.replace(self._before)
+                sync_folder(self.path.parent)
+        self._is_sound = False
 
     def _keep_version(self) -> None:
         """Give the present version a second name, if there is one."""

@@ -87,6 +87,7 @@ class Limits:
         self._written_s: dict[str, float] = {}
         self._held = self._resumed()
         self._since_s = self._clock.now().steady_s
+        self._stamp_anew()
 
     def in_force(self, ahead_s: float = 0.0) -> InForce | None:
         """Return the limit in force at a time; None if nothing limits the site.
@@ -267,6 +268,19 @@ class Limits:
             contacts = (replace(each, heard_s=None) for each in held.contacts)
             held = replace(held, contacts=tuple(contacts))
         return held
+
+    def _stamp_anew(self) -> None:
+        """Write what was kept with the present time.
+
+        After a reboot, the time until the next restart is then counted by the machine and not by
+        a wall clock that may be set back meanwhile.
+        """
+        if self._held == Held():
+            return
+        try:
+            self._keep(self._held)
+        except (DiskFullError, UsageError) as error:
+            _log.warning("%s: limits hold, and a restart begins with the defaults beside", error)
 
     def _keep(self, held: Held) -> None:
         """Let it hold, and write it."""
