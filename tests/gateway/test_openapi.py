@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from tests.fixtures.grid_fleet import GridFleet
 from tests.gateway.site import SiteFactory
 
 from steppe.batch.service.service import BatchService
 from steppe.batch.service.settings import BatchSettings
-from steppe.config import BatchSection, LedgerSection, RunConfig, parse_config
+from steppe.config import BatchSection, GridSection, LedgerSection, RunConfig, parse_config
 from steppe.config.change import changed_config
 from steppe.gateway.batch_api import UploadLimits
 from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.openapi import document
 from steppe.gateway.server import ChangeResult, DriverNews, Gateway
+from steppe.grid.service.links import links_of
+from steppe.grid.service.service import GridService
+from steppe.grid.service.settings import GridSettings
 from steppe.ledger.service.service import LedgerService
 from steppe.ledger.service.settings import LedgerSettings
 
@@ -37,6 +41,7 @@ def config() -> RunConfig:
         "model": {"name": "m"},
         "device": {"kind": "emulated", "profile": "h100", "count": 1},
         "power": {"supply": [{"kind": "constant", "watts": 500.0}]},
+        "grid": {},
     }
     return parse_config(values, "test", Path("/runs"))
 
@@ -79,6 +84,11 @@ def test_the_document_names_every_route_and_every_section() -> None:
         "/steppe/v1/tariffs/{id}/proof",
         "/steppe/v1/log/checkpoint",
         "/steppe/v1/log/key",
+        "/steppe/v1/budget",
+        "/steppe/v1/grid",
+        "/steppe/v1/grid/events",
+        "/steppe/v1/grid/events/{id}",
+        "/steppe/v1/flexibility",
         "/steppe/v1/config",
         "/steppe/v1/config/power",
         "/steppe/v1/config/control",
@@ -110,12 +120,19 @@ async def test_made_up_requests_get_the_answers_of_the_document(
     await site.post(X_Request_Id="mine")
     batches = BatchService(BatchSettings(BatchSection(folder=tmp_path / "batch"), site.url))
     ledger = LedgerService(LedgerSettings(LedgerSection(site="hohhot"), tmp_path / "ledger"))
-    services = {"batch": await batches.start(), "ledger": await ledger.start()}
+    fleet = GridFleet(tmp_path, links_of(GridSection()))
+    grid = GridService(GridSettings(GridSection(), tmp_path / "grid", "1-a", 0.0), fleet)
+    services = {
+        "batch": await batches.start(),
+        "ledger": await ledger.start(),
+        "grid": await grid.start(),
+    }
     driver = asyncio.create_task(carry_out(site.gateway, config, services))
     try:
         await asyncio.to_thread(_try_all, site.url)
     finally:
         driver.cancel()
+        await grid.stop()
         await ledger.stop()
         await batches.stop()
     assert (await site.get("/health/live"))[0] == 200

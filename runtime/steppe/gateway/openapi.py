@@ -9,6 +9,7 @@ from steppe.config.section import Section
 from steppe.control.batch_work import PaceReason, When
 from steppe.gateway.answers import json_answer
 from steppe.gateway.openapi_batch import batch_paths, batch_schemas
+from steppe.gateway.openapi_grid import grid_paths, grid_schemas
 from steppe.gateway.openapi_ledger import ledger_paths, ledger_schemas
 from steppe.gateway.openapi_schemas import (
     COUNT,
@@ -178,7 +179,11 @@ def document() -> Json:
         },
         "paths": _paths(),
         "components": {
-            "schemas": schemas | batch_schemas() | ledger_schemas() | _section_schemas(),
+            "schemas": schemas
+            | batch_schemas()
+            | ledger_schemas()
+            | grid_schemas()
+            | _section_schemas(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "adminKey": {"type": "apiKey", "in": "header", "name": "X-Steppe-Admin-Key"},
@@ -187,9 +192,13 @@ def document() -> Json:
     }
 
 
+def _schemas_of_services() -> Json:
+    return batch_schemas() | ledger_schemas() | grid_schemas()
+
+
 def _paths() -> Json:
     own = _read_paths() | _work_paths() | _config_paths()
-    return own | batch_paths() | ledger_paths()
+    return own | batch_paths() | ledger_paths() | grid_paths()
 
 
 class OpenApi:

@@ -1,4 +1,4 @@
-"""The services of a run behind the gateway: the Batch API and the ledger."""
+"""The services of a run behind the gateway: the Batch API, the ledger and the grid."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from steppe.gateway.access import AccessControl
+from steppe.gateway.admin_api import AdminDoor
 from steppe.gateway.batch_api import BatchApi
 from steppe.gateway.bodies import Bodies
+from steppe.gateway.grid_api import GridApi
 from steppe.gateway.ledger.calls import LedgerCalls
 from steppe.gateway.ledger.holds import Holds
 from steppe.gateway.ledger.ledger_api import LedgerApi
@@ -16,7 +18,7 @@ from steppe.gateway.run_service import RunService
 from steppe.gateway.settings import GatewaySettings
 from steppe.ledger.tariff import Band
 
-BATCH, LEDGER = "batch", "ledger"
+BATCH, LEDGER, GRID = "batch", "ledger", "grid"
 """Their names in the news of the driver."""
 
 
@@ -26,6 +28,7 @@ class RunServices:
     Attributes:
         batch_api: The Batch API.
         ledger_api: Receipts and accounts.
+        grid_api: Budget, events and flexibility.
         holds: Asks the ledger about each request; None where requests have no price.
     """
 
@@ -35,6 +38,8 @@ class RunServices:
         access: AccessControl,
         bodies: Bodies,
         metrics: GatewayMetrics,
+        *,
+        door: AdminDoor,
         band: Callable[[], Band],
     ) -> None:
         """Create it.
@@ -44,12 +49,16 @@ class RunServices:
             access: Charges calls to tenants.
             bodies: Reads bodies.
             metrics: Gets the answers of the ledger.
+            door: Lets in who may change limits of the grid.
             band: Returns the band of tariffs that holds now.
         """
         secret = settings.replica_headers
         self._batch, self._ledger = RunService(BATCH, secret), RunService(LEDGER, secret)
+        self._grid = RunService(GRID, secret)
         self.batch_api = BatchApi(settings.uploads, access, bodies, self._batch)
         self.ledger_api = LedgerApi(settings.ledger, access, bodies, self._ledger)
+        is_configured = settings.config is not None and settings.config.grid is not None
+        self.grid_api = GridApi(door, bodies, self._grid, is_configured=is_configured)
         self.holds: Holds | None = None
         self._calls: LedgerCalls | None = None
         if settings.ledger is not None and settings.ledger.asks:
@@ -59,10 +68,12 @@ class RunServices:
     def set_urls(self, urls: Mapping[str, str]) -> None:
         """Set where they listen, by name; those that start are not there."""
         self._batch.url, self._ledger.url = urls.get(BATCH, ""), urls.get(LEDGER, "")
+        self._grid.url = urls.get(GRID, "")
 
     async def metrics(self) -> bytes:
         """Return their metrics for Prometheus; nothing of one that does not answer."""
-        return b"".join(await asyncio.gather(self._batch.metrics(), self._ledger.metrics()))
+        services = (self._batch, self._ledger, self._grid)
+        return b"".join(await asyncio.gather(*(each.metrics() for each in services)))
 
     def close(self) -> None:
         """Let no request wait for the ledger any longer, because the gateway stops."""
@@ -75,3 +86,4 @@ class RunServices:
             await self._calls.stop()
         await self._batch.stop()
         await self._ledger.stop()
+        await self._grid.stop()

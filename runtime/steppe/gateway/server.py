@@ -143,11 +143,16 @@ class Gateway:
             self._fleet_state, self._pools, self._access, self._firm_open, now_s=now_s
         )
         self._services = RunServices(
-            settings, self._access, self._bodies, self._metrics, self._band
+            settings,
+            self._access,
+            self._bodies,
+            self._metrics,
+            door=door,
+            band=self._band,
         )
         admin, services = AdminApi(door, self._changes), self._services
         own = (self._steppe_api, admin, OpenApi(), self._work)
-        self._parts = (*own, services.batch_api, services.ledger_api)
+        self._parts = (*own, services.batch_api, services.ledger_api, services.grid_api)
         self._handlers: Handlers | None = None
         self._server: HttpServer | None = None
 

@@ -1,14 +1,16 @@
-"""The services of a run that its configuration asks for: the ledger and the Batch API."""
+"""The services of a run that its configuration asks for: ledger, grid and Batch API."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from steppe.config import BatchSection, LedgerSection, RunConfig
+from steppe.config import BatchSection, GridSection, LedgerSection, RunConfig
 from steppe.errors import UsageError
 from steppe.fleet.cluster import LOOPBACK, gateway_machines
 from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.driver.service_host import ServiceHost
+from steppe.fleet.grid_actor import GridActor
 from steppe.fleet.ledger_actor import LedgerActor
 
 LEDGER = "ledger"
@@ -94,6 +96,8 @@ class RunServices:
         found = []
         if self._config.ledger is not None:
             found.append(self._ledger(self._config.ledger))
+        if self._config.grid is not None:
+            found.append(self._grid(self._config.grid))
         if self._config.batch is not None:
             found.append(self._batch(self._config.batch, gateway_url))
         return found
@@ -106,6 +110,22 @@ class RunServices:
             raise UsageError("ledger.folder: asked for a folder, or for a record, found neither")
         settings = LedgerSettings(section, section.folder, self._secret_headers, self._host())
         return ServiceHost(LEDGER, self._lifetime, LedgerService, settings, LedgerActor)
+
+    def _grid(self, section: GridSection) -> ServiceHost:
+        from steppe.grid.service.service import GridService  # most runs have none
+        from steppe.grid.service.settings import GridSettings
+
+        if section.folder is None:
+            raise UsageError("grid.folder: asked for a folder, or for a record, found neither")
+        settings = GridSettings(
+            section,
+            section.folder,
+            self._lifetime.run_id,
+            time.time(),
+            self._secret_headers,
+            self._host(),
+        )
+        return ServiceHost("grid", self._lifetime, GridService, settings, GridActor)
 
     def _batch(self, section: BatchSection, gateway_url: str) -> ServiceHost:
         from steppe.batch.service.service import BatchService  # most runs have none

@@ -32,7 +32,7 @@ class ServiceHost:
         self,
         name: str,
         lifetime: ActorLifetime,
-        make: Callable[[Any], Service],
+        make: Callable[..., Service],
         settings: Any,
         kind: type[ServiceActor] = ServiceActor,
     ) -> None:
@@ -41,7 +41,7 @@ class ServiceHost:
         Args:
             name: Its name in the log and at the gateway.
             lifetime: Name of the run, and how long its actors live.
-            make: Returns the service for its settings; Ray imports it by its name.
+            make: Makes the service, as the class of the actor calls it; Ray imports it by its name.
             settings: The settings.
             kind: Class of the actor.
         """

@@ -132,6 +132,7 @@ class GridView:
         lost: Names of the links that are lost, or not heard yet.
         samples: Draws since the asked number, the oldest first; the controller keeps the last 900.
         sources: Where flexibility comes from now.
+        limits: The limits that are held, also those of lost links.
     """
 
     at_s: float
@@ -144,6 +145,7 @@ class GridView:
     lost: tuple[str, ...] = ()
     samples: tuple[Sample, ...] = ()
     sources: tuple[Source, ...] = ()
+    limits: tuple[Limit, ...] = ()
 
 
 class FleetLimits(Protocol):

@@ -15,7 +15,6 @@ from steppe.ledger.booking import Booking
 from steppe.ledger.grid_entry import GridEntry
 from steppe.ledger.log.log import Log
 from steppe.ledger.service.admissions_api import AdmissionsApi
-from steppe.ledger.service.application import RoutesOf, build_application
 from steppe.ledger.service.balance_api import BalanceApi
 from steppe.ledger.service.hours import Hours
 from steppe.ledger.service.log_api import LogApi
@@ -40,6 +39,7 @@ from steppe.ledger.store.books import Taken, take
 from steppe.ledger.store.ledger_store import LedgerStore, LogEntry
 from steppe.ledger.store.transaction import Transaction
 from steppe.ledger.tariff import Tariff
+from steppe.services.application import RoutesOf, build_application
 from steppe.services.folder_lock import FolderLock
 
 LOCK_WAIT_S = 15.0

@@ -1,4 +1,4 @@
-"""The HTTP application of the ledger service; only the gateways of its run may ask it."""
+"""The HTTP application of a service of a run; only the gateways of the run may ask it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,73 @@
+"""The actor that hosts the grid service of a run, and its way to the controller."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+from steppe.fleet.cluster import error_line
+from steppe.fleet.service_actor import Service, ServiceActor
+from steppe.grid.service.seam import Change, FleetAwayError, FleetLimits, GridView
+
+TIMEOUT_S = 5.0
+"""Longest wait for an answer of the controller, s."""
+
+
+class ControllerLimits:
+    """The limits in the controller of a run, which is found by its name."""
+
+    def __init__(self, run_id: str) -> None:
+        """Name the run; its controller may start later."""
+        self._prefix = f"steppe-controller-{run_id}-"
+        self._actor: Any = None
+
+    async def take(self, changes: Sequence[Change]) -> list[str]:
+        """Make changes, as `FleetLimits.take` does."""
+        answers: list[str] = await self._ask("grid_take", list(changes))
+        return answers
+
+    async def view(self, after: int) -> GridView:
+        """Return what is known now, as `FleetLimits.view` does."""
+        found: GridView = await self._ask("grid_view", after)
+        return found
+
+    async def _ask(self, method: str, value: Any) -> Any:
+        """Call a method of the controller.
+
+        A call that takes too long may still be carried out: all changes may be made twice.
+        """
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                if self._actor is None:
+                    self._actor = await asyncio.to_thread(self._find)
+                return await getattr(self._actor, method).remote(value)
+        except TimeoutError as error:
+            self._actor = None
+            raise FleetAwayError("the controller does not answer in time") from error
+        except (ray.exceptions.RayError, ValueError) as error:
+            self._actor = None
+            problem = f"the controller does not answer: {error_line(error)}"
+            raise FleetAwayError(problem) from error
+
+    def _find(self) -> Any:
+        """Return the actor.
+
+        Raises:
+            FleetAwayError: There is none yet.
+            ValueError: It has ended.
+        """
+        names = [name for name in ray.util.list_named_actors() if name.startswith(self._prefix)]
+        if not names:
+            raise FleetAwayError("the controller of the run has not started yet")
+        return ray.get_actor(names[-1])
+
+
+class GridActor(ServiceActor):
+    """Hosts the grid service in a process of its own."""
+
+    def __init__(self, make: Callable[[Any, FleetLimits], Service], settings: Any) -> None:
+        """Make the service, `make(settings, limits)`; `open` starts it."""
+        super().__init__(lambda given: make(given, ControllerLimits(given.run_id)), settings)

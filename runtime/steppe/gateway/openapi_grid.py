@@ -1,0 +1,172 @@
+"""The part of the OpenAPI document with the budget, events and flexibility of the grid."""
+
+from __future__ import annotations
+
+from steppe.gateway.openapi_schemas import (
+    COUNT,
+    FLAG,
+    NUMBER,
+    TEXT,
+    Json,
+    list_of,
+    nullable,
+    object_of,
+    operation,
+    parameter,
+    ref,
+)
+
+_MOST = 1e12
+_WATTS: Json = {"type": "number", "minimum": 0, "maximum": _MOST}
+_SPAN: Json = {"type": "number", "minimum": 0, "maximum": _MOST}
+_SHARE: Json = {"type": "number", "minimum": 0, "maximum": 1}
+_MOMENT: Json = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "maximum": _MOST},
+        {"type": "string", "format": "date-time"},
+    ]
+}
+_NAME: Json = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}
+_READ, _CHANGE = (400, 404, 503), (400, 403, 404, 409, 413, 503)
+"""Statuses of calls that read, and of those that change something: a bad value, no right, no grid
+in the configuration or nothing of this id, a refusal with its reason, a body that is too large,
+no answer of the service or the controller."""
+
+
+def grid_schemas() -> Json:
+    """Return the schemas of budget, events and flexibility, by name."""
+    step = object_of({"from": _MOMENT, "limit_w": _WATTS}) | {"additionalProperties": False}
+    limit = {"name": _NAME, "expires": _MOMENT, "issued": _MOMENT}
+    steps = list_of(step) | {"minItems": 1, "maxItems": 3000}
+    new_limit: Json = {
+        "anyOf": [
+            object_of({"limit_w": _WATTS}, limit) | {"additionalProperties": False},
+            object_of({"schedule": steps}, limit) | {"additionalProperties": False},
+        ]
+    }
+    return {
+        "NewLimit": new_limit,
+        "NewEvent": {"anyOf": [_new_event(name) for name in ("share", "limit_w")]},
+        "Budget": _budget(),
+        "GridEvent": _event(),
+        "Grid": _grid(),
+        "Flexibility": object_of(
+            {
+                "object": {"const": "steppe.flexibility"},
+                "at": NUMBER,
+                "draw_w": nullable(NUMBER),
+                "sources": list_of(object_of({"name": TEXT, "watts": NUMBER, "notice_s": NUMBER})),
+            }
+        ),
+    }
+
+
+def grid_paths() -> Json:
+    """Return the paths of budget, events and flexibility."""
+    id_ = parameter("id", "path", _NAME)
+    name = parameter("name", "query", _NAME)
+    events = object_of({"object": {"const": "list"}, "data": list_of(ref("GridEvent"))})
+    cancelled = object_of({"object": {"const": "steppe.grid_event"}, "id": TEXT, "cancelled": FLAG})
+    flexibility = operation("flexibility", ref("Flexibility"), errors=_READ)
+    return {
+        "/steppe/v1/budget": {
+            "get": operation("budget", ref("Budget"), errors=_READ),
+            "put": _put("put_budget", "Budget", "NewLimit", []),
+            "delete": operation("lift_budget", ref("Budget"), [name], _CHANGE),
+        },
+        "/steppe/v1/grid": {"get": operation("grid", ref("Grid"), errors=_READ)},
+        "/steppe/v1/grid/events": {"get": operation("grid_events", events, errors=_READ)},
+        "/steppe/v1/grid/events/{id}": {
+            "get": operation("grid_event", ref("GridEvent"), [id_], _READ),
+            "put": _put("put_grid_event", "GridEvent", "NewEvent", [id_]),
+            "delete": operation("cancel_grid_event", cancelled, [id_], _CHANGE),
+        },
+        "/steppe/v1/flexibility": {"get": flexibility},
+    }
+
+
+def _put(name: str, found: str, body: str, parameters: list[Json]) -> Json:
+    content = {"application/json": {"schema": ref(body)}}
+    changing = operation(name, ref(found), parameters, _CHANGE)
+    return changing | {"requestBody": {"required": True, "content": content}}
+
+
+def _new_event(target: str) -> Json:
+    spans = dict.fromkeys(("notice_s", "ramp_down_s", "ramp_up_s", "settle_s"), _SPAN)
+    required = {"hold_s": _SPAN, target: _SHARE if target == "share" else _WATTS}
+    optional = {
+        **spans,
+        "priority": {"type": "integer", "minimum": 0, "maximum": 1000},
+        "issued": _MOMENT,
+    }
+    return object_of(required, optional) | {"additionalProperties": False}
+
+
+def _budget() -> Json:
+    limit = {
+        "link": TEXT,
+        "name": TEXT,
+        "issued": NUMBER,
+        "schedule": list_of(object_of({"from": NUMBER, "limit_w": NUMBER})),
+        "expires": nullable(NUMBER),
+        "default_w": nullable(NUMBER),
+    }
+    found = {"object": {"const": "steppe.budget"}, "at": NUMBER}
+    return object_of(found | _state() | {"limits": list_of(object_of(limit))})
+
+
+def _event() -> Json:
+    verdict = {
+        "complies": FLAG,
+        "needs_s": nullable(NUMBER),
+        "reason": TEXT,
+        "short_w": NUMBER,
+    }
+    texts = dict.fromkeys(("id", "link", "program", "kind"), TEXT)
+    numbers = dict.fromkeys(
+        ("issued", "starts", "holds", "hold_until", "ends", "baseline_w", "delivered_w"), NUMBER
+    )
+    return object_of(
+        {
+            "object": {"const": "steppe.grid_event"},
+            "priority": COUNT,
+            "target": nullable({"type": "object"}),
+            "target_w": nullable(NUMBER),
+            "verdict": object_of(verdict),
+        }
+        | texts
+        | numbers
+    )
+
+
+def _grid() -> Json:
+    link = {
+        "name": TEXT,
+        "lost": nullable(FLAG),
+        "default_w": nullable(NUMBER),
+        "lost_s": nullable(NUMBER),
+        "problem": TEXT,
+    }
+    refused = {"at": NUMBER, "link": TEXT, "reason": TEXT, "times": COUNT}
+    return object_of(
+        {
+            "object": {"const": "steppe.grid"},
+            "site": TEXT,
+            "at": nullable(NUMBER),
+            "away": TEXT,
+            "links": list_of(object_of(link)),
+            "parts": {"type": "object"},
+            "events": list_of(ref("GridEvent")),
+            "refused": list_of(object_of(refused)),
+        }
+        | _state()
+    )
+
+
+def _state() -> Json:
+    return {
+        "budget_w": nullable(NUMBER),
+        "budget_source": TEXT,
+        "draw_w": nullable(NUMBER),
+        "in_force": nullable(object_of({"name": TEXT, "limit_w": NUMBER})),
+    }

@@ -1,0 +1,55 @@
+"""The parts of the grid service of a run, as its configuration asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from steppe.grid.service.budget_api import BudgetApi
+from steppe.grid.service.drills import Drills
+from steppe.grid.service.events_api import EventsApi
+from steppe.grid.service.grid_api import FlexibilityApi
+from steppe.grid.service.part import Part
+from steppe.grid.service.refusals import Refusals
+from steppe.grid.service.seam import FleetLimits
+from steppe.grid.service.settings import GridSettings
+from steppe.services.application import RoutesOf
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the service hosts.
+
+    Attributes:
+        parts: Its parts, in the order in which they see the site.
+        routes: What of them, or beside them, answers calls.
+    """
+
+    parts: tuple[Part, ...]
+    routes: tuple[RoutesOf, ...]
+
+
+def parts_of(
+    settings: GridSettings, limits: FleetLimits, refusals: Refusals, now_s: Callable[[], float]
+) -> Parts:
+    """Return the parts of a service.
+
+    Args:
+        settings: How the service is set up.
+        limits: The limits of the fleet; what they refuse is noted.
+        refusals: Gets what a part itself refuses.
+        now_s: Reads the time, s since the Unix epoch.
+
+    Raises:
+        UsageError: One cannot run as it is configured.
+    """
+    section = settings.section
+    parts: list[Part] = []
+    routes: list[RoutesOf] = [
+        BudgetApi(limits, section.http, now_s),
+        EventsApi(limits, now_s),
+        FlexibilityApi(limits),
+    ]
+    if section.drills:
+        parts.append(Drills(limits, section.drills, settings.began_s))
+    return Parts(tuple(parts), tuple(routes))

@@ -1,0 +1,30 @@
+"""How the grid service of a run is set up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from steppe.config import GridSection
+
+
+@dataclass(frozen=True, slots=True)
+class GridSettings:
+    """How the service is set up.
+
+    Attributes:
+        section: The section of the configuration, with whole paths.
+        folder: Folder of the grid; the configuration may leave it open.
+        run_id: Name of the run.
+        began_s: When the run began, s since the Unix epoch: drills count from then.
+        secret_headers: Headers with the secret of the run: the service answers only calls that have
+            them.
+        host: Address to listen on.
+    """
+
+    section: GridSection
+    folder: Path
+    run_id: str
+    began_s: float
+    secret_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    host: str = "127.0.0.1"
