@@ -1,0 +1,1 @@
+"""How does a site speak S2 (EN 50491-12-2) with an energy manager?"""
