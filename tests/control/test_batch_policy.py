@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from tests.fixtures.fake_fleet import FakeFleet
 
 from steppe.control.batch_policy import BatchPool, BatchTerms, FirmDemand, PlanBatch
 from steppe.control.batch_work import BatchWork, PaceReason
 from steppe.control.plan import Plan
+from steppe.control.policy.policy import Foresight
 from steppe.control.state import DeferrableWork, Observation, ReplicaState
 from steppe.frontier.pareto import Frontier
 
-REPLICAS, STEP_S = 4, 900.0
+REPLICAS, STEP_S, DRAIN_S = 4, 900.0, 30.0
 AWAKE = ReplicaState.AWAKE
 
 
@@ -47,8 +49,12 @@ class Site:
     surplus: Supply
     inner: Seen = field(default_factory=Seen)
 
+    limits: Foresight | None = None
+
     def __post_init__(self) -> None:
-        terms = BatchTerms(self.budget, self.surplus, STEP_S, 24, every_s=60.0)
+        terms = BatchTerms(
+            self.budget, self.surplus, STEP_S, 24, every_s=60.0, limits=self.limits, drain_s=DRAIN_S
+        )
         self.policy = PlanBatch(self.inner, [BatchPool("", self.frontier, REPLICAS)], terms)
 
     def observation(self, *work: BatchWork, rows: int = 0, firm: int = 0) -> Observation:
@@ -113,6 +119,24 @@ def test_work_is_planned_again_when_the_surplus_moves_or_another_job_comes(
     found.surplus.watts = 0.0
     dark = found.policy.decide(found.observation(job(), job(id_="k")))
     assert {pace.reason for pace in dark.batch.values()} == {PaceReason.WAITS_FOR_SURPLUS}
+
+
+def test_rows_stop_before_a_limit_falls_to_what_firm_requests_need(frontier: Frontier) -> None:
+    full_w, falls_s = REPLICAS * frontier.full.draw_w, 100.0
+
+    def limits(now_s: float, horizon_s: float, step_s: float) -> Sequence[tuple[float, float]]:
+        times_s = [now_s + (step + 1) * step_s for step in range(round(horizon_s / step_s))]
+        return [(at_s, full_w if at_s < falls_s else 0.5 * full_w) for at_s in times_s]
+
+    supply = Supply(full_w)
+    found = Site(frontier, supply, supply, limits=limits)
+    firm_tps = found.policy.pools[0].capacity.tps(np.array([0.5 * full_w]))[0]
+    seen = replace(found.observation(job()), demand_tps=float(firm_tps))
+    runs = {
+        now_s: found.policy.decide(replace(seen, now_s=now_s)).batch["t/j"].runs
+        for now_s in (0.0, 60.0, 69.0, 71.0, 99.0)
+    }
+    assert runs == {0.0: True, 60.0: True, 69.0: True, 71.0: False, 99.0: False}
 
 
 def test_the_highest_firm_demand_is_remembered_for_a_day() -> None:

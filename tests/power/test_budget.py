@@ -444,3 +444,12 @@ def test_a_stale_supply_has_no_surplus() -> None:
     wind = TraceReplay(SupplyTrace((0.0, 1.0), (40.0, 40.0), None), 0.0)
     budget = budget_of(wind, Steady(10.0))
     assert budget.surplus(60.0, 1.0, 1.0) == ((60.0, 0.0),)
+
+
+def test_limits_ahead_are_those_of_the_gpus_and_there_are_none_without_a_limit() -> None:
+    fall = TraceReplay(SupplyTrace((0.0, 10.0, 10.1, 99.0), (90.0, 90.0, 60.0, 60.0), None), 0.0)
+    budget = PowerBudget(
+        supplies=(Steady(100.0),), limits=(fall,), clock=TraceClock(0.0, 1.0), terms=MODEST
+    )
+    assert budget.limits_ahead(0.0, 20.0, 10.0) == ((10.0, 64.0), (20.0, 40.0))
+    assert budget_of(Steady(100.0)).limits_ahead(0.0, 20.0, 10.0) == ()

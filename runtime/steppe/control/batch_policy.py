@@ -15,9 +15,16 @@ import numpy as np
 
 from steppe.config import RunConfig
 from steppe.control.batch_work import BatchPace, BatchWork, When
-from steppe.control.horizon.batch import BatchOutlook, BatchPlan, plan_batch
+from steppe.control.horizon.batch import (
+    ROW_FACTOR,
+    BatchOutlook,
+    BatchPlan,
+    plan_batch,
+    slowest_tpot_s,
+)
 from steppe.control.horizon.capacity import Capacity
 from steppe.control.horizon.forecast_error import ForecastErrors
+from steppe.control.loop import LOOKS
 from steppe.control.plan import Plan
 from steppe.control.policy.goals import SPARE_SHARE
 from steppe.control.policy.policy import Foresight, Policy
@@ -72,6 +79,8 @@ class BatchTerms:
         day_s: Length of a day, s.
         persists: Whether the present is the forecast.
         has_surplus: Whether some supply is bought and another is not.
+        limits: The limits of the GPUs' power ahead, W; None if none are known ahead.
+        drain_s: How long a replica may finish its requests, s.
     """
 
     budget: Foresight
@@ -82,6 +91,8 @@ class BatchTerms:
     day_s: float = FIRM_MEMORY_S
     persists: bool = False
     has_surplus: Callable[[], bool] = lambda: True
+    limits: Foresight | None = None
+    drain_s: float = 0.0
 
     @classmethod
     def of(cls, config: RunConfig, budget: PowerBudget) -> BatchTerms:
@@ -101,6 +112,8 @@ class BatchTerms:
             day_s=FIRM_MEMORY_S / speedup,
             persists=section.forecast == "persistence",
             has_surplus=lambda: budget.has_surplus,
+            limits=budget.limits_ahead,
+            drain_s=config.control.drain_s,
         )
 
     def ahead(self, source: Foresight, now_s: float) -> list[float]:
@@ -108,6 +121,19 @@ class BatchTerms:
         if self.persists:
             return [source(now_s, 0.5 * self.step_s, self.step_s)[0][1]] * self.steps
         return [watts for _, watts in source(now_s, (self.steps - 0.5) * self.step_s, self.step_s)]
+
+    def lowest_w(self, observation: Observation, row_s: float) -> float:
+        """Return the lowest budget until rows that are sent now have ended, W.
+
+        Args:
+            observation: The budget now.
+            row_s: Time that a row takes, s.
+        """
+        if self.limits is None:
+            return observation.gpu_budget_w
+        ahead_s = self.drain_s + row_s
+        coming = self.limits(observation.now_s, ahead_s, ahead_s / LOOKS)
+        return min([observation.gpu_budget_w, *(watts for _, watts in coming)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +144,7 @@ class _Planned:
         plans: The plan of each model.
         paces: The pace of each job, by its key.
         at_s: When it was made, s.
-        seen: Surplus, firm demand and budget then.
+        seen: Surplus, lowest budget until a row ends, and firm demands then.
         jobs: The keys and kinds of the jobs then.
     """
 
@@ -181,7 +207,8 @@ class PlanBatch:
             self._planned = _Planned()
             return self.policy.decide(observation)
         surplus_w = self._terms.surplus(observation.now_s, self._terms.step_s, self._terms.step_s)
-        seen = (surplus_w[0][1], observation.gpu_budget_w, *demands.values())
+        lowest_w = self._terms.lowest_w(observation, self._row_s(observation))
+        seen = (surplus_w[0][1], lowest_w, *demands.values())
         if self._is_due(observation, seen):
             self._planned = self._plan(observation, demands, most, seen)
         limited = self._limited(observation, demands, surplus_w[0][1])
@@ -214,6 +241,7 @@ class PlanBatch:
         """Plan the models one after the other, that with the next deadline first."""
         terms = self._terms
         budget_w = np.array(terms.ahead(terms.budget, observation.now_s))
+        budget_w[0] = min(budget_w[0], seen[1])
         surplus_ahead = terms.ahead(terms.surplus, observation.now_s)
         surplus_w = np.minimum(np.array(surplus_ahead), budget_w)
         self._errors.note(observation.now_s, surplus_ahead)
@@ -238,6 +266,12 @@ class PlanBatch:
             others_w[model] = np.array(plans[model].draw_w)
         paces = {key: pace for plan in plans.values() for key, pace in plan.paces.items()}
         return _Planned(plans, paces, observation.now_s, seen, _kinds(observation.batch))
+
+    def _row_s(self, observation: Observation) -> float:
+        """Return the longest time that a mean row of any job takes, s."""
+        slowest_s = max(slowest_tpot_s(pool.frontier) for pool in self._pools.values())
+        tokens = max(job.output_tokens / max(1, job.rows) for job in observation.batch)
+        return ROW_FACTOR * slowest_s * tokens
 
     def _by_model(self, work: Sequence[BatchWork]) -> dict[str, list[BatchWork]]:
         """Return the jobs of each model that has any, the next deadline first."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from steppe.control.plan import Plan
-from steppe.control.policy.policy import Policy
+from steppe.control.policy.policy import Foresight, Policy
 from steppe.control.reconcile import (
     Action,
     Deepen,
@@ -22,6 +23,9 @@ from steppe.control.reconcile import (
 )
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.control.tick_times import TickTimes
+
+LOOKS = 8
+"""Times within a drain at which the limits ahead are looked at."""
 
 
 class Fleet(Protocol):
@@ -49,6 +53,7 @@ class ControlLoop:
         drain_rule: How a replica leaves.
         times: When to tick.
         pool_rules: How a replica of each pool leaves, by name; empty where there is only one pool.
+        limits: The limits of the GPUs' power ahead, W; None if none are known ahead.
     """
 
     fleet: Fleet
@@ -56,6 +61,7 @@ class ControlLoop:
     drain_rule: DrainRule
     times: TickTimes
     pool_rules: Mapping[str, DrainRule] = field(default_factory=dict)
+    limits: Foresight | None = None
 
     def tick(self, now_s: float) -> Plan:
         """Move the fleet one step and return the plan in force.
@@ -64,18 +70,30 @@ class ControlLoop:
         the lower budget. In the second before a known step, clocks are not moved, because a clock
         limit changes at most once a second; at a step they are.
 
+        The policy also knows the lowest limit within the time of a drain, so that replicas that a
+        fall puts to sleep can finish their requests before.
+
         Args:
             now_s: Time since the run began, s.
         """
         observation = self.fleet.observe(now_s)
         fall_w = self.times.fall_w(now_s)
         lowest_w = max(0.0, observation.gpu_budget_w - fall_w)
-        plan = self.policy.decide(observation.with_budget(lowest_w))
+        known = observation.with_budget(lowest_w).with_limit_ahead(self._lowest_ahead_w(now_s))
+        plan = self.policy.decide(known)
         actions = self._actions(observation, plan)
         if fall_w == 0 and self.times.holds_clocks(now_s):
             actions = without_clock_moves(observation, actions)
         self.fleet.apply(actions)
         return plan
+
+    def _lowest_ahead_w(self, now_s: float) -> float:
+        """Return the lowest limit within the time of a drain, W; infinite if none is known."""
+        ahead_s = self.drain_rule.longest_s
+        if self.limits is None or ahead_s <= 0:
+            return math.inf
+        coming = self.limits(now_s, ahead_s, ahead_s / LOOKS)
+        return min((watts for _, watts in coming), default=math.inf)
 
     def _actions(self, observation: Observation, plan: Plan) -> list[Action]:
         """Return the actions that lead to a plan, those that lower the draw first."""

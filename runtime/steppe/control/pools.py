@@ -53,15 +53,16 @@ class ShareBudget:
     def decide(self, observation: Observation) -> Plan:
         """Return a plan with one for each pool; they draw no more than the budget together."""
         parts = observation.pools
-        shares = shares_w(observation.gpu_budget_w, [(self.pools[n], parts[n]) for n in parts])
-        return joined(
-            {
-                name: replace(
-                    self.pools[name].policy.decide(part.with_budget(share_w)), share_w=share_w
-                )
-                for (name, part), share_w in zip(parts.items(), shares, strict=True)
-            }
-        )
+        pools = [(self.pools[name], part) for name, part in parts.items()]
+        shares = shares_w(observation.gpu_budget_w, pools)
+        ahead_w = [math.inf] * len(pools)
+        if observation.lowest_ahead_w < observation.gpu_budget_w:
+            ahead_w = shares_w(observation.lowest_ahead_w, pools)
+        plans = {}
+        for name, share_w, lowest_w in zip(parts, shares, ahead_w, strict=True):
+            part = parts[name].with_budget(share_w).with_limit_ahead(lowest_w)
+            plans[name] = replace(self.pools[name].policy.decide(part), share_w=share_w)
+        return joined(plans)
 
 
 def joined(plans: Mapping[str, Plan]) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
@@ -196,6 +197,8 @@ class Observation:
         aliases: The load of each alias, by its name.
         batch: Batch work, as its runners declare it; the rows that are sent are requests of class
             `deferrable`, too.
+        lowest_ahead_w: The lowest limit of the GPUs' power within the time for which a replica may
+            drain, as far as limits are known ahead, W; infinite if none is.
     """
 
     now_s: float
@@ -214,6 +217,7 @@ class Observation:
     pools: Mapping[str, Observation] = field(default_factory=dict)
     aliases: Mapping[str, AliasLoad] = field(default_factory=dict)
     batch: tuple[BatchWork, ...] = ()
+    lowest_ahead_w: float = math.inf
 
     def with_learned(self, learned: Learned) -> Observation:
         """Return the same instant with what was learned; cached counts are kept."""
@@ -225,6 +229,12 @@ class Observation:
         """Return the same instant with another budget, W; cached counts are kept."""
         other = copy(self)
         vars(other)["gpu_budget_w"] = gpu_budget_w
+        return other
+
+    def with_limit_ahead(self, lowest_ahead_w: float) -> Observation:
+        """Return the same instant with another limit ahead, W; cached counts are kept."""
+        other = copy(self)
+        vars(other)["lowest_ahead_w"] = lowest_ahead_w
         return other
 
     @cached_property

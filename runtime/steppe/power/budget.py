@@ -290,6 +290,19 @@ class PowerBudget:
             step += 1
         return tuple(pairs)
 
+    def limits_ahead(
+        self, now_s: float, horizon_s: float, step_s: float
+    ) -> tuple[tuple[float, float], ...]:
+        """Return what the limits alone allow the GPUs, s and W, at the end of each step.
+
+        A limit of the grid is known before it holds; one of a live signal is taken to stay. There
+        are no pairs without a limit.
+        """
+        if not self._limits and self._outside is None:
+            return ()
+        times_s = [now_s + (step + 1) * step_s for step in range(math.ceil(horizon_s / step_s))]
+        return tuple((at_s, self._terms.gpu_w(self._limit_w(at_s))) for at_s in times_s)
+
     def surplus(
         self, now_s: float, horizon_s: float, step_s: float
     ) -> tuple[tuple[float, float], ...]:
@@ -376,8 +389,11 @@ class PowerBudget:
                 site_w = self._terms.left_w(supply_w) + battery_w
             case Stale() | Missing():
                 site_w = self._terms.fallback_w
-        limits_w = (watts for watts, _ in self._limits_at(at_s))
-        return self._terms.gpu_w(min((site_w, *limits_w)))
+        return self._terms.gpu_w(min(site_w, self._limit_w(at_s)))
+
+    def _limit_w(self, at_s: float) -> float:
+        """Return the lowest limit of the site budget, W; infinite without one."""
+        return min((watts for watts, _ in self._limits_at(at_s)), default=math.inf)
 
     def _source(self, readings: Sequence[Reading], battery_w: float) -> str:
         """Return the names of what offers power now; of all supplies if none does."""

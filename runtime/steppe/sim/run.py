@@ -162,7 +162,12 @@ class _Run:
         self.fleet = _fleet_of(scenario, self.queue, self._write_request)
         times = TickTimes(scenario.budget.gpu_budget_at, period_s, scenario.lead_s)
         self._loop = ControlLoop(
-            self.fleet, scenario.policy, scenario.drain_rule, times, scenario.pool_rules
+            self.fleet,
+            scenario.policy,
+            scenario.drain_rule,
+            times,
+            scenario.pool_rules,
+            scenario.budget.limits_ahead,
         )
         self._records, self._points = TickRecords(), scenario.points
         self._shortage_monitor = ShortageMonitor(scenario.points, scenario.budget.forecast)

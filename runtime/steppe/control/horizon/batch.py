@@ -95,7 +95,7 @@ def plan_batch(
         jobs: The jobs that the model serves, at least one.
     """
     capacity = Capacity.of(frontier, replicas)
-    lines = _Lines.of(outlook, capacity, sorted(jobs, key=_due_s), _tpot_s(frontier))
+    lines = _Lines.of(outlook, capacity, sorted(jobs, key=_due_s), slowest_tpot_s(frontier))
     terms = HorizonTerms(frontier, replicas, outlook.step_s)
     plan = plan_horizon(terms, lines.inputs())
     return lines.plan(plan)
@@ -303,5 +303,6 @@ def _due_step(left_s: float, step_s: float) -> float:
     return left_s if math.isinf(left_s) else max(-1, math.floor(left_s / step_s) - 1)
 
 
-def _tpot_s(frontier: Frontier) -> float:
+def slowest_tpot_s(frontier: Frontier) -> float:
+    """Return the time per output token at the slowest point, s."""
     return max(point.tpot_s for point in frontier.points)

@@ -1,14 +1,16 @@
-"""From an observation to a plan, in eight stages. This is the whole policy on one screen.
+"""From an observation to a plan, in nine stages. This is the whole policy on one screen.
 
 1. `learn_costs`: what the steps of the last window really cost, in time and energy.
 2. `learn_slo`: from measured latency, how much capacity beyond the demand the SLO needs.
 3. `choose_depths`: which replicas sleep deeper than a pause, or come back. The stages after it see
    the other replicas, and the budget without what the deep ones draw.
 4. `usable_watts`: how many watts a plan may use, given what earlier plans really drew.
-5. `best_plan`: the plan with the most tokens or the least energy for these watts (`goals`).
-6. `delay_scale_down`: replicas stay awake for a while when they are no longer needed.
-7. `keep_one_awake`: one replica stays awake through a shortage that costs less than a wake.
-8. `steer_battery`: what the battery gives or takes, by a plan of the day (`control.horizon`).
+5. `after_fall`: how many replicas may be awake, if a limit falls within the time of a drain
+   (`coming_fall`).
+6. `best_plan`: the plan with the most tokens or the least energy for these watts (`goals`).
+7. `delay_scale_down`: replicas stay awake for a while when they are no longer needed.
+8. `keep_one_awake`: one replica stays awake through a shortage that costs less than a wake.
+9. `steer_battery`: what the battery gives or takes, by a plan of the day (`control.horizon`).
 
 Each stage is a pure function of the observation and of what it kept at the last tick.
 """
@@ -20,6 +22,7 @@ from functools import partial
 
 from steppe.control.horizon.battery import BatteryMemory, HorizonForecast, steer_battery
 from steppe.control.plan import AwakeBounds, Plan
+from steppe.control.policy.coming_fall import after_fall
 from steppe.control.policy.cost_learning import CostMemory, learn_costs
 from steppe.control.policy.feedback import (
     FeedbackMemory,
@@ -95,7 +98,8 @@ class PolicyPipeline:
         feedback = learn_draw(observation, memory.feedback, self.feedback)
         feedback = with_factors(feedback, memory.costs.used, costs.used)
         usable_w = usable_watts(observation, feedback, self.feedback)
-        choose = partial(self._best_plan, observation, usable_w)
+        most = self._most_after_fall(observation, feedback, memory.scale_down)
+        choose = partial(self._best_plan, observation, usable_w, most)
         plan, scale_down = delay_scale_down(observation, choose, memory.scale_down, self.dwell_s)
         plan, kept = keep_one_awake(observation, plan, memory.keep_awake, self.keep_awake)
         battery = steer_battery(whole, memory.battery, self.horizon)
@@ -111,8 +115,30 @@ class PolicyPipeline:
             restore=changes.restore,
         )
 
-    def _best_plan(self, observation: Observation, usable_w: float, bounds: AwakeBounds) -> Plan:
-        """Return the best plan within bounds, with no more awake than board limits can hold."""
+    def _most_after_fall(
+        self, observation: Observation, feedback: FeedbackMemory, scale_down: ScaleDownMemory
+    ) -> int:
+        """Return how many replicas the plan has awake once a limit has fallen; all without."""
+        everyone = len(observation.replicas)
+        fallen = after_fall(observation)
+        if fallen is None:
+            return everyone
+        usable_w = usable_watts(fallen, feedback, self.feedback)
+        choose = partial(self._best_plan, fallen, usable_w, everyone)
+        return len(delay_scale_down(fallen, choose, scale_down, self.dwell_s)[0].awake)
+
+    def _best_plan(
+        self, observation: Observation, usable_w: float, most: int, bounds: AwakeBounds
+    ) -> Plan:
+        """Return the best plan within bounds, with no more awake than board limits can hold.
+
+        Args:
+            observation: The fleet.
+            usable_w: Watts that the plan may use, W.
+            most: Largest number of awake replicas.
+            bounds: How many may be awake.
+        """
+        bounds = bounds.at_most(most)
         if self.keeps_to_limits:
             bounds = bounds.at_most(most_within_limits(observation, self.feedback.asleep_w))
         return self.goal.best_plan(observation, usable_w, bounds)

@@ -105,7 +105,7 @@ class LivePools:
         first = next(iter(self.frontiers))
         if len(self.frontiers) == 1:
             policy = self._with_batch(self._policies[first])
-            return ControlLoop(fleet, policy, rules[first], times)
+            return ControlLoop(fleet, policy, rules[first], times, limits=budget.limits_ahead)
         pools = {
             name: Pool(
                 at_slo_if_any(frontier, self.config_of(name).slo.tpot_s),
@@ -118,7 +118,7 @@ class LivePools:
         shared, aliases = ShareBudget(pools), self._config.aliases
         chosen = ChooseVariants(shared, aliases) if aliases else shared
         policy = self._with_batch(self._with_moves(chosen))
-        return ControlLoop(fleet, policy, rules[first], times, rules)
+        return ControlLoop(fleet, policy, rules[first], times, rules, budget.limits_ahead)
 
     def _with_batch(self, policy: Policy) -> Policy:
         """Return the policy with a plan of batch work; each model counts its first kind of GPU."""
