@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from steppe.config.dsx import DsxSection
 from steppe.config.openadr import OpenAdrSection
 from steppe.config.section import FilePath, NonNegative, Positive, Section, Share
+from steppe.config.site_meter import SiteMeterSection
 
 
 def _name(text: str) -> str:
@@ -89,6 +90,8 @@ class GridSection(Section):
     """An OpenADR 3.1 server; absent, none."""
     dsx: DsxSection | None = None
     """A DSX Flex broker; absent, none."""
+    site_meter: SiteMeterSection | None = None
+    """A meter at the connection point, shown beside the draw that Steppe computes; absent, none."""
 
     def resolved(self, folder: Path) -> GridSection:
         """Return the section with its paths relative to a folder."""

@@ -16,10 +16,10 @@ import pytest
 from tests.device.test_rapl import make_zone, opened
 
 from steppe.config import NodeMeterSection, SiteSection
+from steppe.device.prometheus import ask_prometheus
 from steppe.energy.window import EnergyWindow, Quality
 from steppe.errors import DeviceError, TransientDeviceError
 from steppe.fleet.node.boundary import Boundary
-from steppe.fleet.node.prometheus import ask_prometheus
 from steppe.fleet.node.rest_meter import NodeName, PrometheusRest, RaplRest, RestMeter
 
 NAME = NodeName("node-7", "10.0.0.7")

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from steppe.config import NodeMeterSection, SiteSection
+from steppe.device.prometheus import ask_prometheus
 from steppe.device.rapl import RaplMeter
 from steppe.energy.gpu_meters import EnergyHistory, window_over
 from steppe.energy.node_rest import NodeRest, RestHistory
 from steppe.errors import DeviceError
-from steppe.fleet.node.prometheus import ask_prometheus
 
 RAPL_PERIOD_S = 1.0
 SHORTEST_S = 1.0

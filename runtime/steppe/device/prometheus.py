@@ -12,6 +12,7 @@ from steppe.errors import TransientDeviceError
 
 TIMEOUT_S = 5.0
 """Longest wait for an answer, s."""
+_MOST_BYTES = 1_000_000
 
 
 def ask_prometheus(url: str, query: str, timeout_s: float = TIMEOUT_S) -> float:
@@ -28,7 +29,7 @@ def ask_prometheus(url: str, query: str, timeout_s: float = TIMEOUT_S) -> float:
     asked = f"{url.rstrip('/')}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
     try:
         with urllib.request.urlopen(asked, timeout=timeout_s) as answer:
-            return _value(json.load(answer))
+            return _value(json.loads(answer.read(_MOST_BYTES)))
     except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
         raise TransientDeviceError(f"{url}: asked for {query}, found: {error}") from error
 

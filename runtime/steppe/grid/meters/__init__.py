@@ -1,0 +1,1 @@
+"""What do the meters of the site read?"""

@@ -1,0 +1,80 @@
+"""A meter that a Prometheus server collects."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from tests.grid.meters.conftest import Prometheus, Wait
+
+from steppe.config import PowerSection, SiteSection
+from steppe.errors import ConfigError, DeviceError
+from steppe.grid.meters.prometheus import PrometheusMeter, PrometheusQuery, PrometheusSettings
+from steppe.grid.meters.readings import Measured
+from steppe.power.budget import budget_from_config
+from steppe.power.signal import Fresh, Missing
+
+SIGNAL = "steppe.grid.meters.prometheus:PrometheusMeter"
+
+
+def query(server: Prometheus, **settings: Any) -> PrometheusQuery:
+    return PrometheusQuery(PrometheusSettings(url=server.url, query="site_w", **settings))
+
+
+def test_the_value_of_the_query_is_the_reading(prometheus: Prometheus) -> None:
+    prometheus.values["site_w"] = 1800.5
+    assert query(prometheus).read() == Measured(1800.5, 0.0)
+
+
+def test_a_second_query_gives_the_age(prometheus: Prometheus) -> None:
+    prometheus.values |= {"site_w": 1800.5, "time() - timestamp(site_w)": 42}
+    asked = query(prometheus, age_query="time() - timestamp(site_w)")
+    assert asked.read() == Measured(1800.5, 42.0)
+
+
+def test_a_value_that_is_no_number_and_one_that_is_missing_are_faults(
+    prometheus: Prometheus,
+) -> None:
+    with pytest.raises(DeviceError, match="0 values instead of one"):
+        query(prometheus).read()
+    prometheus.values["site_w"] = "NaN"
+    with pytest.raises(DeviceError, match="NaN, which is no number"):
+        query(prometheus).read()
+
+
+def test_a_server_that_does_not_answer_blocks_no_caller(
+    prometheus: Prometheus, wait_for: Wait
+) -> None:
+    prometheus.values["site_w"] = 700
+    prometheus.open.clear()
+    meter = PrometheusMeter(url=prometheus.url, query="site_w", period_s=0.1, timeout_s=0.3)
+    began_s = time.monotonic()
+    assert isinstance(meter.at(0.0), Missing)
+    assert time.monotonic() - began_s < 0.3
+    wait_for(lambda: "timed out" in getattr(meter.at(0.0), "reason", ""))
+    prometheus.open.set()
+    wait_for(lambda: isinstance(meter.at(0.0), Fresh))
+    meter.stop()
+
+
+def test_it_can_be_a_limit_of_the_budget(prometheus: Prometheus, wait_for: Wait) -> None:
+    prometheus.values["site_w"] = 700
+    settings = {"url": prometheus.url, "query": "site_w", "period_s": 0.1}
+    power = PowerSection.model_validate(
+        {
+            "supply": [{"kind": "constant", "watts": 1000}],
+            "limits": [{"kind": "custom", "signal": SIGNAL, "settings": settings}],
+            "fallback_w": 100,
+        }
+    )
+    budget = budget_from_config(power, SiteSection())
+    wait_for(lambda: budget.at(1.0).site_budget_w == 700)
+    assert budget.at(1.0).source == SIGNAL
+
+
+def test_a_wrong_setting_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"^url: missing$"):
+        PrometheusMeter(query="site_w")
+    with pytest.raises(ConfigError, match=r"querry: unknown key, did you mean query"):
+        PrometheusMeter(url="http://x", querry="site_w")
