@@ -1,7 +1,7 @@
-"""What is promised to the grid. A watt is never sold twice.
+"""What may be promised to the grid. A watt is never sold twice.
 
 A commitment takes its watts from its start until its end and the recovery of the offer. Values
-only: where they are kept, the check and the insert have to be one step.
+only: where they are kept, the check and the insert are one step (`steppe.grid.service.offers`).
 """
 
 from __future__ import annotations
@@ -11,37 +11,9 @@ from dataclasses import dataclass
 
 from steppe.errors import UsageError
 from steppe.grid.offers.offer import FlexOffer
+from steppe.ledger.commitment import Commitment
 
-
-@dataclass(frozen=True, slots=True)
-class Commitment:
-    """Watts that are promised for a time.
-
-    Attributes:
-        id: Its id; the same one again changes nothing.
-        programme: What it was sold to.
-        from_s: When it begins, s since the Unix epoch.
-        until_s: When it ends.
-        down_w: By how much the draw falls if it is called, whole W.
-        up_w: By how much it rises.
-        recovery_s: For how long after the end the watts are not free again, s.
-    """
-
-    id: str
-    programme: str
-    from_s: float
-    until_s: float
-    down_w: int = 0
-    up_w: int = 0
-    recovery_s: float = 0.0
-
-    def takes(self, from_s: float, until_s: float) -> bool:
-        """Return whether it takes its watts at any time from `from_s` until `until_s`."""
-        return self.from_s < until_s and from_s < self.until_s + self.recovery_s
-
-    def takes_at(self, at_s: float) -> bool:
-        """Return whether it takes its watts at a time."""
-        return self.from_s <= at_s < self.until_s + self.recovery_s
+__all__ = ["Commitment", "Free", "broken", "committed", "free_w"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +51,7 @@ def committed(
     """
     for one in promised:
         if one.id == new.id:
-            if one == new:
+            if new.is_same(one):
                 return tuple(promised)
             raise UsageError(f"asked for commitment {new.id}, found another one of this id")
     _check_within(new, offer)

@@ -151,6 +151,18 @@ REFUSED_EVENTS = sql.Table(
     sql.Column("seq", sql.BigInteger, primary_key=True, autoincrement=False),
     sql.Column("problem", sql.String(512), nullable=False),
 )
+COMMITMENTS = sql.Table(
+    "steppe_ledger_commitments",
+    TABLES,
+    sql.Column("seq", _NUMBER, primary_key=True),  # in the order in which they were sold
+    sql.Column("site", sql.String(128), nullable=False),
+    sql.Column("id", sql.String(128), nullable=False),
+    sql.Column("taken_until_s", sql.BigInteger, nullable=False),
+    sql.Column("bytes", sql.LargeBinary, nullable=False),  # its entry of the log
+    sql.UniqueConstraint("site", "id"),
+    sql.Index("steppe_ledger_commitments_by_end", "site", "taken_until_s"),
+    sqlite_autoincrement=True,
+)
 SCHEMA = Schema("ledger store", TABLES, ABOUT, VERSION)
 
 

@@ -1,0 +1,1 @@
+"""What does the site offer the grid, and what has it promised?"""
