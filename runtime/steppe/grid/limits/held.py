@@ -11,7 +11,7 @@ from steppe.grid.events.together import lowest_at
 from steppe.grid.limits.limit import Limit, Link
 from steppe.grid.limits.steady_clock import Moment
 
-_OLDER_S = 0.001
+OLDER_S = 0.001
 """What a link did not repeat is lifted with an issue this much older, s: if the same version comes
 after all, it counts."""
 
@@ -299,13 +299,13 @@ def all_repeated(held: Held, link: str, steady_s: float) -> Held:
     What it has not repeated was taken back meanwhile: limits are lifted, events are cancelled.
     """
     limits = (
-        lifted(each, each.limit.issued_s - _OLDER_S)
+        lifted(each, each.limit.issued_s - OLDER_S)
         if each.limit.source == link and not each.repeated
         else each
         for each in held.limits
     )
     events = (
-        taken_back(each, each.event.issued_s - _OLDER_S, steady_s)
+        taken_back(each, each.event.issued_s - OLDER_S, steady_s)
         if each.event.source == link and not each.repeated
         else each
         for each in held.events

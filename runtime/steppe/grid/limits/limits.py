@@ -12,6 +12,7 @@ from steppe.errors import DiskFullError, UsageError
 from steppe.grid.events.check import DAY_S, EventTerms, check_event
 from steppe.grid.events.event import GridEvent
 from steppe.grid.limits.held import (
+    OLDER_S,
     Asked,
     Held,
     HeldEvent,
@@ -177,6 +178,9 @@ class Limits:
     def cancel(self, link: str, event_id: str, issued_s: float) -> None:
         """Cancel an event: it ramps up from where it is.
 
+        A cancellation with the issue of the event itself is one without a message of its own, such
+        as of an event that a server does not list any more: it counts again if it is listed again.
+
         Raises:
             UsageError: There is no such event, or it is newer; or the change cannot be written.
             DiskFullError: It holds, but it could not be written.
@@ -188,7 +192,8 @@ class Limits:
             if not found:
                 raise UsageError(f"event {event_id}: asked to cancel it, found none of link {link}")
             _check_issue(f"event {event_id}", issued_s, found[0].event.issued_s, watched.now.wall_s)
-            self._keep(held.with_event(taken_back(found[0], issued_s, watched.now.steady_s)))
+            kept_s = issued_s if issued_s > found[0].event.issued_s else issued_s - OLDER_S
+            self._keep(held.with_event(taken_back(found[0], kept_s, watched.now.steady_s)))
 
     def heard(self, link: str) -> None:
         """Take note of a sign of life of a link.

@@ -100,6 +100,8 @@ class OpenAdrVen:
 
     Attributes:
         problem: Why the last poll failed; empty if it did not.
+        polls: How many polls have succeeded.
+        notices: How many notifications were taken beside them.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class OpenAdrVen:
             monotonic: Time that is never set, s.
         """
         self.problem = ""
+        self.polls = self.notices = 0
         self._settings, self._clock, self._monotonic = settings, clock, monotonic
         self._client = VtnClient(settings.place, monotonic=monotonic)
         self._inbox = Inbox(settings.terms, settings.name)
@@ -197,7 +200,9 @@ class OpenAdrVen:
                 except ValidationError as error:
                     unread[item["id"]] = f"event {item['id'][:128]!r}: {first_fault(error)}"
         self._inbox.link_heard(self._monotonic())
-        return self._inbox.polled(found, began, self._clock(), unread)
+        refused = self._inbox.polled(found, began, self._clock(), unread)
+        self.polls += 1
+        return refused
 
     async def _serve(self) -> None:
         while True:
@@ -308,6 +313,7 @@ class OpenAdrVen:
             self._inbox.drop(event, self._clock())
         else:
             self._inbox.take(event, self._clock())
+        self.notices += 1
 
 
 def _ven_body(name: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from steppe.grid.service.budget_api import BudgetApi
 from steppe.grid.service.drills import Drills
 from steppe.grid.service.events_api import EventsApi
 from steppe.grid.service.grid_api import FlexibilityApi
+from steppe.grid.service.openadr_part import OpenAdrPart, ven_settings
 from steppe.grid.service.part import Part
 from steppe.grid.service.refusals import Refusals
 from steppe.grid.service.seam import FleetLimits
@@ -52,4 +53,7 @@ def parts_of(
     ]
     if section.drills:
         parts.append(Drills(limits, section.drills, settings.began_s))
+    if section.openadr is not None:
+        ven = ven_settings(section.openadr, section.site)
+        parts.append(OpenAdrPart(ven, limits, refusals, now_s))
     return Parts(tuple(parts), tuple(routes))

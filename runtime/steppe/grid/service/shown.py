@@ -76,13 +76,14 @@ def shown_event(now: EventNow) -> Json:
 def shown_link(link: Link, view: GridView | None, part: Part | None, problem: str) -> Json:
     """Return a link: whether it is lost, what holds then, and what it says of itself."""
     is_lost = None if view is None or link.lost_s >= LARGEST else link.name in view.lost
+    said = {} if part is None else dict(part.shown)
     return {
+        **said,
         "name": link.name,
         "lost": is_lost,
         "default_w": _number(link.default_w),
         "lost_s": _number(link.lost_s),
-        "problem": problem,
-        **({} if part is None else part.shown),
+        "problem": problem or said.get("problem", ""),
     }
 
 
