@@ -9,12 +9,22 @@ from typing import Any, Literal
 from steppe.grid.openadr.messages import Event
 from steppe.grid.openadr.times import text_of, text_of_duration
 
-Given = Literal["USAGE", "DEMAND", "BASELINE", "LOAD_SHED_DELTA_AVAILABLE", "OPERATING_STATE"]
+Given = Literal[
+    "USAGE",
+    "DEMAND",
+    "BASELINE",
+    "LOAD_SHED_DELTA_AVAILABLE",
+    "UP_REGULATION_AVAILABLE",
+    "DOWN_REGULATION_AVAILABLE",
+    "OPERATING_STATE",
+]
 UNITS: dict[str, str | None] = {
     "USAGE": "KWH",
     "DEMAND": "KW",
     "BASELINE": "KW",
     "LOAD_SHED_DELTA_AVAILABLE": "KW",
+    "UP_REGULATION_AVAILABLE": "KW",
+    "DOWN_REGULATION_AVAILABLE": "KW",
     "OPERATING_STATE": None,
 }
 """Payload types that can be reported, and the unit of each."""
