@@ -5,6 +5,7 @@ from __future__ import annotations
 from steppe.config import GridSection
 from steppe.config.section import LARGEST
 from steppe.grid.limits.limit import Link
+from steppe.grid.service.seam import GridView
 
 HTTP, DRILL, OPENADR, DSX = "http", "drill", "openadr", "dsx"
 """Names of the links."""
@@ -27,3 +28,9 @@ def links_of(section: GridSection) -> tuple[Link, ...]:
         default_w = sum(feed.default_w for feed in section.dsx.feeds)
         found.append(Link(DSX, default_w, section.dsx.lost_s))
     return tuple(found)
+
+
+def awaits_repetition(view: GridView, link: str) -> bool:
+    """Whether a link is lost for the limits, or has to repeat what it asks, as far as is seen."""
+    name = "" if view.in_force is None else view.in_force.name
+    return link in view.lost or (name.startswith(f"{link}/") and name.endswith("/default"))

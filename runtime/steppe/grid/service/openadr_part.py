@@ -13,7 +13,7 @@ from steppe.grid.openadr.client import VtnPlace
 from steppe.grid.openadr.inbox import Standing
 from steppe.grid.openadr.translation import Terms
 from steppe.grid.openadr.ven import Hook, OpenAdrVen, VenSettings
-from steppe.grid.service.links import OPENADR
+from steppe.grid.service.links import OPENADR, awaits_repetition
 from steppe.grid.service.openadr_changes import (
     event_changes,
     held_subscription,
@@ -133,9 +133,7 @@ class OpenAdrPart:
     def _changes(self, view: GridView, *, is_poll: bool) -> list[Change]:
         """Return what has changed; all that the server asks after a loss of the link."""
         standing = self._ven.standing()
-        in_force = "" if view.in_force is None else view.in_force.name
-        is_lost = OPENADR in view.lost or in_force.endswith("/default")
-        whole = is_poll and (is_lost or not self._polls)
+        whole = is_poll and (awaits_repetition(view, OPENADR) or not self._polls)
         before = held_subscription(view) or self._subscription
         terms = self._settings.terms
         limit = subscription(standing, terms.subscription_w, view.at_s, before)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from steppe.config import DsxSection
+from steppe.errors import InstallError
 from steppe.grid.service.budget_api import BudgetApi
 from steppe.grid.service.drills import Drills
 from steppe.grid.service.events_api import EventsApi
@@ -56,4 +58,18 @@ def parts_of(
     if section.openadr is not None:
         ven = ven_settings(section.openadr, section.site)
         parts.append(OpenAdrPart(ven, limits, refusals, now_s))
+    if section.dsx is not None:
+        parts.append(_dsx(section.dsx, limits, refusals, now_s))
     return Parts(tuple(parts), tuple(routes))
+
+
+def _dsx(
+    section: DsxSection, limits: FleetLimits, refusals: Refusals, now_s: Callable[[], float]
+) -> Part:
+    try:  # the extra `grid`; most sites have no DSX
+        from steppe.grid.service.dsx_part import DsxPart
+        from steppe.grid.service.dsx_settings import dsx_settings
+    except ModuleNotFoundError as error:
+        asked = "grid.dsx: asked for the extra grid (pip install 'steppe[grid]')"
+        raise InstallError(f"{asked}, found no {error.name}") from error
+    return DsxPart(dsx_settings(section), limits, refusals, now_s)
