@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from steppe.config.dsx import DsxSection
+from steppe.config.grid_events import EventsSection
 from steppe.config.openadr import OpenAdrSection
 from steppe.config.section import FilePath, NonNegative, Positive, Section, Share
 from steppe.config.site_meter import SiteMeterSection
@@ -92,13 +93,15 @@ class GridSection(Section):
     """A DSX Flex broker; absent, none."""
     site_meter: SiteMeterSection | None = None
     """A meter at the connection point, shown beside the draw that Steppe computes; absent, none."""
+    events: EventsSection = EventsSection()
+    """What becomes of events afterwards: baselines, prices and reports."""
 
     def resolved(self, folder: Path) -> GridSection:
         """Return the section with its paths relative to a folder."""
         found: dict[str, object] = {}
         if self.folder is not None:
             found["folder"] = folder / self.folder
-        for name in ("openadr", "dsx"):
+        for name in ("openadr", "dsx", "events"):
             if (part := getattr(self, name)) is not None:
                 found[name] = part.resolved(folder)
         return self.model_copy(update=found)

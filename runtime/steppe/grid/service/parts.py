@@ -9,13 +9,16 @@ from steppe.config import DsxSection
 from steppe.errors import InstallError
 from steppe.grid.service.budget_api import BudgetApi
 from steppe.grid.service.drills import Drills
+from steppe.grid.service.entry_log import EntryLog
 from steppe.grid.service.events_api import EventsApi
 from steppe.grid.service.grid_api import FlexibilityApi
 from steppe.grid.service.openadr_part import OpenAdrPart, ven_settings
 from steppe.grid.service.part import Part
 from steppe.grid.service.refusals import Refusals
+from steppe.grid.service.reports_api import ReportsApi
 from steppe.grid.service.seam import FleetLimits
 from steppe.grid.service.settings import GridSettings
+from steppe.grid.service.verification import Verification
 from steppe.services.application import RoutesOf
 
 
@@ -33,7 +36,11 @@ class Parts:
 
 
 def parts_of(
-    settings: GridSettings, limits: FleetLimits, refusals: Refusals, now_s: Callable[[], float]
+    settings: GridSettings,
+    limits: FleetLimits,
+    refusals: Refusals,
+    now_s: Callable[[], float],
+    log: EntryLog | None = None,
 ) -> Parts:
     """Return the parts of a service.
 
@@ -42,13 +49,16 @@ def parts_of(
         limits: The limits of the fleet; what they refuse is noted.
         refusals: Gets what a part itself refuses.
         now_s: Reads the time, s since the Unix epoch.
+        log: The log of the ledger; None without a ledger.
 
     Raises:
         UsageError: One cannot run as it is configured.
     """
     section = settings.section
-    parts: list[Part] = []
+    verification = Verification(settings.folder, section, limits, log)
+    parts: list[Part] = [verification]
     routes: list[RoutesOf] = [
+        ReportsApi(verification),
         BudgetApi(limits, section.http, now_s),
         EventsApi(limits, now_s),
         FlexibilityApi(limits),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from steppe.engine.run_secret import HEADER
+from steppe.grid.service.entry_log import EntryLog
 from steppe.grid.service.grid_api import GridApi
 from steppe.grid.service.links import links_of
 from steppe.grid.service.parts import Parts, parts_of
@@ -37,6 +38,8 @@ class GridService:
         limits: FleetLimits,
         now_s: Callable[[], float] = time.time,
         period_s: float = PERIOD_S,
+        *,
+        log: EntryLog | None = None,
     ) -> None:
         """Prepare; nothing happens before `start`.
 
@@ -45,7 +48,9 @@ class GridService:
             limits: The limits of the fleet, in its controller.
             now_s: Reads the time, s since the Unix epoch.
             period_s: Time between two looks at the site, s.
+            log: The log of the ledger; None without a ledger.
         """
+        self._log = log
         self._settings, self._limits = settings, limits
         self._now_s, self._period_s = now_s, period_s
         self._lock: FolderLock | None = None
@@ -87,7 +92,7 @@ class GridService:
         )
         refusals = Refusals(self._now_s)
         limits = NotedLimits(self._limits, refusals)
-        self._hosted = hosted = parts_of(settings, limits, refusals, self._now_s)
+        self._hosted = hosted = parts_of(settings, limits, refusals, self._now_s, self._log)
         for part in hosted.parts:
             await part.start()
         self._watch = watch = Watch(limits, hosted.parts, self._period_s)

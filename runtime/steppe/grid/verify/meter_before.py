@@ -14,6 +14,7 @@ from steppe.grid.verify.times import EventTimes, Span
 from steppe.ledger.receipt import canonical
 from steppe.ledger.tariff import divided
 
+METER_BEFORE = "meter before"
 PLACEBO_TIMES = 30
 """How many earlier times the method is tried at."""
 
@@ -43,7 +44,7 @@ class MeterBefore:
     @property
     def name(self) -> str:
         """What the field calls the method."""
-        return "meter before"
+        return METER_BEFORE
 
     @property
     def entry(self) -> bytes:

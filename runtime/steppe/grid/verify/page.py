@@ -47,6 +47,8 @@ def _said(report: EventReport) -> str:
         f"{report.direction} from {_day_time(times.start_s, offset_s)} for "
         f"{_duration(times.end_s - times.start_s)}; {notice}."
     )
+    if report.beside:
+        said += f" At the same time: {', '.join(report.beside)}; the draw is that of all of them."
     return f'<p class="muted">{escaped(said)}</p>'
 
 

@@ -176,6 +176,8 @@ class EventReport:
         settlement: What it earned; None without terms.
         following: How the draw followed the target by the second; None if that was not measured.
         regulation: Its score as regulation; None for other events.
+        beside: Other events that asked for something at the same time, `LINK/ID`: what was
+            delivered was delivered to all of them.
     """
 
     asked: Asked
@@ -197,6 +199,7 @@ class EventReport:
     settlement: Settlement | None = None
     following: Following | None = None
     regulation: Regulation | None = None
+    beside: tuple[str, ...] = ()
 
     @property
     def bias_j(self) -> int | None:
