@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import ray
 
 from steppe.fleet.cluster import error_line
 from steppe.fleet.service_actor import Service, ServiceActor
+from steppe.grid.service.entry_log import EntryLog, LedgerAwayError
 from steppe.grid.service.seam import Change, FleetAwayError, FleetLimits, GridView
+from steppe.ledger.grid_entry import GridEntry
 
 TIMEOUT_S = 5.0
 """Longest wait for an answer of the controller, s."""
+
+
+class MakesGrid(Protocol):
+    """Makes the grid service."""
+
+    def __call__(self, settings: Any, limits: FleetLimits, *, log: EntryLog | None) -> Service:
+        """Return the service, which is not started."""
+        ...
 
 
 class ControllerLimits:
@@ -65,9 +75,37 @@ class ControllerLimits:
         return ray.get_actor(names[-1])
 
 
+class LedgerLog:
+    """The log in the ledger of a run, whose actor is found by its name."""
+
+    def __init__(self, run_id: str) -> None:
+        """Name the run; its ledger may start later."""
+        self._name = f"steppe-ledger-{run_id}"
+
+    async def log_entries(self, entries: Sequence[GridEntry]) -> int:
+        """Write entries, as `EntryLog.log_entries` does.
+
+        A call that takes too long may still be carried out; the same entries again change nothing.
+        """
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                actor = await asyncio.to_thread(ray.get_actor, self._name)
+                new: int = await actor.log_entries.remote(list(entries))
+                return new
+        except TimeoutError as error:
+            raise LedgerAwayError("the ledger does not answer in time") from error
+        except (ray.exceptions.RayError, ValueError) as error:
+            raise LedgerAwayError(f"the ledger does not answer: {error_line(error)}") from error
+
+
 class GridActor(ServiceActor):
     """Hosts the grid service in a process of its own."""
 
-    def __init__(self, make: Callable[[Any, FleetLimits], Service], settings: Any) -> None:
-        """Make the service, `make(settings, limits)`; `open` starts it."""
-        super().__init__(lambda given: make(given, ControllerLimits(given.run_id)), settings)
+    def __init__(self, make: MakesGrid, settings: Any) -> None:
+        """Make the service, `make(settings, limits, log=log)`; `open` starts it."""
+
+        def made(given: Any) -> Service:
+            log = LedgerLog(given.run_id) if given.has_ledger else None
+            return make(given, ControllerLimits(given.run_id), log=log)
+
+        super().__init__(made, settings)

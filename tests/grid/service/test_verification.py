@@ -12,10 +12,10 @@ import pytest
 from tests.fixtures.grid_fleet import GridFleet, Times
 
 from steppe.config import GridSection
-from steppe.errors import SteppeError
 from steppe.grid.events.event import GridEvent, Share
 from steppe.grid.reports.event_folder import EventFolder, event_folders
 from steppe.grid.reports.record import State
+from steppe.grid.service.entry_log import LedgerAwayError
 from steppe.grid.service.links import links_of
 from steppe.grid.service.seam import Cancel, PutEvent, Sample
 from steppe.grid.service.verification import Verification
@@ -46,7 +46,7 @@ class Log:
     async def log_entries(self, entries: Sequence[GridEntry]) -> int:
         self.asked += 1
         if self.is_away:
-            raise SteppeError("the ledger does not answer")
+            raise LedgerAwayError("the ledger does not answer")
         new = [each for each in entries if each.id not in self.entries]
         for each in entries:
             assert self.entries.setdefault(each.id, each.entry) == each.entry

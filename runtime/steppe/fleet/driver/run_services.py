@@ -124,6 +124,7 @@ class RunServices:
             time.time(),
             self._secret_headers,
             self._host(),
+            has_ledger=self._config.ledger is not None,
         )
         return ServiceHost("grid", self._lifetime, GridService, settings, GridActor)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from steppe.errors import SteppeError
 from steppe.ledger.grid_entry import GridEntry
 
 
@@ -15,6 +16,10 @@ class EntryLog(Protocol):
         """Write entries, each once; return how many are new.
 
         Raises:
-            SteppeError: The ledger does not answer, or refuses one of them: none was written.
+            LedgerAwayError: The ledger does not answer, or refuses one: none was written.
         """
         ...
+
+
+class LedgerAwayError(SteppeError):
+    """The ledger of the run does not take entries now."""

@@ -20,6 +20,7 @@ class GridSettings:
         secret_headers: Headers with the secret of the run: the service answers only calls that have
             them.
         host: Address to listen on.
+        has_ledger: Whether the run has a ledger.
     """
 
     section: GridSection
@@ -28,3 +29,4 @@ class GridSettings:
     began_s: float
     secret_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     host: str = "127.0.0.1"
+    has_ledger: bool = False
