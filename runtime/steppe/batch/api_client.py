@@ -40,7 +40,7 @@ class ApiClient:
 
     def models(self) -> tuple[str, ...]:
         """Return the names of the models that it serves."""
-        found = self._json("GET", "models")
+        found = self.ask("GET", "models")
         try:
             return tuple(str(card["id"]) for card in found["data"])
         except (KeyError, TypeError) as error:
@@ -76,19 +76,19 @@ class ApiClient:
             "completion_window": window,
             "metadata": dict(metadata),
         }
-        return self._json("POST", "batches", body)
+        return self.ask("POST", "batches", body)
 
     def batch(self, id_: str) -> Json:
         """Return a batch."""
-        return self._json("GET", f"batches/{id_}")
+        return self.ask("GET", f"batches/{id_}")
 
     def cancel(self, id_: str) -> Json:
         """Cancel a batch, and return it."""
-        return self._json("POST", f"batches/{id_}/cancel")
+        return self.ask("POST", f"batches/{id_}/cancel")
 
     def report(self, id_: str) -> Json:
         """Return the report of a batch."""
-        return self._json("GET", f"/steppe/v1/batches/{id_}/report")
+        return self.ask("GET", f"/steppe/v1/batches/{id_}/report")
 
     def download(self, file_id: str, path: Path) -> None:
         """Write the content of a file to a new file."""
@@ -104,7 +104,15 @@ class ApiClient:
 
         self._run(fetch)
 
-    def _json(self, method: str, path: str, body: Json | None = None) -> Json:
+    def ask(self, method: str, path: str, body: Json | None = None) -> Json:
+        """Make any call, and return the JSON object that answers it.
+
+        Args:
+            method: Such as `GET`.
+            path: Below `/v1`, or whole where it begins with a slash.
+            body: A JSON object; None for no body.
+        """
+
         async def ask(session: aiohttp.ClientSession) -> Json:
             async with session.request(method, self._address(path), json=body) as response:
                 return await _object(response, f"{method} {path}")

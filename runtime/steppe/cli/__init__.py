@@ -47,6 +47,10 @@ COMMANDS = {
         "steppe.cli.accounts:accounts_group",
         "Open accounts of tenants, and move money and tokens.",
     ),
+    "grid": (
+        "steppe.cli.grid:grid_group",
+        "Hear the grid, keep the promise, and prove it.",
+    ),
     "config": ("steppe.cli.config:config_group", "Check, copy and describe run configurations."),
 }
 """Name: module and attribute of the click command, and its summary.

@@ -1,0 +1,25 @@
+"""`steppe grid`: what the grid asks of a site, and what the site offers and delivers."""
+
+from __future__ import annotations
+
+import click
+
+from steppe.cli import LazyGroup
+
+PLACES = {
+    "status": (
+        "steppe.cli.grid_status:status_command",
+        "Show the links of a run, what is in force, events and refusals.",
+    ),
+    "limit": (
+        "steppe.cli.grid_status:limit_command",
+        "Limit the draw of a site, or lift the limit.",
+    ),
+}
+
+
+@click.group(
+    "grid", cls=LazyGroup, places=PLACES, epilog="Example: steppe grid status http://127.0.0.1:8000"
+)
+def grid_group() -> None:
+    """Hear the grid, keep the promise, and prove it."""
