@@ -19,6 +19,7 @@ from steppe.report.records import (
     BatchTick,
     ConfigChangeRecord,
     GpuEvent,
+    GridTick,
     RequestRecord,
     ShortageTick,
 )
@@ -113,6 +114,18 @@ def test_a_battery_reads_back_as_it_was_written(tmp_path: Path, made_run: MadeRu
     assert read_run(tmp_path).ticks == (tick,)
     line = json.loads((tmp_path / "record.jsonl").read_text())
     assert line["battery"] == {"share": 0.25, "power_w": -40.0}
+
+
+def test_what_the_grid_asked_reads_back_as_it_was_written(
+    tmp_path: Path, made_run: MadeRun
+) -> None:
+    grid = GridTick("openadr/e1", 70.0, "openadr/e1", 70.0, 100.0, 32.0, complies=True)
+    tick = replace(made_run.ticks[0], grid=grid)
+    with Recorder(tmp_path) as recorder:
+        recorder.tick(tick)
+    assert read_run(tmp_path).ticks == (tick,)
+    line = json.loads((tmp_path / "record.jsonl").read_text())
+    assert line["grid"]["limit"] == "openadr/e1"
 
 
 def test_batch_work_reads_back_as_it_was_written(tmp_path: Path, made_run: MadeRun) -> None:

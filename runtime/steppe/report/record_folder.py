@@ -22,6 +22,7 @@ from steppe.report.records import (
     BatchTick,
     ConfigChangeRecord,
     GpuEvent,
+    GridTick,
     PoolTick,
     ReplicaTick,
     RequestRecord,
@@ -393,12 +394,14 @@ def _tick(values: dict[str, Any]) -> TickRecord:
     pools = tuple(PoolTick(**pool) for pool in values.pop("pools", ()))
     shortages = tuple(ShortageTick(**shortage) for shortage in values.pop("shortages", ()))
     battery, batch = values.pop("battery", None), values.pop("batch", None)
+    grid = values.pop("grid", None)
     charge = None if battery is None else Charge(**battery)
     return TickRecord(
         **values,
         shortages=shortages,
         battery=charge,
         batch=None if batch is None else BatchTick(**batch),
+        grid=None if grid is None else GridTick(**grid),
         gpu_events=events,
         pools=pools,
         replicas=replicas,

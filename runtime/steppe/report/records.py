@@ -120,6 +120,32 @@ class BatchTick:
 
 
 @dataclass(frozen=True, slots=True)
+class GridTick:
+    """What the grid asked when a window began, and what the site did in it.
+
+    Attributes:
+        limit: Name of the limit in force, such as `openadr/e1`; empty without one.
+        limit_w: That limit, W at the site; None without one.
+        event: The event that allowed the least, or that begins next, as `LINK/ID`; empty without.
+        target_w: What it allowed, W at the site; None before its start.
+        baseline_w: What the site drew before it, W.
+        delivered_w: How much less than that the site drew, W; None before its start.
+        complies: Before its start, whether the site can comply; then, whether its mean draw was at
+            most 2 % above what was allowed. None without an event.
+        reason: Why the site cannot comply, in one line; empty if it can.
+    """
+
+    limit: str = ""
+    limit_w: float | None = None
+    event: str = ""
+    target_w: float | None = None
+    baseline_w: float | None = None
+    delivered_w: float | None = None
+    complies: bool | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ShortageTick:
     """What the budget is not enough for, as it is foreseen at the end of a tick.
 
@@ -177,6 +203,7 @@ class TickRecord:
         pools: Every pool of the fleet; empty where there is only one.
         variants: The share that the plan gave each model in the requests for each alias.
         batch: The batch work; None without any.
+        grid: What the grid asked, and what was delivered; None if it asked nothing.
         replicas: Every replica of the fleet.
     """
 
@@ -206,6 +233,7 @@ class TickRecord:
     pools: tuple[PoolTick, ...] = field(default=(), kw_only=True)
     variants: Mapping[str, Mapping[str, float]] = field(default_factory=dict, kw_only=True)
     batch: BatchTick | None = field(default=None, kw_only=True)
+    grid: GridTick | None = field(default=None, kw_only=True)
     replicas: tuple[ReplicaTick, ...]
 
     @property

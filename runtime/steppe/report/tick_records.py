@@ -10,7 +10,15 @@ from steppe.control.plan import Plan
 from steppe.control.shortage_forecast import ShortageForecast, ShortagePoints, power_needs
 from steppe.control.state import Observation, ReplicaObservation, ReplicaState
 from steppe.power.budget import Budget
-from steppe.report.records import BatchTick, Bound, GpuEvent, PoolTick, ReplicaTick, TickRecord
+from steppe.report.records import (
+    BatchTick,
+    Bound,
+    GpuEvent,
+    GridTick,
+    PoolTick,
+    ReplicaTick,
+    TickRecord,
+)
 from steppe.report.shortages import shortage_ticks
 
 Variants = Mapping[str, Mapping[str, float]]
@@ -91,6 +99,8 @@ class TickRecords:
         window: FleetWindow,
         shortages: ShortageForecast,
         points: ShortagePoints,
+        *,
+        grid: GridTick | None = None,
     ) -> TickRecord | None:
         """Return the record of the window that ends at a tick, None for the first; begin the next.
 
@@ -100,6 +110,7 @@ class TickRecords:
             window: What the fleet did since the tick before.
             shortages: What the budget is not enough for, now or in the forecast.
             points: Operating points of one replica.
+            grid: What the grid asked when the window began; None if nothing.
         """
         governing, began_s = self.budget, self.began_s
         shares_w, self.shares_w = self.shares_w, self._next_shares_w
@@ -135,6 +146,7 @@ class TickRecords:
             pools=_pool_ticks(observation, window, width_s, shares_w),
             variants=variants,
             batch=_batch_tick(observation, window, governing, self._paces),
+            grid=grid,
             replicas=_replica_ticks(observation, window, width_s),
         )
 

@@ -1,27 +1,23 @@
 from __future__ import annotations
 
-import dataclasses
 import threading
-import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
-from tests.fixtures.fleet_messages import node_report, replica_report
 from tests.fixtures.own_policy import EqualShares
-from tests.fixtures.ray_actors import FakeActor
+from tests.fleet.controller.stage import Stage
 
-from steppe.config import RunConfig
 from steppe.config.change import changed_config
 from steppe.control.batch_policy import PlanBatch
 from steppe.control.loop import ControlLoop
 from steppe.control.plan import Plan
 from steppe.control.policy.policy import CheckedPolicy
 from steppe.control.tick_times import TickTimes
-from steppe.fleet.controller.controller import MOST_KEPT, Controller
+from steppe.fleet.controller.controller import MOST_KEPT
 from steppe.fleet.messages import (
     ControllerStatus,
     ControllerUpdate,
@@ -29,15 +25,11 @@ from steppe.fleet.messages import (
     Placement,
     ReplicaStatus,
 )
-from steppe.frontier.pareto import Frontier
 from steppe.gateway.server import GatewayStatus
 from steppe.power.battery import Charge
 from steppe.power.budget import Budget
 from steppe.report.records import TickRecord
-from steppe.roofline.point import OperatingPoint
 
-POINTS = (OperatingPoint(600, 4, 40.0, 30.0), OperatingPoint(1200, 8, 100.0, 60.0))
-FRONTIER = Frontier.of(POINTS, asleep_w=10.0, idle_w=15.0, source="modelled")
 NIGHT_S, DAY_S = 20, 40
 """No replica can serve before the one, and all can after the other."""
 
@@ -49,68 +41,6 @@ BATTERY = {
     "discharge_efficiency": 1.0,
     "initial_share": 0.8,
 }
-
-
-class Stage:
-    """A controller over one fake replica; the test ticks instead of its thread."""
-
-    def __init__(self, make: Callable[[FakeActor], Controller]) -> None:
-        self.gateway = FakeActor({"status": GatewayStatus(1, {}, 0, 0, 0, 0, 0)})
-        self.node = FakeActor()
-        self.replica = FakeActor({"status": ReplicaStatus("http://there", False)})
-        self.controller, self.number = make(self.gateway), 0
-
-    def join(self) -> None:
-        self.controller.add_replicas(
-            [Placement("replica-1", self.replica, "node-1", self.node, [0], (), model="none")]
-        )
-
-    def begin(self, began_ago_s: float = 0.0, last: ControllerStatus | None = None) -> None:
-        self.report()
-        began_s = time.monotonic() - began_ago_s
-        self.controller.begin({"": FRONTIER}, {"": "none"}, "emulated", began_s, last)
-
-    def report(self, **changes: Any) -> None:
-        self.number += 1
-        replica = replica_report(clock_mhz=600, draw_w=10.0, energy_j=10.0)
-        report = node_report(self.number, dataclasses.replace(replica, **changes))
-        self.node.answers["report"] = [report]
-
-    def tick(self, now_s: float, **changes: Any) -> None:
-        self.report(**changes)
-        self.controller._tick(now_s)
-
-    def sent(self, method: str) -> tuple[Any, ...]:
-        """Return the arguments of the last call of a method of the gateway."""
-        return self.gateway.args(method)[-1]
-
-
-@pytest.fixture
-def set_stage(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Stage]]:
-    """Return a function that sets a stage with a supply; what it began ends with the test."""
-    made: list[Stage] = []
-
-    def set_it(power: dict[str, Any], **control: Any) -> Stage:
-        config = RunConfig.model_validate(
-            {
-                "model": {"name": "none"},
-                "device": {"kind": "emulated"},
-                "power": power,
-                "frontier": {"file": "none"},
-                "control": {"period_s": 60.0, **control},
-            }
-        )
-
-        def make(gateway: FakeActor) -> Controller:
-            monkeypatch.setattr(ray, "get_actor", lambda _: gateway)
-            return Controller(config, ("gateway",))
-
-        made.append(Stage(make))
-        return made[-1]
-
-    yield set_it
-    for stage in made:
-        stage.controller.end()
 
 
 @pytest.fixture

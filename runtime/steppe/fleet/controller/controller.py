@@ -20,12 +20,15 @@ from steppe.fleet.controller.board_limits import BoardLimits
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.controller.fleet_state import EnergyLabels, ModelFacts, fleet_state
 from steppe.fleet.controller.gateway_calls import GatewayCalls
+from steppe.fleet.controller.grid_limits import GridLimits
+from steppe.fleet.controller.grid_sources import sources_now
 from steppe.fleet.controller.live_fleet import FleetSnapshot, LiveFleet
 from steppe.fleet.controller.live_pools import LivePools
 from steppe.fleet.controller.node_power import on_node
 from steppe.fleet.controller.replica_handle import ReplicaHandle, StartRule
 from steppe.fleet.messages import ControllerStatus, ControllerUpdate, Placement, mean_draw_w
 from steppe.frontier.pareto import Frontier
+from steppe.grid.service.seam import Change, GridView
 from steppe.power.budget import budget_from_config
 from steppe.report.records import TickRecord
 from steppe.report.shortages import ShortageLog, shortage_ticks
@@ -44,6 +47,9 @@ RETRY_S = 1.0
 MOST_KEPT = 10
 """After so many failed ticks in a row their windows are given up: nodes return all unread windows
 at each call, and must answer in time."""
+
+GRID = "grid"
+"""Threads of the calls of the grid service: a disk that hangs keeps no others waiting."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +95,7 @@ class Controller:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._began_s = 0.0
+        self._grid = GridLimits(config.grid, self._budget, self._now_s)
         self._records = TickRecords()
         self._status: ControllerStatus | None = None
         self._recorded = self._fleet.position()
@@ -196,6 +203,8 @@ class Controller:
         else:
             self._resume(last)
         self._recorded = self._fleet.position()
+        draw_w = sum(handle.draw_w for handle in self._fleet.handles.values())
+        self._grid.begin(energy_source, draw_w if last is None else last.tick.draw_w)
         self._thread = threading.Thread(target=self._run_loop, daemon=True, name="ticks")
         self._thread.start()
 
@@ -252,6 +261,19 @@ class Controller:
                 nodes_off=self._fleet.nodes_off if self._loop is not None else None,
                 moved=dict(self._fleet.moved),
             )
+
+    @ray.method(concurrency_group=GRID)
+    def grid_take(self, changes: Sequence[Change]) -> list[str]:
+        """Make changes of what the grid asks; return a line for each: empty, or why it is refused.
+
+        It may wait for the disk, but not for a tick, and no tick waits for it.
+        """
+        return self._grid.take(changes)
+
+    @ray.method(concurrency_group=GRID)
+    def grid_view(self, after: int) -> GridView:
+        """Return what is known of the grid, with the draws after the one with this number."""
+        return self._grid.view(after)
 
     def end(self) -> None:
         """Stop the loop; the limits stay as they are."""
@@ -320,8 +342,14 @@ class Controller:
         if not snapshot.reports and self._fleet.nodes.actors:
             return  # the window goes on until a node answers
         self._records.note_plan(plan)
+        self._grid.judge(lambda: sources_now(self._config, self._pools, snapshot.observation))
         record = self._records.record(
-            snapshot.observation, snapshot.budget, _window_of(snapshot), forecast, self._points
+            snapshot.observation,
+            snapshot.budget,
+            _window_of(snapshot),
+            forecast,
+            self._points,
+            grid=self._grid.tick(snapshot.budget, now_s - self._records.began_s),
         )
         if record is not None:
             self._fleet.forget_gpu_events()
@@ -339,7 +367,14 @@ class Controller:
             )
             self._gateways.set_metrics(metrics)
             self._gateways.set_fleet_state(
-                fleet_state(record, self._model_facts(), self._budget, self._provenance, plan.batch)
+                fleet_state(
+                    record,
+                    self._model_facts(),
+                    self._budget,
+                    self._provenance,
+                    plan.batch,
+                    grid=self._grid.status(),
+                )
             )
 
     def _model_facts(self) -> dict[str, ModelFacts]:

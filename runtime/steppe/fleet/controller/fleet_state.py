@@ -54,6 +54,8 @@ def fleet_state(
     budget: PowerBudget,
     provenance: EnergyLabels,
     batch: Mapping[str, BatchPace] = NO_BATCH,
+    *,
+    grid: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Return the state after a tick as JSON.
 
@@ -63,6 +65,7 @@ def fleet_state(
         budget: The power budget.
         provenance: How power is measured.
         batch: The pace of each batch job, by its key.
+        grid: What the grid asks; None in a run without one.
     """
     return orjson.dumps(
         {
@@ -90,6 +93,7 @@ def fleet_state(
                 for at_s, watts in budget.forecast(record.t_s, FORECAST_S, FORECAST_STEP_S)
             ],
             "batch": {key: asdict(pace) for key, pace in batch.items()},
+            "grid": grid,
             "sources": [asdict(source) for source in budget.sources(record.t_s)],
         }
     )

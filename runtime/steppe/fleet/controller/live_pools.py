@@ -15,7 +15,7 @@ from steppe.control.pool_moves import MovablePool, MovePools
 from steppe.control.pools import Pool, ShareBudget
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortagePoints
-from steppe.control.sleep_ladder import SleepDepth, SleepRung, ladder_of, rungs_of
+from steppe.control.sleep_ladder import SleepDepth, SleepLadder, SleepRung, ladder_of, rungs_of
 from steppe.control.tick_times import TickTimes
 from steppe.control.variants import ChooseVariants
 from steppe.fleet.controller.replica_handle import ReplicaHandle
@@ -162,6 +162,10 @@ class LivePools:
         """Return where a replica runs once it belongs to another pool."""
         settings = settings_from_config(self.config_of(pool))
         return placement.in_pool(pool, self.models[pool], settings)
+
+    def ladder(self, pool: str) -> SleepLadder | None:
+        """Return the depths of a pool with what they cost; None if there are none below a pause."""
+        return ladder_of(self._rungs[pool], self.frontiers[pool])
 
     @property
     def points(self) -> ShortagePoints:

@@ -11,7 +11,7 @@ import ray
 
 from steppe.config import RunConfig
 from steppe.fleet.cluster import call_result, error_line, local_node_id, on_node
-from steppe.fleet.controller.controller import Controller
+from steppe.fleet.controller.controller import GRID, Controller
 from steppe.fleet.driver.driver_state import ControlState
 from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.driver.stall_detector import StallDetector
@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 POLL_TIMEOUT_S, START_TIMEOUT_S = 10.0, 60.0
 """Longest waits for the controller: for its ticks, and for its start, s."""
+GRID_THREADS = 2
+"""Threads of the controller for the grid service."""
 STALL_S, STALL_PERIODS = 30.0, 10
 """A controller that has not read the budget for so long, s and control periods, whichever is
 longer, is restarted. It reads the budget ten times a second, but a machine may be slow, and a
@@ -69,7 +71,7 @@ class ControllerLink:
         Raises:
             ReplicaError: It could not be created.
         """
-        remote: Any = ray.remote(Controller)
+        remote: Any = ray.remote(concurrency_groups={GRID: GRID_THREADS})(Controller)
         options = {
             **self._lifetime.options(self._lifetime.name("controller")),
             "max_concurrency": 4,

@@ -106,6 +106,10 @@ class Limits:
         """
         return asked(self._held, self._links.values(), self._watched(), ahead_s)
 
+    def now(self) -> Moment:
+        """Return the present moment."""
+        return self._clock.now()
+
     @property
     def lost(self) -> tuple[str, ...]:
         """Names of the links that are lost, or were not heard yet."""

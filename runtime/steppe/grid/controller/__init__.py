@@ -1,0 +1,1 @@
+"""What does the controller of a fleet know of the grid?"""
