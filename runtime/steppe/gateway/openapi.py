@@ -97,6 +97,29 @@ _SOURCE = object_of(
         "reason": TEXT,
     }
 )
+_GRID_STATE = object_of(
+    {
+        "limit": nullable(TEXT),
+        "limit_w": nullable(NUMBER),
+        "lost": list_of(TEXT),
+        "events": list_of(
+            object_of(
+                {
+                    "id": TEXT,
+                    "link": TEXT,
+                    "starts_s": NUMBER,
+                    "hold_until_s": NUMBER,
+                    "ends_s": NUMBER,
+                    "baseline_w": NUMBER,
+                    "target_w": nullable(NUMBER),
+                    "delivered_w": nullable(NUMBER),
+                    "can_comply": FLAG,
+                    "reason": TEXT,
+                }
+            )
+        ),
+    }
+)
 _STATUS = object_of(
     {
         "object": {"const": "steppe.status"},
@@ -123,6 +146,7 @@ _STATUS = object_of(
         "shortages": list_of(object_of({"of": TEXT, "short_w": NUMBER, "begins_in_s": NUMBER})),
         "forecast": list_of(object_of({"in_s": NUMBER, "budget_w": NUMBER})),
         "sources": list_of(_SOURCE),
+        "grid": nullable(_GRID_STATE),
     },
 )
 _WORK = object_of(

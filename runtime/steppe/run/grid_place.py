@@ -8,9 +8,7 @@ from pathlib import Path
 from steppe.config import GridSection, RunConfig
 from steppe.config.section import Section
 from steppe.errors import ConfigError
-
-GRID_FOLDER = "grid"
-"""Name of the folder of the grid in a record."""
+from steppe.report.record_folder import GRID_FOLDER
 
 
 def with_grid_folder(config: RunConfig, record: Path | None) -> RunConfig:

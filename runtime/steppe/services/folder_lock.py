@@ -22,13 +22,14 @@ class FolderLock:
             folder has another one.
     """
 
-    def __init__(self, folder: Path, wait_s: float, name: str) -> None:
+    def __init__(self, folder: Path, wait_s: float, name: str, file: str = "lock") -> None:
         """Take the folder; make it if it is missing.
 
         Args:
             folder: The folder; one that is made is closed to other users, for it has prompts.
             wait_s: Longest wait for a process that is ending, s.
             name: What the configuration calls it, for messages.
+            file: The file in it that is locked; two services with different ones share a folder.
 
         Raises:
             UsageError: Another process has it, or it cannot be written.
@@ -36,7 +37,7 @@ class FolderLock:
         until_s = time.monotonic() + wait_s
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = os.open(folder / file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             while not self._take():
                 if time.monotonic() > until_s:
                     os.close(self._file)

@@ -83,7 +83,8 @@ def budget_of(stage: Stage) -> tuple[float, str]:
 
 def ticks_of(stage: Stage, count: int, **changes: Any) -> list[TickRecord]:
     """Tick, and return the records."""
-    at_s = stage.controller._now_s()
+    last = stage.controller._records.began_s
+    at_s = max(last, stage.controller._now_s())
     for number in range(count):
         stage.tick(at_s + 1.0 + number, **changes)
     return stage.controller.poll().ticks

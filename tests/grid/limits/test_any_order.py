@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.grid.limits.world import World, watts_of
 
-from steppe.errors import UsageError
+from steppe.errors import DiskFullError, UsageError
 from steppe.grid.events.event import GridEvent, Share, Watts, cancelled, limit_w
 from steppe.grid.limits.limit import Limit, Link, Step
 from steppe.grid.limits.limits import Limits
@@ -23,6 +25,10 @@ LINK = st.sampled_from(LINKS)
 WATTS = st.integers(0, 3000).map(float)
 SPAN = st.integers(0, 120).map(float)
 BASELINE_W = 1000.0
+
+
+def full_disk(_: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @dataclass(frozen=True)
@@ -55,14 +61,23 @@ class AnyOrder(RuleBasedStateMachine):
         self.awaits = {link.name: True for link in LINKS}
         self.issued = 0
         self.has_default = False
-        self.is_moved = False
+        self.is_moved = self.is_unwritten = False
         self.start()
 
     def teardown(self) -> None:
         self.place.cleanup()
 
     def start(self) -> None:
+        if self.is_unwritten:
+            self.forget()
         self.limits = Limits(self.folder / "kept", LINKS, clock=self.world.clock())
+
+    def forget(self) -> None:
+        """Note in the model that a restart finds nothing of what was sent."""
+        self.sent.clear()
+        self.heard_s = {link.name: None for link in LINKS}
+        self.awaits = {link.name: True for link in LINKS}
+        self.is_unwritten = False
 
     def issue(self) -> float:
         """Return the time of a new message; a later one is newer, whatever the wall clock says."""
@@ -81,6 +96,7 @@ class AnyOrder(RuleBasedStateMachine):
                 if key[0] == link.name:
                     self.sent[key] = replace(sent, lost=True)
         self.heard_s[link.name] = self.world.true_s
+        self.is_unwritten = False  # whatever was heard is on disk, and all else with it
 
     @rule(link=LINK, name=NAMES, levels_w=st.tuples(WATTS, WATTS), after_s=SPAN, ends=st.booleans())
     def a_limit_comes(
@@ -216,15 +232,29 @@ class AnyOrder(RuleBasedStateMachine):
         self.world.booted_s = self.world.true_s
         self.start()
 
-    @rule()
-    def the_kept_file_is_damaged(self) -> None:
+    @rule(is_lost=st.booleans())
+    def the_kept_file_is_damaged_or_lost(self, is_lost: bool) -> None:
         kept = self.folder / "kept"
         if kept.exists():
-            kept.write_bytes(kept.read_bytes()[:-1])
-            self.sent.clear()
-            self.heard_s = {link.name: None for link in LINKS}
-            self.awaits = {link.name: True for link in LINKS}
+            if is_lost:
+                kept.unlink()
+            else:
+                kept.write_bytes(kept.read_bytes()[:-1])
+            self.forget()
             self.start()
+
+    @rule(link=LINK, name=NAMES, watts=WATTS)
+    def a_limit_comes_while_the_disk_is_full(self, link: Link, name: str, watts: float) -> None:
+        steps = (Step(self.world.wall_s, watts),)
+        limit = Limit(name, link.name, self.issue(), steps, None, 100.0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fsync", full_disk)
+            with pytest.raises(DiskFullError):
+                self.limits.put(limit)
+        self.contact(link)
+        self.awaits[link.name] = False
+        self.sent[link.name, "limit", name] = Sent(limit, self.world.wrong_s)
+        self.has_default, self.is_moved, self.is_unwritten = True, False, True
 
     def time_s(self, sent: Sent) -> float:
         """Return the time by a clock that was right, or wrong in the same way, all the while."""

@@ -18,6 +18,8 @@ from steppe.power.budget import Budget, PowerBudget
 from steppe.report.records import GridTick
 from steppe.services.folder_lock import FolderLock
 
+LOCK_FILE = "limits.lock"
+"""What the controller locks in the folder of the grid, beside the grid service."""
 LOCK_WAIT_S = 30.0
 """Longest wait for the controller before this one, which is ending, s."""
 JUDGE_S = 5.0
@@ -49,7 +51,7 @@ class GridLimits:
             return
         if section.folder is None:
             raise UsageError("grid.folder: asked for a folder, or for a record, found neither")
-        self._lock = FolderLock(section.folder, LOCK_WAIT_S, "grid.folder")
+        self._lock = FolderLock(section.folder, LOCK_WAIT_S, "grid.folder", LOCK_FILE)
         limits = Limits(section.folder / LIMITS_FILE, links_of(section))
         budget.join(LimitSignal(limits, present_s))
         # Numbers of ticks rise with the time since the machine started, also over a restart.

@@ -45,6 +45,11 @@ class _Begun:
     events: tuple[Asked, ...]
 
     @property
+    def in_event(self) -> bool:
+        """Whether an event ran."""
+        return any(each.watts is not None for each in self.events)
+
+    @property
     def first(self) -> Asked | None:
         """The event that allowed the least; if none ran, the next one."""
         running = [each for each in self.events if each.watts is not None]
@@ -120,6 +125,7 @@ class SiteGrid:
                 lost=limits.lost,
                 samples=self._draws.since(after),
                 sources=self._sources or (),
+                limits=limits.limits,
             )
 
     def judge(self, sources: tuple[Source, ...]) -> None:
@@ -141,12 +147,12 @@ class SiteGrid:
         """
         with self._lock:
             begun, site_w = self._begun, budget.settled.site_w
-            in_event = any(each.watts is not None for each in begun.events)
+            self._begun = self._present()
+            in_event = begun.in_event or self._begun.in_event
             self._draws.add(
                 self._limits.now().wall_s, site_w, span_s, self.energy_source, in_event=in_event
             )
             self._budget, self._draw_w = budget, site_w
-            self._begun = self._present()
             return self._record(begun, site_w)
 
     def status(self) -> dict[str, Any]:

@@ -106,6 +106,11 @@ class Limits:
         """
         return asked(self._held, self._links.values(), self._watched(), ahead_s)
 
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits that are held, also those of lost links; lifted ones have no schedule."""
+        return tuple(each.limit for each in self._held.limits if each.limit.source in self._links)
+
     def now(self) -> Moment:
         """Return the present moment."""
         return self._clock.now()
