@@ -36,16 +36,20 @@ def make_stage(set_stage: Callable[..., Stage], tmp_path: Path) -> MakeStage:
     return make
 
 
+def begun(stage: Stage) -> Stage:
+    """Begin without the thread of the loop, which would tick when a limit steps."""
+    stage.begin()
+    stage.controller.end()
+    return stage
+
+
 @pytest.fixture
 def stage(make_stage: MakeStage) -> Stage:
-    stage = make_stage()
-    stage.begin()
-    return stage
+    return begun(make_stage())
 
 
 def restarted(stage: Stage, make_stage: MakeStage) -> Stage:
     """Return the controller that Ray starts after the process of another one has died."""
-    stage.controller.end()
     stage.controller._grid.release()
     return make_stage()
 
@@ -109,8 +113,7 @@ def test_the_next_controller_has_the_limit_before_its_first_tick(
     stage.controller.grid_take([limit(40.0)])
     after = restarted(stage, make_stage)
     assert budget_of(after) == (40.0, "http/limit")
-    after.begin(began_ago_s=5.0)
-    assert [record.budget_w for record in ticks_of(after, 2)] == [40.0]
+    assert [record.budget_w for record in ticks_of(begun(after), 2)] == [40.0]
 
 
 def test_the_next_controller_goes_on_with_an_event_and_its_baseline(
@@ -216,8 +219,7 @@ def test_draws_are_read_from_a_number_on(stage: Stage, make_stage: MakeStage) ->
     ticks_of(stage, 2)
     more = stage.controller.grid_view(first[-1].number).samples
     assert len(more) == 2
-    after = restarted(stage, make_stage)
-    after.begin()
+    after = begun(restarted(stage, make_stage))
     ticks_of(after, 1)
     (newest,) = after.controller.grid_view(more[-1].number).samples
     assert newest.number > more[-1].number

@@ -70,6 +70,7 @@ class AnyOrder(RuleBasedStateMachine):
     def start(self) -> None:
         if self.is_unwritten:
             self.forget()
+            self.has_default &= (self.folder / "kept.before").exists()
         self.limits = Limits(self.folder / "kept", LINKS, clock=self.world.clock())
 
     def forget(self) -> None:

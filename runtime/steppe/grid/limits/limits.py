@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from steppe.config.section import LARGEST
 from steppe.errors import DiskFullError, UsageError
 from steppe.grid.events.check import DAY_S, EventTerms, check_event
 from steppe.grid.events.event import GridEvent
@@ -117,8 +118,9 @@ class Limits:
 
     @property
     def lost(self) -> tuple[str, ...]:
-        """Names of the links that are lost, or were not heard yet."""
-        return tuple(name for name in self._links if self.is_lost(name))
+        """Names of the links that are lost, or were not heard yet; some can never be lost."""
+        found = (name for name, link in self._links.items() if link.lost_s < LARGEST)
+        return tuple(name for name in found if self.is_lost(name))
 
     def is_lost(self, link: str) -> bool:
         """Whether a link is lost, or was not heard yet."""
