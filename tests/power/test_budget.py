@@ -212,6 +212,31 @@ def test_surplus_charges_the_battery_in_trace_time_and_the_rest_is_curtailed() -
     assert budget.at(2.0).settled.curtailed_w == pytest.approx(20.0)
 
 
+def test_bought_power_charges_the_battery_within_the_limit_only() -> None:
+    limits = [{"kind": "constant", "watts": 60.0}]
+    bought = configured(STEADY, battery=BATTERY, limits=limits)
+    bought.settle(60.0, 56.0)
+    assert bought.at(60.0).settled.battery_w == pytest.approx(-4.0)
+    assert bought.at(60.0).settled.sources_w == {"grid": pytest.approx(60.0)}
+    own = budget_of(
+        WeatherYear(SupplyTrace((0.0, 1e9), (100.0, 100.0), None), 0.0, "wind"),
+        battery=Battery(3600.0, 10.0, 20.0),
+    )
+    own.join(AtMost(60.0))
+    own.settle(60.0, 56.0)
+    assert own.at(60.0).settled.battery_w == pytest.approx(-10.0), "wind is not taken from the grid"
+
+
+class AtMost:
+    """A limit from outside."""
+
+    def __init__(self, watts: float) -> None:
+        self.watts = watts
+
+    def limit_at(self, at_s: float) -> tuple[float, str]:
+        return self.watts, "openadr/site"
+
+
 def test_a_deficit_discharges_the_battery() -> None:
     budget = configured(STEADY, battery=BATTERY)
     budget.settle(10.0, draw_w=115.0)

@@ -259,11 +259,12 @@ class PowerBudget:
         if elapsed_s <= 0:
             return
         offers = self._offers(self._settled_s, now_s)
+        limit_w = min(self._limit_w(self._settled_s), self._limit_w(now_s))
         self._settled_s = now_s
         if offers is None:
             self._settled = Settled(self._terms.site_w(draw_w))
         else:
-            self._settled = self._settle(offers, draw_w, elapsed_s)
+            self._settled = self._settle(offers, limit_w, draw_w, elapsed_s)
 
     def forecast(
         self, now_s: float, horizon_s: float, step_s: float
@@ -415,10 +416,17 @@ class PowerBudget:
                     return None
         return offers
 
-    def _settle(self, offers: Sequence[Offer], draw_w: float, elapsed_s: float) -> Settled:
-        """Balance supply and draw over an interval; the reserve is neither stored nor curtailed."""
+    def _settle(
+        self, offers: Sequence[Offer], limit_w: float, draw_w: float, elapsed_s: float
+    ) -> Settled:
+        """Balance supply and draw over an interval; the reserve is neither stored nor curtailed.
+
+        What is bought charges the battery only within the limits: they bind what a site takes.
+        """
         supply_w, site_w = sum(offer.watts for offer in offers), self._terms.site_w(draw_w)
-        flow = self._balance(self._stored_j, supply_w, draw_w, elapsed_s)
+        own_w = sum(offer.watts for offer in offers if not offer.firm)
+        room_w = max(0.0, limit_w + own_w - site_w)
+        flow = self._balance(self._stored_j, supply_w, draw_w, elapsed_s, room_w)
         self._stored_j = flow.stored_j
         return Settled(
             site_w=site_w,
@@ -428,14 +436,22 @@ class PowerBudget:
         )
 
     def _balance(
-        self, stored_j: float, supply_w: float, draw_w: float, elapsed_s: float
+        self,
+        stored_j: float,
+        supply_w: float,
+        draw_w: float,
+        elapsed_s: float,
+        room_w: float = math.inf,
     ) -> BatteryFlow:
-        """Return the battery's flow over an interval; its power is negative while it charges."""
+        """Return the battery's flow over an interval; its power is negative while it charges.
+
+        It takes at most `room_w`.
+        """
         deficit_w = self._terms.site_w(draw_w) - self._terms.left_w(supply_w)
         trace_s = elapsed_s * self._clock.speedup
         if deficit_w >= 0.0:
             return self._battery.discharge(stored_j, deficit_w, trace_s)
-        charged = self._battery.charge(stored_j, -deficit_w, trace_s)
+        charged = self._battery.charge(stored_j, min(room_w, -deficit_w), trace_s)
         return BatteryFlow(charged.stored_j, 0.0 - charged.power_w)
 
 

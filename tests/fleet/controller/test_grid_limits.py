@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -180,6 +183,54 @@ def test_calls_of_the_grid_wait_for_no_tick(stage: Stage) -> None:
     with stage.controller._lock:  # a tick holds it
         assert stage.controller.grid_take([limit(40.0)]) == [""]
         assert stage.controller.grid_view(0).in_force is not None
+
+
+def test_a_disk_that_hangs_delays_neither_a_limit_nor_a_tick(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_reached, goes_on = threading.Event(), threading.Event()
+
+    def hang(_: int) -> None:
+        is_reached.set()
+        assert goes_on.wait(60.0)
+
+    answers: list[list[str]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", hang)
+        call = threading.Thread(
+            target=lambda: answers.append(stage.controller.grid_take([limit(40.0)]))
+        )
+        call.start()
+        assert is_reached.wait(60.0)
+        assert budget_of(stage) == (40.0, "http/limit")
+        assert [record.budget_w for record in ticks_of(stage, 2)] == [40.0]
+        assert stage.controller.grid_view(0).in_force is not None
+        goes_on.set()
+        call.join()
+    assert answers == [[""]]
+
+
+def test_a_full_disk_is_said_and_the_limit_holds_all_the_same(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        (line,) = stage.controller.grid_take([limit(40.0)])
+    assert "No space left on device" in line
+    assert budget_of(stage) == (40.0, "http/limit")
+
+
+def test_a_restarted_controller_keeps_the_limit_when_the_driver_changes_its_supply(
+    stage: Stage, make_stage: MakeStage
+) -> None:
+    stage.controller.grid_take([limit(40.0)])
+    after = restarted(stage, make_stage)
+    power = {"supply": [{"kind": "constant", "watts": 5000.0}]}
+    after.controller.reconfigure(changed_config(after.controller._config, "power", power))
+    assert budget_of(begun(after)) == (40.0, "http/limit")
 
 
 def test_a_controller_that_has_not_begun_takes_nothing(
