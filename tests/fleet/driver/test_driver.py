@@ -166,7 +166,8 @@ POOL = PoolActors("", CONFIG, (GpuInfo(0, "NVIDIA L4", (600,)),), 1, (), lambda 
 def begun(fake_ray: None, monkeypatch: pytest.MonkeyPatch) -> Begun:
     made = Begun(FleetDriver(CONFIG, print), FakeActor(), FakeActor(), FakeActor())
     remote = SimpleNamespace(remote=lambda *_: made.controller)
-    monkeypatch.setattr(ray, "remote", lambda _: SimpleNamespace(options=lambda **_: remote))
+    actor_class = SimpleNamespace(options=lambda **_: remote)
+    monkeypatch.setattr(ray, "remote", lambda **_: lambda _: actor_class)
     for name in ("local_node_id", "on_node"):
         monkeypatch.setattr(link_module, name, lambda *_: "here")
     monkeypatch.setattr(start_errors, "session_logs", lambda: Path("/tmp/ray/session/logs"))
