@@ -47,6 +47,7 @@ from steppe.config.power import (
     TraceSupply,
     WindSupply,
 )
+from steppe.config.s2 import S2Section
 from steppe.config.section import Section
 from steppe.config.serving import (
     EngineSection,
@@ -102,6 +103,7 @@ __all__ = [
     "PrioritySection",
     "RaySection",
     "RunConfig",
+    "S2Section",
     "ShareOfRatedSupply",
     "SignalSupply",
     "SimSection",

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from steppe.config.dsx import DsxSection
 from steppe.config.grid_events import EventsSection
 from steppe.config.openadr import OpenAdrSection
+from steppe.config.s2 import S2Section
 from steppe.config.section import FilePath, NonNegative, Positive, Section, Share
 from steppe.config.site_meter import SiteMeterSection
 
@@ -91,6 +92,8 @@ class GridSection(Section):
     """An OpenADR 3.1 server; absent, none."""
     dsx: DsxSection | None = None
     """A DSX Flex broker; absent, none."""
+    s2: S2Section | None = None
+    """An energy manager of S2; absent, none."""
     site_meter: SiteMeterSection | None = None
     """A meter at the connection point, shown beside the draw that Steppe computes; absent, none."""
     events: EventsSection = EventsSection()
@@ -101,7 +104,7 @@ class GridSection(Section):
         found: dict[str, object] = {}
         if self.folder is not None:
             found["folder"] = folder / self.folder
-        for name in ("openadr", "dsx", "events"):
+        for name in ("openadr", "dsx", "s2", "events"):
             if (part := getattr(self, name)) is not None:
                 found[name] = part.resolved(folder)
         return self.model_copy(update=found)

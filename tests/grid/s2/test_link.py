@@ -279,6 +279,23 @@ async def test_after_a_restart_a_later_instruction_leaves_the_lower_limit_until_
     await second.stop()
 
 
+async def test_after_a_loss_what_was_asked_before_is_at_most_the_default_until_it_is_repeated(
+    cem: S2Manager, link: S2Link, speaks: ResourceManager, controller: Controller
+) -> None:
+    id_ = await constraints(cem)
+    await cem.send(envelope(id_, when(time.time()), (7200, 1400.0)))
+    assert controller.watts == 1400.0
+    speaks.lost(time.time())
+    later = envelope(id_, when(time.time() + 3600), (3600, 1300.0))
+    assert (await cem.send(later)).status.value == "OK"
+    assert controller.watts == DEFAULT_W
+    then = controller.limits.in_force(5400.0)
+    assert then is not None
+    assert then.watts == 1300.0
+    await cem.send(envelope(id_, when(time.time()), (3000, 1400.0)))
+    assert controller.watts == 1400.0
+
+
 async def test_a_file_of_instructions_that_is_damaged_is_as_none(tmp_path: Path) -> None:
     (tmp_path / "s2.json").write_text("{")
     assert KeptInstructions(tmp_path / "s2.json").read() == {}

@@ -83,6 +83,14 @@ class Instructed:
         held = tuple(each for each in self._living(now_s) if each.id != id_)
         return Instructed(held, self._next_s(now_s))
 
+    def at_most(self, watts: float) -> Instructed:
+        """Return it with no limit above some watts."""
+        held = (
+            replace(each, steps=tuple(Step(s.from_s, min(s.watts, watts)) for s in each.steps))
+            for each in self.held
+        )
+        return replace(self, held=tuple(held))
+
     def limit(self, name: str, source: str, default_w: float) -> Limit | None:
         """Return the schedule that all of them make; None if there is none.
 

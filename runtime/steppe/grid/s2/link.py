@@ -33,6 +33,7 @@ class Manager:
         silent_s: A connection that is silent for this long is asked for a sign of life, s.
         retry_s: Shortest and longest pause between two attempts, s.
         agree_s: Time in which it has to choose a control type, s.
+        lost_s: The link is lost after this long without a message, s.
     """
 
     url: str
@@ -40,6 +41,7 @@ class Manager:
     silent_s: float = 15.0
     retry_s: tuple[float, float] = (1.0, 30.0)
     agree_s: float = 60.0
+    lost_s: float = 60.0
 
     def __post_init__(self) -> None:
         """Check that no other on the network can set limits.
@@ -67,6 +69,7 @@ class S2Link:
         heard: Callable[[], None],
         *,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; nothing is sent before `start`.
 
@@ -75,9 +78,11 @@ class S2Link:
             speaks: What answers it.
             heard: Called at each sign of life of an energy manager that controls the site.
             clock: Time, s since the Unix epoch.
+            monotonic: Time that is never set, s.
         """
         self.problem = "not connected yet"
         self._place, self._speaks, self._heard, self._clock = place, speaks, heard, clock
+        self._monotonic, self._heard_s = monotonic, monotonic()
         self._task: asyncio.Task[None] | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
 
@@ -142,6 +147,7 @@ class S2Link:
                 self._lost(f"no control type was chosen within {self._place.agree_s:g} s")
                 return False
             if found.type in _TEXTS:
+                self._note_loss()
                 await self._send(socket, await self._speaks.received(found.data, self._clock()))
                 if self._speaks.is_selected:
                     self._heard()
@@ -154,6 +160,12 @@ class S2Link:
             if self._speaks.closing:
                 self._lost(self._speaks.closing)
                 return agreed
+
+    def _note_loss(self) -> None:
+        now_s = self._monotonic()
+        if now_s - self._heard_s > self._place.lost_s:
+            self._speaks.lost(self._clock())
+        self._heard_s = now_s
 
     async def _send(
         self, socket: aiohttp.ClientWebSocketResponse, messages: tuple[str, ...]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import NAMESPACE_URL, uuid5
@@ -31,6 +32,10 @@ class LimitsAwayError(UsageError):
     """What holds the limits does not answer; the same message may be sent again."""
 
 
+class RefusedLimitError(UsageError):
+    """A limit is refused, or cannot be kept; the line says why."""
+
+
 class Holds(Protocol):
     """What holds the limits of the site."""
 
@@ -39,7 +44,7 @@ class Holds(Protocol):
 
         Raises:
             LimitsAwayError: What holds the limits does not answer.
-            UsageError: It is refused.
+            UsageError: It is refused, such as by `RefusedLimitError`.
         """
         ...
 
@@ -76,9 +81,23 @@ class ResourceManager:
         closing: Why the connection is to be closed once the answers are sent; empty if it is not.
     """
 
-    def __init__(self, settings: ManagerSettings, holds: Holds, kept: KeptInstructions) -> None:
-        """Go on with the instructions that were kept."""
+    def __init__(
+        self,
+        settings: ManagerSettings,
+        holds: Holds,
+        kept: KeptInstructions,
+        refused: Callable[[str], None] = _log.warning,
+    ) -> None:
+        """Go on with the instructions that were kept.
+
+        Args:
+            settings: The site.
+            holds: What holds its limits.
+            kept: Where the instructions are kept.
+            refused: Gets the line of each message that is refused.
+        """
         self.closing = ""
+        self._refused = refused
         self._settings, self._holds, self._kept = settings, holds, kept
         self._instructed = kept.read()
         self._types: dict[str, ControlType] = {}
@@ -94,6 +113,16 @@ class ResourceManager:
     def is_selected(self) -> bool:
         """Whether the energy manager has chosen how it controls the site."""
         return self._active is not None
+
+    @property
+    def chosen(self) -> str:
+        """The control type that the energy manager has chosen; empty if none."""
+        return "" if self._active is None else self._active.name
+
+    @property
+    def held(self) -> int:
+        """How many instructions are held."""
+        return sum(len(each.held) for each in self._instructed.values())
 
     def opened(self) -> tuple[str, ...]:
         """Begin a session on a new connection."""
@@ -113,9 +142,19 @@ class ResourceManager:
                 return ()
             replies = await self._taken(found, now_s)
         except BadMessageError as error:
-            _log.warning("S2: refused: %s", error)
+            self._refused(str(error))
             return (reception(error.subject, error.status, str(error)),)
         return (reception(str(found.message_id), "OK"), *replies)
+
+    def lost(self, at_s: float) -> None:
+        """Note a loss of the link: what was asked before allows the default at most.
+
+        Args:
+            at_s: When that was known, s since the Unix epoch; what was asked later stays.
+        """
+        for name, held in self._instructed.items():
+            if held.issued_s < at_s and (less := held.at_most(self._settings.default_w)) != held:
+                self._keep(name, less)
 
     def due(self, site: SiteNow, now_s: float) -> tuple[str, ...]:
         """Return what is to be said of the site now."""

@@ -7,7 +7,7 @@ from steppe.config.section import LARGEST
 from steppe.grid.limits.limit import Link
 from steppe.grid.service.seam import GridView
 
-HTTP, DRILL, OPENADR, DSX = "http", "drill", "openadr", "dsx"
+HTTP, DRILL, OPENADR, DSX, S2 = "http", "drill", "openadr", "dsx", "s2"
 """Names of the links."""
 LIMITS_FILE = "limits.json"
 """The kept file of the limits, in the folder of the grid; only the controller uses it."""
@@ -27,6 +27,8 @@ def links_of(section: GridSection) -> tuple[Link, ...]:
     if section.dsx is not None:
         default_w = sum(feed.default_w for feed in section.dsx.feeds)
         found.append(Link(DSX, default_w, section.dsx.lost_s))
+    if section.s2 is not None:
+        found.append(Link(S2, section.s2.default_w, section.s2.lost_s))
     return tuple(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from steppe.config import DsxSection
+from steppe.config import DsxSection, S2Section
 from steppe.errors import InstallError
 from steppe.grid.service.budget_api import BudgetApi
 from steppe.grid.service.drills import Drills
@@ -70,6 +70,8 @@ def parts_of(
         parts.append(OpenAdrPart(ven, limits, refusals, now_s))
     if section.dsx is not None:
         parts.append(_dsx(section.dsx, limits, refusals, now_s))
+    if section.s2 is not None:
+        parts.append(_s2(section.s2, settings, limits, refusals, now_s))
     return Parts(tuple(parts), tuple(routes))
 
 
@@ -83,3 +85,19 @@ def _dsx(
         asked = "grid.dsx: asked for the extra grid (pip install 'steppe[grid]')"
         raise InstallError(f"{asked}, found no {error.name}") from error
     return DsxPart(dsx_settings(section), limits, refusals, now_s)
+
+
+def _s2(
+    section: S2Section,
+    settings: GridSettings,
+    limits: FleetLimits,
+    refusals: Refusals,
+    now_s: Callable[[], float],
+) -> Part:
+    try:  # the extra `grid`
+        from steppe.grid.service.s2_part import S2Part
+    except ModuleNotFoundError as error:
+        asked = "grid.s2: asked for the extra grid (pip install 'steppe[grid]')"
+        raise InstallError(f"{asked}, found no {error.name}") from error
+    site, folder = settings.section.site, settings.folder
+    return S2Part(section, site, limits, refusals, folder=folder, now_s=now_s)
