@@ -12,6 +12,7 @@ from typing import Literal
 
 from steppe.errors import UsageError
 from steppe.grid.dsx.breach import Breach, BreachTerms, Over, ShedHint, step
+from steppe.grid.dsx.enforcement import Enforcement, parse_enforcement
 from steppe.grid.dsx.envelope import Envelope, MessageError, parse_envelope
 from steppe.grid.dsx.jws import KeyRing, Signer
 from steppe.grid.dsx.load_target import LoadTarget, parse_load_targets
@@ -20,15 +21,19 @@ from steppe.grid.dsx.schedule import Feed, FeedLimit, FeedSchedule
 from steppe.grid.dsx.seal import seal
 from steppe.grid.dsx.status import FeedReport, Ramp, Trigger, status_content
 from steppe.grid.dsx.topics import (
+    ENFORCEMENT,
     LOAD_TARGET,
     POWER_BREACH,
     POWER_STATE,
     Publication,
+    enforcement_topic,
     load_target_topic,
     power_breach_topic,
     power_state_topic,
     source_of,
 )
+
+_MOST_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class AgentTerms:
         ramp_s: How long the draw may be above a limit that fell before it is a breach, s.
         settle_s: How long a ramp up takes, s: no measurement says when it has ended.
         breach: When a breach begins.
+        infras: Identifiers of those of the infrastructure that say what they did about breaches.
     """
 
     id: str
@@ -52,6 +58,7 @@ class AgentTerms:
     ramp_s: float = 40.0
     settle_s: float = 60.0
     breach: BreachTerms = field(default_factory=BreachTerms)
+    infras: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,17 @@ class Repeated:
     """
 
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """The infrastructure has acted on a breach of the site; no limit changes.
+
+    Attributes:
+        enforcement: What it did.
+    """
+
+    enforcement: Enforcement
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +139,16 @@ class FlexAgent:
         self._terms = terms
         self._keys = keys
         self._signer = signer
-        self._topics = {load_target_topic(each): source_of("isv", each) for each in terms.isvs}
+        self._topics = {
+            load_target_topic(each): (source_of("isv", each), LOAD_TARGET) for each in terms.isvs
+        } | {
+            enforcement_topic(each): (source_of("infra", each), ENFORCEMENT)
+            for each in terms.infras
+        }
         self._replays = ReplayGuard(terms.window_s, started_s)
         self._ramps = {each.tag: Ramp(each.default_w) for each in every}
         self._breaches: dict[str, Breach | None] = {}
+        self._alerted: dict[str, str] = {}
         self._last: Envelope | None = None
         self._is_connected = False
 
@@ -138,7 +162,9 @@ class FlexAgent:
         """The targets of each feed."""
         return self._schedules
 
-    def received(self, topic: str, payload: bytes, now_s: float) -> Accepted | Repeated | Refused:
+    def received(
+        self, topic: str, payload: bytes, now_s: float
+    ) -> Accepted | Enforced | Repeated | Refused:
         """Take a message; one that was delivered before changes nothing."""
         try:
             envelope = parse_envelope(payload)
@@ -146,6 +172,8 @@ class FlexAgent:
             content = self._keys.verify(envelope)
             if self._replays.check(envelope, now_s) == "seen":
                 return Repeated(envelope.id)
+            if envelope.type == ENFORCEMENT:
+                return Enforced(self._enforced(parse_enforcement(content)))
             targets = parse_load_targets(content)
             correlation_id = envelope.correlation_id or envelope.id
             self._schedules = self._with(targets, correlation_id, now_s)
@@ -240,17 +268,30 @@ class FlexAgent:
         self._breaches[tag], content = step(before, over, now_s, self._terms.breach, hints)
         if content is None:
             return None
+        self._remember(content["breach"]["breach_id"], tag)
         command = content["target"]["correlation_id"]
         envelope = seal(self._signer, POWER_BREACH, content, now_s, correlation_id=command)
         return Publication(power_breach_topic(self._terms.id), envelope.to_bytes(), 2)
 
     def _check_topic(self, topic: str, envelope: Envelope) -> None:
-        if (source := self._topics.get(topic)) is None:
+        if topic not in self._topics:
             raise MessageError(f"topic: asked for one of {', '.join(self._topics)}, found {topic}")
+        source, kind = self._topics[topic]
         if envelope.source != source:
             raise MessageError(f"source: asked for {source} on {topic}, found {envelope.source}")
-        if envelope.type != LOAD_TARGET:
-            raise MessageError(f"type: asked for {LOAD_TARGET}, found {envelope.type}")
+        if envelope.type != kind:
+            raise MessageError(f"type: asked for {kind}, found {envelope.type}")
+
+    def _remember(self, breach_id: str, tag: str) -> None:
+        self._alerted[breach_id] = tag
+        if len(self._alerted) > _MOST_REMEMBERED:
+            del self._alerted[next(iter(self._alerted))]
+
+    def _enforced(self, found: Enforcement) -> Enforcement:
+        if self._alerted.get(found.breach_id) != found.feed:
+            asked = f"a breach of feed {found.feed} of this site"
+            raise MessageError(f"breach_id: asked for {asked}, found {found.breach_id}")
+        return found
 
     def _with(
         self, targets: Sequence[LoadTarget], correlation_id: str, now_s: float

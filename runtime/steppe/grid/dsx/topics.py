@@ -9,6 +9,7 @@ from steppe.grid.dsx.envelope import SOURCE
 LOAD_TARGET = "grid.loadtarget.set.v1"
 POWER_STATE = "grid.powerstate.status.v1"
 POWER_BREACH = "grid.powerbreach.alert.v1"
+ENFORCEMENT = "grid.powerbreach.enforcement.v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +52,8 @@ def power_state_topic(agent: str) -> str:
 def power_breach_topic(agent: str) -> str:
     """Return the topic of the breach alerts of a site."""
     return f"grid/v1/dsx-flex-agent/{agent}/powerbreach"
+
+
+def enforcement_topic(infra: str) -> str:
+    """Return the topic in which an agent of the infrastructure says what it did about breaches."""
+    return f"grid/v1/infra/{infra}/powerbreach/enforcement"
