@@ -112,6 +112,73 @@ def starts_s(event: Event, share: float) -> float:
         raise RefusedEventError(f"event {event.id}: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The intervals of an event by number, with those of its repetitions; the first is 0.
+
+    Attributes:
+        round: The intervals as they are listed, in the order of time.
+        ends_s: End of the event, s since the Unix epoch; infinite if it has none.
+        repeats: Whether the intervals are repeated until the end.
+    """
+
+    round: tuple[Slot, ...]
+    ends_s: float
+    repeats: bool
+
+    @property
+    def count(self) -> int | None:
+        """How many intervals there are; None if they have no end."""
+        if not self.repeats:
+            return sum(slot.starts_s < self.ends_s for slot in self.round)
+        if math.isinf(self.ends_s):
+            return None
+        rounds = max(0, math.ceil((self.ends_s - self.round[0].starts_s) / self.length_s) - 1)
+        moved_s = rounds * self.length_s
+        rest = sum(slot.starts_s + moved_s < self.ends_s for slot in self.round)
+        return rounds * len(self.round) + rest
+
+    @property
+    def length_s(self) -> float:
+        """Length of a round, s."""
+        return _length_s(self.round)
+
+    def span(self, number: int) -> tuple[float, float]:
+        """Return start and end of an interval, s since the Unix epoch."""
+        turn, place = divmod(number, len(self.round))
+        moved_s = turn * self.length_s if turn else 0.0
+        slot = self.round[place]
+        return slot.starts_s + moved_s, min(slot.ends_s + moved_s, self.ends_s)
+
+    def before(self, at_s: float) -> int:
+        """Return the number of an interval that starts at a time or earlier, not far before it."""
+        begins_s = self.round[0].starts_s
+        if not self.repeats or at_s <= begins_s:
+            return 0
+        return max(0, math.floor((at_s - begins_s) / self.length_s)) * len(self.round)
+
+
+def timeline(event: Event, share: float) -> Timeline:
+    """Return the intervals of an event by number.
+
+    Args:
+        event: The event.
+        share: Where in the range of `randomizeStart` the client starts, in [0, 1).
+
+    Raises:
+        RefusedEventError: Its times cannot be read, lack a length, or overlap.
+    """
+    try:
+        round_ = _first_round(event, share)
+        ends_s = _end_of(event, round_)
+    except BadTimeError as error:
+        raise RefusedEventError(f"event {event.id}: {error}") from error
+    _check_order(event, round_)
+    ordered = tuple(sorted(round_, key=lambda slot: slot.starts_s))
+    repeats = event.duration is not None and math.isfinite(_length_s(round_))
+    return Timeline(ordered, ends_s, repeats)
+
+
 def _first_round(event: Event, share: float) -> tuple[Slot, ...]:
     if not event.intervals:
         raise RefusedEventError(f"event {event.id}: it has no intervals")

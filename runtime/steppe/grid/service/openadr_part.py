@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from steppe.config import OpenAdrSection
 from steppe.grid.limits.limit import Limit
+from steppe.grid.offers.offer import Call, FlexOffer
 from steppe.grid.openadr.client import VtnPlace
 from steppe.grid.openadr.inbox import Standing
 from steppe.grid.openadr.translation import Terms
@@ -20,9 +21,14 @@ from steppe.grid.service.openadr_changes import (
     subscription,
     subscription_changes,
 )
+from steppe.grid.service.openadr_reports import Reporting
+from steppe.grid.service.present import present_offer
 from steppe.grid.service.refusals import Refusals
 from steppe.grid.service.seam import Change, FleetLimits, GridView, Heard, Repeated
 from steppe.grid.service.secret_files import read_secret
+
+HOLD_S = 3600.0
+"""Length of a call for which the present flexibility is reported, s."""
 
 
 def ven_settings(section: OpenAdrSection, site: str) -> VenSettings:
@@ -59,6 +65,10 @@ def ven_settings(section: OpenAdrSection, site: str) -> VenSettings:
     )
 
 
+def _present(view: GridView) -> Sequence[FlexOffer]:
+    return [present_offer(view, Call(0.0, HOLD_S), HOLD_S)]
+
+
 class OpenAdrPart:
     """Polls the server, and hands over what has changed since.
 
@@ -74,6 +84,7 @@ class OpenAdrPart:
         limits: FleetLimits,
         refusals: Refusals,
         now_s: Callable[[], float] = time.time,
+        offers: Callable[[GridView], Sequence[FlexOffer]] = _present,
     ) -> None:
         """Prepare.
 
@@ -82,8 +93,10 @@ class OpenAdrPart:
             limits: The limits of the fleet.
             refusals: Gets the events that are refused.
             now_s: Reads the time, s since the Unix epoch.
+            offers: Returns what is offered, for reports; what can be given now if absent.
         """
         self._ven = OpenAdrVen(settings, clock=now_s)
+        self._reporting = Reporting(self._ven, settings.name, offers)
         self._settings = settings
         self._limits, self._refusals = limits, refusals
         self._polls = self._notices = 0
@@ -111,6 +124,8 @@ class OpenAdrPart:
             "notices": self._ven.notices,
             "events": len(standing.events),
             "rates": len(standing.rates),
+            "reports": self._reporting.sent,
+            "report_problem": self._reporting.problem,
         }
 
     async def start(self) -> None:
@@ -120,6 +135,7 @@ class OpenAdrPart:
     async def see(self, view: GridView) -> None:
         """Hand over what the server asks, where it has answered since."""
         self._note_refusals()
+        self._reporting.see(view)
         polls, notices = self._ven.polls, self._ven.notices
         if not polls or (polls, notices) == (self._polls, self._notices):
             return
@@ -128,6 +144,7 @@ class OpenAdrPart:
 
     async def stop(self) -> None:
         """Poll no more; the enrolment stays."""
+        await self._reporting.stop()
         await self._ven.stop()
 
     def _changes(self, view: GridView, *, is_poll: bool) -> list[Change]:

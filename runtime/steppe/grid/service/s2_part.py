@@ -10,8 +10,7 @@ from typing import Any
 
 from steppe.config import S2Section
 from steppe.grid.limits.limit import Limit
-from steppe.grid.offers.offer import Call, FlexOffer, offered
-from steppe.grid.offers.sources import Source
+from steppe.grid.offers.offer import Call
 from steppe.grid.s2.control import SiteNow
 from steppe.grid.s2.kept import KeptInstructions
 from steppe.grid.s2.link import Manager, S2Link
@@ -22,6 +21,7 @@ from steppe.grid.s2.manager import (
     ResourceManager,
 )
 from steppe.grid.service.links import S2
+from steppe.grid.service.present import present_offer
 from steppe.grid.service.refusals import Refusals
 from steppe.grid.service.seam import (
     Change,
@@ -33,11 +33,8 @@ from steppe.grid.service.seam import (
     PutLimit,
 )
 from steppe.grid.service.secret_files import read_secret
-from steppe.grid.verify.delivery import Direction
 
 FILE_NAME = "s2.json"
-_SAME = 9
-"""An offer of 90 % asks for nine futures; the present one stands for all of them."""
 _BOUND_SHARE = 0.98
 _FOREVER_S = 1e10
 
@@ -140,29 +137,13 @@ class S2Part:
             baseline_w=baseline_w,
             most_w=max(self._section.most_w, baseline_w),
             limit_w=limit_w,
-            offer=present_offer(view, baseline_w - draw_w, self._section),
+            offer=present_offer(
+                view,
+                Call(self._section.notice_s, self._section.hold_s),
+                _FOREVER_S,
+                given_w=baseline_w - draw_w,
+            ),
         )
-
-
-def present_offer(view: GridView, given_w: float, section: S2Section) -> FlexOffer:
-    """Return what the site can give now, for calls of the configured length.
-
-    Args:
-        view: What the controller knows.
-        given_w: Watts below the baseline that are given already, W.
-        section: The notice and length of a call.
-    """
-    call = Call(section.notice_s, section.hold_s)
-    given = Source("given already", given_w, 0.0, 0.0, 0.0)
-    down = [given, *(each for each in view.sources if each.direction is Direction.LESS)]
-    up = [each for each in view.sources if each.direction is Direction.MORE]
-    return FlexOffer(
-        "now",
-        view.at_s,
-        view.at_s + _FOREVER_S,
-        offered([down] * _SAME, call),
-        offered([up] * _SAME, call),
-    )
 
 
 class _FleetHolds:
