@@ -19,7 +19,7 @@ from steppe.config.device import (
     PaceSection,
     ZeusdSection,
 )
-from steppe.config.dsx import BrokerSection, DsxSection, FeedSection, IsvSection
+from steppe.config.dsx import BrokerSection, DsxSection, FeedSection, InfraSection, IsvSection
 from steppe.config.error_message import first_error
 from steppe.config.gateway import GatewaySection
 from steppe.config.grid import DrillSection, GridSection, HttpSection
@@ -88,6 +88,7 @@ __all__ = [
     "GridSection",
     "HorizonSection",
     "HttpSection",
+    "InfraSection",
     "IsvSection",
     "KeySection",
     "LedgerSection",

@@ -60,6 +60,13 @@ class IsvSection(Section):
     whoever runs the broker can replay a target."""
 
 
+class InfraSection(IsvSection):
+    """An agent of the infrastructure that says what it did about breaches of the site."""
+
+    id: Identifier
+    """Its identifier (`//grid/v1/infra/ID`)."""
+
+
 class FeedSection(Section):
     """A supply line of the site."""
 
@@ -97,6 +104,8 @@ class DsxSection(Section):
     """Algorithm of the site's key."""
     isvs: Annotated[tuple[IsvSection, ...], Field(strict=False, min_length=1)]
     """Those whose load targets are taken."""
+    infra: Annotated[tuple[InfraSection, ...], Field(strict=False)] = ()
+    """Agents of the infrastructure that say what they did about breaches; none: not heard."""
     feeds: Annotated[tuple[FeedSection, ...], Field(strict=False, min_length=1)]
     """The feeds of the site."""
     window_s: Positive = 300.0
@@ -127,6 +136,7 @@ class DsxSection(Section):
             **_whole(self, folder),
             "broker": self.broker.resolved(folder),
             "isvs": tuple(isv.model_copy(update=_whole(isv, folder)) for isv in self.isvs),
+            "infra": tuple(each.model_copy(update=_whole(each, folder)) for each in self.infra),
         }
         return self.model_copy(update=update)
 

@@ -68,10 +68,9 @@ class Enforcement:
         """It as one line."""
         counts = [(each, sum(r.code == each for r in self.results)) for each in _RESULTS]
         found = ", ".join(f"{number} {name}" for name, number in counts if number)
+        did = f"{self.action}, {self.code} ({found or 'no resources'})"
         why = f": {self.message}" if self.message else ""
-        return (
-            f"feed {self.feed}: breach {self.breach_id}: {self.action}, {self.code} ({found}){why}"
-        )
+        return f"feed {self.feed}: breach {self.breach_id}: {did}{why}"
 
 
 def parse_enforcement(content: Mapping[str, Any]) -> Enforcement:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, assert_never
 
-from steppe.grid.dsx.agent import Accepted, FlexAgent, Refused
-from steppe.grid.dsx.topics import Publication
+from steppe.grid.dsx.agent import Accepted, Enforced, FlexAgent, Refused
+from steppe.grid.dsx.topics import Publication, enforcement_topic
 from steppe.grid.limits.limit import Limit
 from steppe.grid.links.mqtt import Connected, LinkError, LinkEvent, Lost, Message, MqttLink
 from steppe.grid.service.dsx_limit import Before, held_site, site_limit
@@ -55,6 +55,8 @@ class DsxPart:
         self._agent = FlexAgent(
             settings.terms, settings.feeds, settings.keys, settings.signer, self._started_s
         )
+        self._exact = {enforcement_topic(each) for each in settings.terms.infras}
+        self._enforced = ""
         self._link: MqttLink | None = None
         self._is_connected, self._problem = False, "the broker has not answered yet"
         self._is_due, self._handed_s = False, 0.0
@@ -73,6 +75,7 @@ class DsxPart:
             "connected": self._is_connected,
             "problem": self._problem,
             "published": self._published,
+            "enforced": self._enforced,
             "feeds": {
                 tag: {
                     "limit_w": limit.watts,
@@ -93,7 +96,7 @@ class DsxPart:
         def arrived(event: LinkEvent) -> None:
             loop.call_soon_threadsafe(self.take, event)
 
-        topics = dict.fromkeys(self._agent.topics, 1)
+        topics = {each: 2 if each in self._exact else 1 for each in self._agent.topics}
         self._link = MqttLink(self._settings.broker, topics, arrived)
         self._link.start()
 
@@ -145,6 +148,9 @@ class DsxPart:
             case Accepted():
                 self._before, self._is_due = None, True
                 self._say(now_s, "target_set")
+            case Enforced(enforcement):
+                self._enforced = enforcement.line
+                _log.warning("DSX: %s", enforcement.line)
             case Refused(reason):
                 self._refusals.note(DSX, reason)
 

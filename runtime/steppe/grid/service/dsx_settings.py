@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steppe.config import BrokerSection, DsxSection
+from steppe.config import BrokerSection, DsxSection, IsvSection
 from steppe.errors import UsageError
 from steppe.grid.dsx.agent import AgentTerms
 from steppe.grid.dsx.jws import KeyRing, Signer, TrustedKey
@@ -49,14 +49,11 @@ def dsx_settings(section: DsxSection) -> DsxSettings:
         UsageError: A key or secret cannot be read or is too weak.
     """
     keys = [
-        TrustedKey(
-            isv.kid,
-            source_of("isv", isv.id),
-            isv.algorithm,
-            read_text(f"grid.dsx.isvs.{number}.public_key_file", isv.public_key_file),
-            isv.bound,
-        )
+        _trusted(f"grid.dsx.isvs.{number}", isv, source_of("isv", isv.id))
         for number, isv in enumerate(section.isvs)
+    ] + [
+        _trusted(f"grid.dsx.infra.{number}", each, source_of("infra", each.id))
+        for number, each in enumerate(section.infra)
     ]
     private = read_text("grid.dsx.private_key_file", section.private_key_file)
     source = source_of("dsx-flex-agent", section.agent)
@@ -68,6 +65,7 @@ def dsx_settings(section: DsxSection) -> DsxSettings:
             section.lost_s,
             section.ramp_s,
             section.settle_s,
+            infras=tuple(each.id for each in section.infra),
         ),
         feeds=tuple(
             Feed(feed.tag, feed.minimum_w, feed.maximum_w, feed.default_w) for feed in section.feeds
@@ -78,6 +76,11 @@ def dsx_settings(section: DsxSection) -> DsxSettings:
         broker=_broker(section.broker, section.agent),
         status_s=section.status_s,
     )
+
+
+def _trusted(what: str, section: IsvSection, source: str) -> TrustedKey:
+    pem = read_text(f"{what}.public_key_file", section.public_key_file)
+    return TrustedKey(section.kid, source, section.algorithm, pem, section.bound)
 
 
 def _broker(section: BrokerSection, agent: str) -> Broker:
