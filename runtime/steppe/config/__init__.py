@@ -31,7 +31,7 @@ from steppe.config.load import (
     SimSection,
     TrafficChangeSection,
 )
-from steppe.config.openadr import OpenAdrSection, WebhookSection
+from steppe.config.openadr import NotifierSection, OpenAdrSection, WebhookSection
 from steppe.config.power import (
     SUSTAIN_S,
     BatterySection,
@@ -96,6 +96,7 @@ __all__ = [
     "ModelSection",
     "ModelledSection",
     "NodeMeterSection",
+    "NotifierSection",
     "NvmlSection",
     "OpenAdrSection",
     "PaceSection",

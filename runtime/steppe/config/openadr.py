@@ -33,6 +33,14 @@ class WebhookSection(Section):
     """Networks from which notifications may come, such as `192.0.2.0/24`; none: from any."""
 
 
+class NotifierSection(Section):
+    """The MQTT notifier of the OpenADR server: its messages make the site ask at once."""
+
+    ca_file: FilePath | None = None
+    """Certificates that are trusted for its broker, PEM, relative to this file; those of the system
+    if absent."""
+
+
 class OpenAdrSection(Section):
     """An OpenADR 3.1 server (VTN): the site is a VEN of it."""
 
@@ -64,7 +72,10 @@ class OpenAdrSection(Section):
     emergency_share: Share = 0.5
     """Share of the baseline that may be drawn in an ALERT_GRID_EMERGENCY."""
     webhook: WebhookSection | None = None
-    """Where the server may report changes at once; absent, it is only polled."""
+    """Where the server may report changes at once; absent, there is no such door."""
+    mqtt: NotifierSection | None = None
+    """Whether the server's MQTT notifier is used (extra `grid`); `{}` for its defaults. Absent: it
+    is not."""
 
     @model_validator(mode="after")
     def _figures_fit(self) -> OpenAdrSection:
@@ -76,4 +87,7 @@ class OpenAdrSection(Section):
 
     def resolved(self, folder: Path) -> OpenAdrSection:
         """Return the section with its paths relative to a folder."""
-        return self.model_copy(update={"secret_file": folder / self.secret_file})
+        update: dict[str, object] = {"secret_file": folder / self.secret_file}
+        if self.mqtt is not None and self.mqtt.ca_file is not None:
+            update["mqtt"] = NotifierSection(ca_file=folder / self.mqtt.ca_file)
+        return self.model_copy(update=update)

@@ -185,6 +185,14 @@ class VtnClient:
             raise _refusal(f"{method} {path}", status, answer)
         return answer
 
+    async def token(self) -> str:
+        """Return a token that holds now.
+
+        Raises:
+            VtnError: The server gives none.
+        """
+        return await self._fresh_token(None)
+
     async def _fresh_token(self, refused: str | None) -> str:
         async with self._renewing:
             is_due = self._monotonic() >= self._token_ends_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -32,11 +33,15 @@ from steppe.grid.openadr.messages import (
     Subscription,
     Ven,
 )
+from steppe.grid.openadr.notifier import MqttTerms, Notices, Notifiers, Topics, broker_of
 from steppe.grid.openadr.translation import Terms
 from steppe.grid.openadr.webhook import Network, webhook
 
 CALLBACK = "/openadr/events"
 """Path of the webhook."""
+
+_LEAST_POLL_S = 0.5
+"""Shortest time between two polls, s, however many notices come."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -80,7 +85,8 @@ class VenSettings:
         resources: Resources of the site that are enrolled.
         programs: Names of the programs whose events are followed; all that we may see if empty.
         poll_s: Time between two polls, s; a slow one stays beside a webhook.
-        hook: Where the server may tell us of changes at once; None to poll only.
+        hook: Where the server may tell us of changes at once; None for no webhook.
+        mqtt: How the server's MQTT notifier is used; None not to use it.
     """
 
     place: VtnPlace
@@ -90,6 +96,7 @@ class VenSettings:
     programs: tuple[str, ...] = ()
     poll_s: float = 30.0
     hook: Hook | None = None
+    mqtt: MqttTerms | None = None
 
 
 class OpenAdrVen:
@@ -102,6 +109,8 @@ class OpenAdrVen:
         problem: Why the last poll failed; empty if it did not.
         polls: How many polls have succeeded.
         notices: How many notifications were taken beside them.
+        mqtt_notices: How many messages of the MQTT notifier made it ask.
+        mqtt_problem: Why the MQTT notifier is not used; empty if it is, or is not wanted.
     """
 
     def __init__(
@@ -119,7 +128,8 @@ class OpenAdrVen:
             monotonic: Time that is never set, s.
         """
         self.problem = ""
-        self.polls = self.notices = 0
+        self.polls = self.notices = self.mqtt_notices = 0
+        self.mqtt_problem = ""
         self._settings, self._clock, self._monotonic = settings, clock, monotonic
         self._client = VtnClient(settings.place, monotonic=monotonic)
         self._inbox = Inbox(settings.terms, settings.name)
@@ -130,6 +140,8 @@ class OpenAdrVen:
         self._task: asyncio.Task[None] | None = None
         self._hook_url = ""
         self._polling = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._notices: Notices | None = None
 
     @property
     def refusals(self) -> tuple[str, ...]:
@@ -161,6 +173,7 @@ class OpenAdrVen:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self._stop_notices()
         if self._runner is not None:
             await self._runner.cleanup()
         await self._client.__aexit__()
@@ -206,6 +219,7 @@ class OpenAdrVen:
 
     async def _serve(self) -> None:
         while True:
+            self._changed.clear()
             try:
                 for why in await self.poll():
                     _log.warning("OpenADR: refused: %s", why)
@@ -214,7 +228,9 @@ class OpenAdrVen:
                 if str(error) != self.problem:
                     _log.warning("OpenADR: %s", error)
                 self.problem = str(error)
-            await asyncio.sleep(self._settings.poll_s)
+            await asyncio.sleep(min(_LEAST_POLL_S, self._settings.poll_s))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._settings.poll_s)
 
     def _queries(self) -> list[dict[str, str]]:
         if not self._settings.programs:
@@ -236,6 +252,47 @@ class OpenAdrVen:
         await self._learn(targets)
         if self._settings.hook is not None:
             await self._subscribe()
+        if self._settings.mqtt is not None:
+            await self._follow(ven.id, self._settings.mqtt)
+
+    async def _follow(self, ven: str, terms: MqttTerms) -> None:
+        """Listen to the MQTT notifier; what hinders that is a problem, but no poll fails by it."""
+        try:
+            await self._listen_to(ven, terms)
+        except VtnError as error:
+            if str(error) != self.mqtt_problem:
+                _log.warning("OpenADR: the MQTT notifier is not used: %s", error)
+            self.mqtt_problem = str(error)
+            await self._stop_notices()
+
+    async def _listen_to(self, ven: str, terms: MqttTerms) -> None:
+        if self._notices is not None and self._notices.is_connected:
+            self.mqtt_problem = ""
+            return
+        await self._stop_notices()
+        binding = _read(Notifiers, await self._client.call("GET", "/notifiers"), "/notifiers").MQTT
+        if binding is None:
+            raise VtnError("/notifiers: asked for MQTT, found a webhook only")
+        path = f"/notifiers/mqtt/topics/vens/{ven}/events"
+        topics = _read(Topics, await self._client.call("GET", path), path).topics.names
+        place, token = self._settings.place, await self._client.token()
+        broker = broker_of(binding, place.client_id, token, f"steppe-{ven}", terms)
+        loop = asyncio.get_running_loop()
+
+        def changed() -> None:
+            loop.call_soon_threadsafe(self._note_change)
+
+        self._notices = notices = Notices(broker, topics, changed)
+        notices.start()
+
+    def _note_change(self) -> None:
+        self.mqtt_notices += 1
+        self._changed.set()
+
+    async def _stop_notices(self) -> None:
+        if self._notices is not None:
+            await asyncio.to_thread(self._notices.stop)
+            self._notices = None
 
     async def _own(
         self, path: str, query: Mapping[str, str], body: Mapping[str, Any], model: type[M]

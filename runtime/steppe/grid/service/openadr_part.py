@@ -12,6 +12,7 @@ from steppe.grid.limits.limit import Limit
 from steppe.grid.offers.offer import Call, FlexOffer
 from steppe.grid.openadr.client import VtnPlace
 from steppe.grid.openadr.inbox import Standing
+from steppe.grid.openadr.notifier import MqttTerms
 from steppe.grid.openadr.translation import Terms
 from steppe.grid.openadr.ven import Hook, OpenAdrVen, VenSettings
 from steppe.grid.service.links import OPENADR, awaits_repetition
@@ -62,6 +63,7 @@ def ven_settings(section: OpenAdrSection, site: str) -> VenSettings:
         else Hook(
             hook.url, hook.host, hook.port, tuple(ipaddress.ip_network(n) for n in hook.allowed)
         ),
+        None if section.mqtt is None else MqttTerms(section.mqtt.ca_file),
     )
 
 
@@ -122,6 +124,8 @@ class OpenAdrPart:
             "problem": self._ven.problem,
             "polls": self._ven.polls,
             "notices": self._ven.notices,
+            "mqtt_notices": self._ven.mqtt_notices,
+            "mqtt_problem": self._ven.mqtt_problem,
             "events": len(standing.events),
             "rates": len(standing.rates),
             "reports": self._reporting.sent,
