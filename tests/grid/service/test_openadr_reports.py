@@ -122,12 +122,37 @@ async def test_an_interval_that_was_not_seen_is_left_out() -> None:
     ven = Ven({"payloadType": "USAGE"})
     reporting = Reporting(ven, "site", offers)
     reporting.see(view(NOON_S + 90, 0.0, "counter"))
-    for at_s in range(120, 190, 10):
+    for at_s in range(120, 200, 10):
         reporting.see(view(NOON_S + at_s, 10.0, "counter"))
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     await reporting.stop()
     assert ven.values() == [("USAGE", "DIRECT_READ", [0.02])]
+
+
+async def test_the_last_report_is_sent_where_the_server_lists_the_event_no_more() -> None:
+    ven = Ven({"payloadType": "USAGE"})
+    reporting = Reporting(ven, "site", offers)
+    for at_s in range(-10, 200, 10):
+        if at_s >= 180:
+            ven.events = ()
+        reporting.see(view(NOON_S + at_s, 10.0, "counter"))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await reporting.stop()
+    assert ven.values() == [("USAGE", "DIRECT_READ", [0.02, 0.02, 0.02])]
+
+
+async def test_an_event_that_was_taken_back_is_not_reported() -> None:
+    ven = Ven({"payloadType": "USAGE"})
+    reporting = Reporting(ven, "site", offers)
+    for at_s in range(-10, 200, 10):
+        if at_s >= 100:
+            ven.events = ()
+        reporting.see(view(NOON_S + at_s, 10.0, "counter"))
+        await asyncio.sleep(0)
+    await reporting.stop()
+    assert ven.got == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the site drew lately, in steps of ten seconds, for the reports of events. Pure."""
+"""What the site drew lately, in steps of a second, for the reports of events. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
-STEP_S = 10.0
+STEP_S = 1.0
 """Length of a step, s."""
-KEPT_S = 2 * 86400.0
+KEPT_S = 86_400.0
 """How long steps are kept, s."""
 
 
@@ -38,7 +38,7 @@ class _Step:
 
 
 class RecentDraw:
-    """The draw of the last two days; what is older is forgotten."""
+    """The draw of the last day; what is older is forgotten."""
 
     def __init__(self) -> None:
         """Begin without any."""

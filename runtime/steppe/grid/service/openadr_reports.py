@@ -12,7 +12,7 @@ from steppe.grid.offers.offer import FlexOffer
 from steppe.grid.openadr.client import VtnError, VtnRefusedError
 from steppe.grid.openadr.drawn import Drawn, RecentDraw
 from steppe.grid.openadr.due import DueReport, due_reports
-from steppe.grid.openadr.intervals import RefusedEventError, share_of, timeline
+from steppe.grid.openadr.intervals import share_of, timeline
 from steppe.grid.openadr.messages import Event, ReportDescriptor
 from steppe.grid.openadr.reports import UNITS, Given, Span, report_of
 from steppe.grid.renderings.openadr import available
@@ -23,6 +23,9 @@ LEAST_SEEN = 0.95
 """A past interval of which a smaller share was seen is left out of a report."""
 MEASURED = frozenset({"counter", "integrated"})
 """Labels of energy that was measured."""
+SETTLE_S = 2.0
+"""How long after an interval it is reported, s: the last draw of it is known then."""
+_AFTERWARDS_S = 60.0
 _MOST_WAITING = 200
 _OFFERED = ("LOAD_SHED_DELTA_AVAILABLE", "UP_REGULATION_AVAILABLE", "DOWN_REGULATION_AVAILABLE")
 
@@ -66,6 +69,7 @@ class Reporting:
         self.sent, self.problem = 0, ""
         self._ven, self._name, self._offers = ven, name, offers
         self._draw = RecentDraw()
+        self._events: dict[str, Event] = {}
         self._until_s: dict[str, float] = {}
         self._baselines_w: dict[str, float] = {}
         self._unknown: set[str] = set()
@@ -75,13 +79,11 @@ class Reporting:
     def see(self, view: GridView) -> None:
         """Note the draw, and send what is due in a task of its own."""
         self._note(view)
-        for event in self._ven.events:
+        self._follow(view.at_s)
+        for event in self._events.values():
             for asked in event.reportDescriptors or ():
                 self._waiting += self._bodies(event, asked, view)
             self._until_s[event.id] = view.at_s
-        known = {event.id for event in self._ven.events}
-        self._until_s = {id_: at_s for id_, at_s in self._until_s.items() if id_ in known}
-        self._baselines_w = {id_: w for id_, w in self._baselines_w.items() if id_ in known}
         if self._waiting and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._send())
 
@@ -90,6 +92,21 @@ class Reporting:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    def _follow(self, now_s: float) -> None:
+        """Take note of the events of now; one that has ended stays until its last report."""
+        known = {event.id: event for event in self._ven.events}
+        ended = {
+            id_: event
+            for id_, event in self._events.items()
+            if id_ not in known and 0.0 <= now_s - self._ends_s(event) <= _AFTERWARDS_S
+        }
+        self._events = events = known | ended
+        self._until_s = {id_: at_s for id_, at_s in self._until_s.items() if id_ in events}
+        self._baselines_w = {id_: w for id_, w in self._baselines_w.items() if id_ in events}
+
+    def _ends_s(self, event: Event) -> float:
+        return timeline(event, share_of(self._name, event.id)).ends_s
 
     def _note(self, view: GridView) -> None:
         curtailed = view.in_force is not None and view.in_force.name.startswith(f"{OPENADR}/")
@@ -112,12 +129,10 @@ class Reporting:
                 self._unknown.add(line)
                 _log.warning("OpenADR: %s", line)
             return
-        try:
-            times = timeline(event, share_of(self._name, event.id))
-        except RefusedEventError:
-            return  # it is not followed either
+        times = timeline(event, share_of(self._name, event.id))
         after_s = self._until_s.get(event.id, view.at_s - 1.0)
-        for due in due_reports(asked, times, after_s, view.at_s):
+        late_s = SETTLE_S if asked.historical else 0.0
+        for due in due_reports(asked, times, after_s - late_s, view.at_s - late_s):
             spans = self._values(event, due, view)
             if spans:
                 yield report_of(
