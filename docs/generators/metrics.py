@@ -12,6 +12,7 @@ from generators.markdown import NOTICE, page, table
 from steppe.agent.messages import AgentStatus, GpuLimits, LeaseStatus
 from steppe.agent.metrics import AgentCounts, MetricsFile
 from steppe.batch.service.metrics import BatchMetrics
+from steppe.config.site_meter import SiteMeterSection
 from steppe.control.affinity import Decisions
 from steppe.control.state import Learned, Observation
 from steppe.fleet.controller.exposition import Exposition
@@ -21,6 +22,11 @@ from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.request import FinishedRequest
 from steppe.gateway.sharing.exposition import of_all
 from steppe.gateway.status import GatewayStatus, ModelStatus
+from steppe.grid.limits.limit import Link
+from steppe.grid.meters.part import SiteMeterPart
+from steppe.grid.meters.site_meter import MeteredDraw, SiteMeter
+from steppe.grid.service.metrics import GridMetrics
+from steppe.grid.service.refusals import Refusals
 from steppe.ledger.admission import Terms
 from steppe.ledger.booking import BookedRequest
 from steppe.ledger.outbox.outbox import Sent
@@ -29,7 +35,7 @@ from steppe.ledger.service.metrics import LedgerMetrics
 from steppe.ledger.store.books import Taken
 from steppe.ledger.witnesses.asking import Asked
 from steppe.power.battery import Charge
-from steppe.report.records import ReplicaTick, ShortageTick, TickRecord
+from steppe.report.records import GridTick, ReplicaTick, ShortageTick, TickRecord
 from steppe.roofline.lengths import RequestLengths
 
 INTRODUCTION = """
@@ -60,6 +66,7 @@ QUERIES = (
     ),
     ("refusals per second, by reason", "rate(steppe_rejections_total[5m])"),
     ("joules of each tenant in the last hour", "increase(steppe_tenant_energy_joules_total[1h])"),
+    ("links to the grid that are lost", "steppe_grid_link_lost == 1"),
     ("the budget is below what a sleeping fleet draws", "steppe_budget_feasible == 0"),
 )
 
@@ -81,6 +88,9 @@ def metrics_page() -> str:
         "## Ledger",
         "With a section `ledger` in the configuration; of the process of the ledger.",
         _rows(ledger_exposition()),
+        "## Grid",
+        "With a section `grid` in the configuration; of the process of the grid service.",
+        _rows(grid_exposition()),
         "## Agent",
         "In the file that `steppe agent --metrics-file` names, for node_exporter.",
         _rows(agent_exposition()),
@@ -114,6 +124,16 @@ def ledger_exposition() -> str:
     return metrics.exposition(1, 1).decode()
 
 
+def grid_exposition() -> str:
+    """Return what the grid service publishes while it has a meter of the site."""
+    settings = {"url": "http://prometheus:9090", "query": "site_power_watts"}
+    signal = "steppe.grid.meters.prometheus:PrometheusMeter"
+    meter = SiteMeterPart(SiteMeter(SiteMeterSection(signal=signal, settings=settings)))
+    meter.latest = MeteredDraw(1000.0, 1.0, 990.0)
+    metrics = GridMetrics((Link("http", 0.0, 1.0),), Refusals(lambda: 0.0), (meter,), lambda: False)
+    return metrics.exposition().decode()
+
+
 def fleet_exposition() -> str:
     """Return what the controller publishes after a tick that has everything."""
     replica = ReplicaTick("r0", "awake", 1980, 8, 300.0, 100.0)
@@ -131,6 +151,7 @@ def fleet_exposition() -> str:
         running=8,
         shortages=(shortage,),
         battery=Charge(0.5, 10.0),
+        grid=GridTick("http/e1", 70.0, "http/e1", 70.0, 100.0, 30.0, complies=True),
         replicas=(replica,),
     )
     report = ReplicaReport(
@@ -158,6 +179,7 @@ def fleet_exposition() -> str:
         lengths=RequestLengths(900.0, 200.0, 100.0),
     )
     exposition = Exposition("counter", models={"replica-1": "llama"})
+    exposition.set_links({"http": False})
     return exposition.update(tick, [report], observation, Learned(), {"r0": 330.0}).decode()
 
 

@@ -12,6 +12,7 @@ from generators.metrics import (
     batch_exposition,
     fleet_exposition,
     gateway_exposition,
+    grid_exposition,
     ledger_exposition,
 )
 
@@ -39,7 +40,7 @@ def test_every_configuration_section_has_a_heading() -> None:
 
 def test_every_metric_that_a_page_names_exists() -> None:
     text = fleet_exposition() + gateway_exposition() + batch_exposition() + agent_exposition()
-    text += ledger_exposition()
+    text += ledger_exposition() + grid_exposition()
     known = set(re.findall(r"steppe_[a-z0-9_]+", text))
     named = {
         (path.name, name)
@@ -52,7 +53,13 @@ def test_every_metric_that_a_page_names_exists() -> None:
 
 
 def test_no_metric_is_exposed_by_two_of_those_behind_one_address() -> None:
-    parts = (fleet_exposition(), gateway_exposition(), batch_exposition(), ledger_exposition())
+    parts = (
+        fleet_exposition(),
+        gateway_exposition(),
+        batch_exposition(),
+        ledger_exposition(),
+        grid_exposition(),
+    )
     names = [re.findall(r"^# TYPE (\S+)", text, re.MULTILINE) for text in parts]
     assert all(names)
     found = [name for each in names for name in set(each)]

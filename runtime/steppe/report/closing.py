@@ -12,6 +12,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from steppe.report.grid_events import EventSum
 from steppe.report.latency import Percentiles
 from steppe.report.quantities import UNKNOWN, count, quantity, share, source_text, span
 from steppe.report.record_folder import (
@@ -139,6 +140,7 @@ def _requests(summary: Summary) -> RenderableType:
         stale = f"a supply was stale for {span(summary['stale_s'])}: the fallback applied"
         parts.append(Text.assemble(("stale     ", "dim"), (stale, "red")))
     parts.extend(_shortages(summary))
+    parts.extend(_grid_events(summary))
     if summary["lost_lines"]:
         lost = (
             f"{count(summary['lost_lines'])} lines of the record could not be written: tracking "
@@ -167,6 +169,28 @@ def _shortages(summary: Summary) -> list[Text]:
         )
         for of, short in summary["shortages"].items()
     ]
+
+
+def _grid_events(summary: Summary) -> list[Text]:
+    return [
+        Text.assemble(
+            ("grid      ", "dim"),
+            (_event_text(event), "" if event["verdict"] == "complied" else "red"),
+        )
+        for event in summary["grid_events"]
+    ]
+
+
+def _event_text(event: EventSum) -> str:
+    """Return one event in words."""
+    if event["verdict"] == "not begun":
+        return f"{event['event']}: set no limit in this run"
+    asked, delivered = event["asked_j"], event["delivered_j"]
+    text = (
+        f"{event['event']}: {event['verdict']}, "
+        f"{quantity(delivered, 'J')} less (asked: {quantity(asked, 'J')})"
+    )
+    return text if not event["above_band_s"] else f"{text}, above for {span(event['above_band_s'])}"
 
 
 def _files(folder: Path, *, has_ledger: bool) -> Text:

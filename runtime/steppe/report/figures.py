@@ -20,6 +20,9 @@ Floats = NDArray[np.float64]
 INK, MUTED, GRID = "#1f2933", "#66737f", "#e4e8ec"
 SUPPLY, BUDGET, DRAW, OVER = "#d3e9dc", "#1f2933", "#2a78b8", "#d1342f"
 STALE, BATCH = "#d5d8dc", "#9cc3e4"
+ALLOWED, BASELINE = "#8e44ad", "#8b6f9c"
+ALLOWED_BAND = 0.02
+"""Width of the band above what an event allows, within which the site complies: share of that."""
 GIVEN, TAKEN = "#f2d9a0", "#a9d3bb"
 TOKENS, DEMAND, PER_JOULE = "#cfe0ef", "#7a8b99", "#b0541a"
 REPLICAS = ("#2a78b8", "#e08a1e", "#3d9970", "#a04a9c")
@@ -129,6 +132,7 @@ def _draw_power(axes: Any, edges: Floats, series: RunSeries) -> None:
     over_w = np.where(series.over_w > 0, budget_w + series.over_w, np.nan)
     axes.stairs(series.supply_w, edges, fill=True, color=SUPPLY, label="supply")
     _draw_stale(axes, edges, series)
+    site_w = _draw_grid(axes, edges, series)
     given_w = _draw_battery(axes, edges, series)
     if np.any(series.batch_w):
         others_w = draw_w - series.batch_w
@@ -138,10 +142,39 @@ def _draw_power(axes: Any, edges: Floats, series: RunSeries) -> None:
     if np.any(series.over_w > 0):
         axes.stairs(over_w, edges, baseline=budget_w, fill=True, color=OVER, label="over budget")
     axes.yaxis.set_major_formatter(EngFormatter(unit="W", sep=" "))
-    largest_w = max(1.0, *given_w, *(budget_w + series.over_w), *draw_w)
+    largest_w = max(1.0, site_w, *given_w, *(budget_w + series.over_w), *draw_w)
     axes.set_ylim(0, 1.08 * largest_w)
     _title(axes, "Power")
     _legend(axes, 8)
+
+
+def _draw_grid(axes: Any, edges: Floats, series: RunSeries) -> float:
+    """Draw what the grid allowed the site, and shade its events; return the largest of it, W."""
+    grid = series.grid
+    if grid is None:
+        return 0.0
+    lines = [
+        (grid.baseline_w, BASELINE, "--", "baseline"),
+        (grid.limit_w, ALLOWED, "-", "grid limit"),
+    ]
+    if not np.allclose(grid.site_w, series.draw_w, rtol=0.005, atol=0.5):
+        lines.append((grid.site_w, INK, ":", "site draw"))
+    in_event = ~np.isnan(grid.target_w)
+    if in_event.any():
+        up, high = axes.get_xaxis_transform(), np.where(in_event, 1.0, np.nan)
+        axes.stairs(
+            high, edges, fill=True, color=ALLOWED, alpha=0.13, transform=up, label="grid event"
+        )
+        band_w = grid.target_w * (1 + ALLOWED_BAND)
+        axes.stairs(
+            band_w, edges, baseline=grid.target_w, fill=True, color=ALLOWED, alpha=0.35, zorder=2
+        )
+    known = [line for line in lines if not np.isnan(line[0]).all()]
+    for values, colour, style, label in known:
+        axes.stairs(
+            values, edges, baseline=None, color=colour, linestyle=style, linewidth=1.3, label=label
+        )
+    return max((float(np.nanmax(values)) for values, *_ in known), default=0.0)
 
 
 def _draw_stale(axes: Any, edges: Floats, series: RunSeries) -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steppe.power.battery import Charge
+from steppe.report.grid_text import grid_text, refusal_text
 from steppe.report.quantities import UNKNOWN, count, quantity, source_text, span
 from steppe.report.records import GpuEvent, ReplicaTick, RequestRecord, TickRecord
 from steppe.report.shortages import first_shortage, shortage_text
@@ -94,7 +95,7 @@ def live_view(
     if latest is None:
         return Constrain(Group(head, Text("waiting for the first tick", style="dim")), WIDEST)
     parts = (head, _power(latest, history), _replicas(latest), _output(latest, history, so_far))
-    notes = (*_power_line(latest), *_gpu_lines(latest, history))
+    notes = (*_grid_lines(latest), *_power_line(latest), *_gpu_lines(latest, history))
     # A view of eight replicas leaves two lines of a terminal.
     room = 2 + MOST_REPLICAS - min(len(latest.replicas), MOST_REPLICAS)
     return Constrain(Group(*parts, *notes[:room]), WIDEST)
@@ -123,8 +124,8 @@ def plain_line(record: TickRecord) -> str:
     ]
     if record.battery is not None:
         parts.insert(2, battery_text(record.battery))
-    power = power_text(record)
-    parts += [] if power is None else [power]
+    grid = () if record.grid is None else (grid_text(record), refusal_text(record.grid))
+    parts += [text for text in (*grid, power_text(record)) if text is not None]
     return "  ".join([*parts, *map(event_text, record.gpu_events)])
 
 
@@ -285,6 +286,20 @@ def _output(latest: TickRecord, history: Sequence[TickRecord], so_far: RunSoFar)
     )
     spent = f"{count(so_far.output_tokens)} tokens on {quantity(so_far.energy_j, 'J')}"
     return _panel(grid, "output", Text(spent, style="dim"))
+
+
+def _grid_lines(latest: TickRecord) -> tuple[Text, ...]:
+    """Return what the grid asks, and why the site cannot comply; none if it asks nothing."""
+    text, grid = grid_text(latest), latest.grid
+    if text is None or grid is None:
+        return ()
+    style = "red" if grid.complies is False else "yellow" if grid.is_coming else "cyan"
+    texts = (text, refusal_text(grid))
+    return tuple(
+        Text(f" {each}", style=style, no_wrap=True, overflow="ellipsis")
+        for each in texts
+        if each is not None
+    )
 
 
 def _power_line(latest: TickRecord) -> tuple[Text, ...]:

@@ -128,6 +128,9 @@ class GridTick:
         limit_w: That limit, W at the site; None without one.
         event: The event that allowed the least, or that begins next, as `LINK/ID`; empty without.
         target_w: What it allowed, W at the site; None before its start.
+        hold_w: What it allows between its ramps, W at the site; None without an event.
+        begins_in_s: Time from the end of the window to its start, s; 0 once it has begun.
+        ends_in_s: Time from the end of the window to its end, s; None without an event.
         baseline_w: What the site drew before it, W.
         delivered_w: How much less than that the site drew, W; None before its start.
         complies: Before its start, whether the site can comply; then, whether its mean draw was at
@@ -143,6 +146,14 @@ class GridTick:
     delivered_w: float | None = None
     complies: bool | None = None
     reason: str = ""
+    hold_w: float | None = None
+    begins_in_s: float = 0.0
+    ends_in_s: float | None = None
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether its event has not begun."""
+        return bool(self.event) and self.target_w is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from steppe.report.grid_series import GridSeries, grid_series_of
 from steppe.report.pool_series import PoolSeries, pool_series_of
 from steppe.report.records import ReplicaTick, TickRecord
 from steppe.report.tracking import PowerTrace
@@ -41,6 +42,7 @@ class RunSeries:
         clocks_mhz: Clock limit of each replica by id, nan unless awake, MHz; (n,) each.
         batch_limits: Batch limit of each replica by id, nan unless awake; (n,) each.
         pools: What is shown of several pools.
+        grid: What the grid allowed; None if it never asked anything.
     """
 
     ticks_per_point: int
@@ -61,6 +63,7 @@ class RunSeries:
     clocks_mhz: dict[str, Floats]
     batch_limits: dict[str, Floats]
     pools: PoolSeries
+    grid: GridSeries | None = None
 
 
 def series_of(ticks: Sequence[TickRecord]) -> RunSeries:
@@ -95,6 +98,7 @@ def series_of(ticks: Sequence[TickRecord]) -> RunSeries:
         clocks_mhz=_knob(ticks, trace.width_s, first, lambda replica: replica.clock_mhz),
         batch_limits=_knob(ticks, trace.width_s, first, lambda replica: replica.batch_limit),
         pools=pool_series_of(ticks, mean),
+        grid=grid_series_of(ticks, mean),
     )
 
 

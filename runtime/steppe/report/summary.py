@@ -11,6 +11,7 @@ from typing import Any, TypedDict, cast
 
 from steppe.control.shortage_forecast import Level
 from steppe.report.by_model import ByModel, ModelSums
+from steppe.report.grid_events import EventSum, event_sums
 from steppe.report.latency import DeferrableLatency, Latency, Service
 from steppe.report.records import Outcome, RequestRecord, RunTotals, Slo, TickRecord
 from steppe.report.shortages import WORDS
@@ -71,7 +72,8 @@ class Summary(TypedDict):
     by the model that served them. `frontier_source` is the source of the operating points that were
     used last (see `RunTotals`); `frontier_measured_at_s` is when the run had measured them itself
     (s), or None. `ledger` has what each run of the record has booked for its ledger, see
-    `LedgerTotals`; it is empty without one.
+    `LedgerTotals`; it is empty without one. `grid_events` has what each event of the grid asked and
+    what the site delivered, see `EventSum`.
     """
 
     duration_s: float
@@ -108,6 +110,7 @@ class Summary(TypedDict):
     frontier_source: str
     frontier_measured_at_s: float | None
     ledger: list[dict[str, Any]]
+    grid_events: list[EventSum]
     versions: dict[str, str]
 
 
@@ -168,6 +171,7 @@ def summarise(
         frontier_source=totals.frontier_source,
         frontier_measured_at_s=totals.frontier_measured_at_s,
         ledger=[asdict(booked) for booked in totals.ledger],
+        grid_events=event_sums(ticks),
         versions=totals.versions,
     )
 

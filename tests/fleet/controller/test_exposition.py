@@ -9,7 +9,7 @@ from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import Learned, Observation, ReplicaObservation, ReplicaState
 from steppe.fleet.controller.exposition import Exposition
 from steppe.power.battery import Charge
-from steppe.report.records import GpuEvent, ReplicaTick, ShortageTick, TickRecord
+from steppe.report.records import GpuEvent, GridTick, ReplicaTick, ShortageTick, TickRecord
 from steppe.roofline.lengths import RequestLengths
 from steppe.roofline.step_costs import CostFactors
 
@@ -29,6 +29,7 @@ TICK = TickRecord(
         ReplicaTick("replica-2", "asleep", 600, 1, 20.0, 0.0),
     ),
 )
+OF_EVENT = ("target", "baseline", "delivered")
 MODELS = {"replica-1": "tiny", "replica-2": "tiny"}
 REPORT = replica_report(requests_uj={1: 20_000_000, 2: 30_000_000}, idle_uj=10_000_000)
 
@@ -234,3 +235,38 @@ def test_a_shortage_that_is_over_leaves_no_watts_and_no_times() -> None:
     assert found["steppe_shortage_watts", "demand"] == 0.0
     assert found["steppe_budget_feasible", ""] == 1.0
     assert not [key for key in found if "seconds" in key[0]]
+
+
+def test_what_the_grid_asks_is_exposed_and_gone_with_it() -> None:
+    made = exposition()
+    hold = GridTick("openadr/e1", 70.0, "openadr/e1", 70.0, 100.0, 32.0, complies=True)
+    found = samples(made.update(replace(TICK, grid=hold)))
+    assert found["steppe_grid_limit_watts", "openadr/e1,openadr"] == 70.0
+    assert found["steppe_grid_event_active", ""] == 1.0
+    assert found["steppe_grid_event_complies", "openadr/e1"] == 1.0
+    watts = {of: found["steppe_grid_event_watts", f"openadr/e1,{of}"] for of in OF_EVENT}
+    assert watts == {"target": 70.0, "baseline": 100.0, "delivered": 32.0}
+    found = samples(made.update(TICK))
+    assert [key for key in found if key[0].startswith("steppe_grid")] == [
+        ("steppe_grid_event_active", "")
+    ]
+    assert found["steppe_grid_event_active", ""] == 0.0
+
+
+def test_an_event_that_comes_is_exposed_with_the_time_until_it_begins() -> None:
+    coming = GridTick(event="http/e1", baseline_w=100.0, complies=False, hold_w=70.0)
+    coming = replace(coming, begins_in_s=32.0, reason="event e1: asked for more, found less")
+    found = samples(exposition().update(replace(TICK, grid=coming)))
+    assert found["steppe_grid_event_active", ""] == 0.0
+    assert found["steppe_grid_event_watts", "http/e1,target"] == 70.0
+    assert ("steppe_grid_event_watts", "http/e1,delivered") not in found
+    assert found["steppe_grid_event_begins_seconds", "http/e1"] == 32.0
+    assert found["steppe_grid_event_complies", "http/e1"] == 0.0
+
+
+def test_each_link_is_exposed_as_lost_or_not() -> None:
+    made = exposition()
+    made.set_links({"http": False, "openadr": True})
+    found = samples(made.update(TICK))
+    assert found["steppe_grid_link_lost", "openadr"] == 1.0
+    assert found["steppe_grid_link_lost", "http"] == 0.0

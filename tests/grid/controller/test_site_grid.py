@@ -98,15 +98,16 @@ def test_a_window_says_what_was_asked_when_it_began_and_what_was_delivered(site:
     site.take(site.world.event(in_s=5.0))
     site.tick(800.0)
     waiting = site.tick(800.0)
-    assert waiting == GridTick(event="openadr/e1", baseline_w=800.0, complies=True)
+    asked = GridTick(event="openadr/e1", baseline_w=800.0, complies=True, hold_w=100.0)
+    assert waiting == replace(asked, begins_in_s=3.0, ends_in_s=133.0)
     site.tick(800.0, times=3)
-    assert site.tick(760.0) == GridTick(
-        "openadr/e1", 800.0, "openadr/e1", 800.0, 800.0, 40.0, complies=True
-    ), "the ramp begins at the baseline"
-    site.tick(100.0, times=20)
-    assert site.tick(120.0) == GridTick(
-        "openadr/e1", 100.0, "openadr/e1", 100.0, 800.0, 680.0, complies=False
+    begun = replace(asked, limit="openadr/e1", limit_w=800.0, target_w=800.0)
+    assert site.tick(760.0) == replace(begun, delivered_w=40.0, ends_in_s=129.0), (
+        "the ramp begins at the baseline"
     )
+    site.tick(100.0, times=20)
+    held = replace(begun, limit_w=100.0, target_w=100.0, complies=False)
+    assert site.tick(120.0) == replace(held, delivered_w=680.0, ends_in_s=108.0)
     site.tick(100.0, times=120)
     assert site.tick(700.0) is None, "it has ended"
 

@@ -358,6 +358,7 @@ class Controller:
             self._ticks.append(record)
             self._status = ControllerStatus(record, snapshot.budget, self._recorded.numbers)
             self._exposition.set_wakes(self._pools.wake_quantiles_s())
+            self._exposition.set_links(self._grid.lost_links())
             metrics = self._exposition.update(
                 record,
                 snapshot.all_reports,

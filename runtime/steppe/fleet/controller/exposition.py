@@ -19,7 +19,7 @@ from steppe.control.state import Learned, Observation, ReplicaState
 from steppe.energy.attribution import UJ_PER_J
 from steppe.energy.window import worst
 from steppe.fleet.messages import ReplicaReport
-from steppe.report.records import ShortageTick, TickRecord
+from steppe.report.records import GridTick, ShortageTick, TickRecord
 from steppe.report.shortages import WORDS
 
 NO_LIMITS: Mapping[str, float] = MappingProxyType({})
@@ -49,6 +49,7 @@ class Exposition:
         self._define_fleet()
         self._define_demand()
         self._define_supply()
+        self._define_grid()
         self._define_gpus()
         self._define_totals()
 
@@ -140,6 +141,31 @@ class Exposition:
         )
         self._ends = self._gauge("shortage_ends_seconds", "Time until its forecast end", "of")
 
+    def _define_grid(self) -> None:
+        """Define what the grid asks, and what the site delivers."""
+        self._limit = self._gauge(
+            "grid_limit_watts",
+            "The limit of the grid in force; absent without one",
+            "link",
+            "limit",
+        )
+        self._lost = self._gauge(
+            "grid_link_lost", "1 while a link is lost or was not heard yet, else 0", "link"
+        )
+        self._in_event = self._gauge("grid_event_active", "1 while an event sets a limit")
+        self._of_event = self._gauge(
+            "grid_event_watts",
+            "Of the event that allows the least, at the site: target, baseline, delivered",
+            "event",
+            "of",
+        )
+        self._complies = self._gauge(
+            "grid_event_complies",
+            "Before its start, 1 if the site can comply; then, if it is within 2 % of the target",
+            "event",
+        )
+        self._coming = self._gauge("grid_event_begins_seconds", "Time until it begins", "event")
+
     def _define_gpus(self) -> None:
         """Define what holds for GPUs, and what happened to them."""
         self._conditions = self._gauge(
@@ -206,6 +232,7 @@ class Exposition:
             self._charge.labels("site").set(tick.battery.share)
             self._given.labels("site").set(tick.battery.power_w)
         self._set_shortages(tick.shortages)
+        self._set_grid(tick.grid)
         self._tokens.inc(tick.output_tokens)
         sources: defaultdict[str, str] = defaultdict(lambda: self._source)
         for report in reports:
@@ -233,6 +260,33 @@ class Exposition:
         """Show how long wakes take, s, by depth and quantile."""
         for (depth, quantile), wake_s in quantiles_s.items():
             self._wakes.labels(depth, quantile).set(wake_s)
+
+    def set_links(self, lost: Mapping[str, bool]) -> None:
+        """Show which links to the grid are lost, by their names."""
+        for link, is_lost in lost.items():
+            self._lost.labels(link).set(is_lost)
+
+    def _set_grid(self, grid: GridTick | None) -> None:
+        """Show what the grid asks; what it does not ask is absent."""
+        for gauge in (self._limit, self._of_event, self._complies, self._coming):
+            gauge.clear()
+        self._in_event.set(grid is not None and grid.target_w is not None)
+        if grid is None:
+            return
+        if grid.limit_w is not None:
+            self._limit.labels(grid.limit.partition("/")[0], grid.limit).set(grid.limit_w)
+        if not grid.event:
+            return
+        target_w = grid.hold_w if grid.target_w is None else grid.target_w
+        for of, watts in (
+            ("target", target_w),
+            ("baseline", grid.baseline_w),
+            ("delivered", grid.delivered_w),
+        ):
+            if watts is not None:
+                self._of_event.labels(grid.event, of).set(watts)
+        self._complies.labels(grid.event).set(bool(grid.complies))
+        self._coming.labels(grid.event).set(grid.begins_in_s)
 
     def _add_gpus(self, tick: TickRecord, reports: Sequence[ReplicaReport]) -> None:
         for event in tick.gpu_events:

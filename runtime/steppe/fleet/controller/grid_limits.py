@@ -107,6 +107,10 @@ class GridLimits:
         """Return what the status call of the gateway says; None without a grid."""
         return None if self._site is None else self._site.status()
 
+    def lost_links(self) -> dict[str, bool]:
+        """Return whether each link is lost, by its name; empty without a grid."""
+        return {} if self._site is None else self._site.lost_links()
+
     def release(self) -> None:
         """Give the folder back, as the end of the process does."""
         if self._lock is not None:

@@ -153,7 +153,7 @@ class SiteGrid:
                 self._limits.now().wall_s, site_w, span_s, self.energy_source, in_event=in_event
             )
             self._budget, self._draw_w = budget, site_w
-            return self._record(begun, site_w)
+            return self._record(begun, site_w, span_s)
 
     def status(self) -> dict[str, Any]:
         """Return what the status call of the gateway says."""
@@ -166,6 +166,11 @@ class SiteGrid:
             "lost": list(self._limits.lost),
             "events": [_shown(each) for each in events],
         }
+
+    def lost_links(self) -> dict[str, bool]:
+        """Return whether each link is lost or was not heard yet, by its name."""
+        lost = self._limits.lost
+        return {link: link in lost for link in self._limits.links}
 
     def _take(self, change: Change) -> str:
         limits = self._limits
@@ -221,7 +226,7 @@ class SiteGrid:
             verdict=self._verdicts.of(asked),
         )
 
-    def _record(self, begun: _Begun, site_w: float) -> GridTick | None:
+    def _record(self, begun: _Begun, site_w: float, span_s: float) -> GridTick | None:
         in_force, first = begun.in_force, begun.first
         if in_force is None and first is None:
             return None
@@ -243,6 +248,9 @@ class SiteGrid:
             delivered_w=None if allowed_w is None else first.baseline_w - site_w,
             complies=not cannot if allowed_w is None else site_w <= (1 + BAND) * allowed_w,
             reason=verdict.reason if isinstance(verdict, CannotComply) else "",
+            hold_w=first.event.target_w(first.baseline_w),
+            begins_in_s=max(0.0, first.event.starts_s - first.at_s - span_s),
+            ends_in_s=max(0.0, first.event.ends_s - first.at_s - span_s),
         )
 
 

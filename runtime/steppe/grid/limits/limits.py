@@ -117,6 +117,11 @@ class Limits:
         return self._clock.now()
 
     @property
+    def links(self) -> tuple[str, ...]:
+        """Names of all links."""
+        return tuple(self._links)
+
+    @property
     def lost(self) -> tuple[str, ...]:
         """Names of the links that are lost, or were not heard yet; some can never be lost."""
         found = (name for name, link in self._links.items() if link.lost_s < LARGEST)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from steppe.config import DsxSection, S2Section
 from steppe.errors import InstallError
+from steppe.grid.meters.part import SiteMeterPart
+from steppe.grid.meters.site_meter import SiteMeter
 from steppe.grid.service.budget_api import BudgetApi
 from steppe.grid.service.drills import Drills
 from steppe.grid.service.entry_log import EntryLog
@@ -63,6 +65,8 @@ def parts_of(
         EventsApi(limits, now_s),
         FlexibilityApi(limits),
     ]
+    if section.site_meter is not None:
+        parts.append(SiteMeterPart(SiteMeter(section.site_meter)))
     if section.drills:
         parts.append(Drills(limits, section.drills, settings.began_s))
     if section.openadr is not None:

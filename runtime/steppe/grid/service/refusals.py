@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -43,7 +43,11 @@ class Refusal:
 
 
 class Refusals:
-    """Keeps the newest reasons, each once."""
+    """Keeps the newest reasons, each once.
+
+    Attributes:
+        counts: How many changes and messages were refused, by link.
+    """
 
     def __init__(self, now_s: Callable[[], float]) -> None:
         """Begin without any.
@@ -51,6 +55,7 @@ class Refusals:
         Args:
             now_s: Reads the time, s since the Unix epoch.
         """
+        self.counts: Counter[str] = Counter()
         self._now_s = now_s
         self._known: OrderedDict[tuple[str, str], Refusal] = OrderedDict()
 
@@ -61,6 +66,7 @@ class Refusals:
 
     def note(self, link: str, reason: str) -> None:
         """Keep a reason; log it if it is new."""
+        self.counts[link] += 1
         before = self._known.pop((link, reason), None)
         now_s = self._now_s()
         if before is None:

@@ -12,6 +12,7 @@ from steppe.engine.run_secret import HEADER
 from steppe.grid.service.entry_log import EntryLog
 from steppe.grid.service.grid_api import GridApi
 from steppe.grid.service.links import links_of
+from steppe.grid.service.metrics import GridMetrics
 from steppe.grid.service.parts import Parts, parts_of
 from steppe.grid.service.refusals import NotedLimits, Refusals
 from steppe.grid.service.seam import FleetLimits
@@ -97,9 +98,12 @@ class GridService:
             await part.start()
         self._watch = watch = Watch(limits, hosted.parts, self._period_s)
         section = settings.section
-        grid = GridApi(section.site, links_of(section), hosted.parts, refusals, watch)
+        links = links_of(section)
+        grid = GridApi(section.site, links, hosted.parts, refusals, watch)
+        metrics = GridMetrics(links, refusals, hosted.parts, lambda: bool(watch.away))
         secret = dict(settings.secret_headers).get(HEADER, "")
-        url = await self._listen(build_application([grid, *hosted.routes], lambda: b"", secret))
+        routes = [grid, *hosted.routes]
+        url = await self._listen(build_application(routes, metrics.exposition, secret))
         watch.start()
         return url
 
