@@ -215,6 +215,7 @@ class Clients:
     url: str
     count: int = 12
     output_tokens: int = 24
+    model: str = MODEL
     streams: list[Stream] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -253,7 +254,7 @@ class Clients:
 
     def _run(self) -> None:
         body = {
-            "model": MODEL,
+            "model": self.model,
             "prompt": "The wind comes over the steppe",
             "max_tokens": self.output_tokens,
             "stream": True,
