@@ -42,20 +42,23 @@ SUPPLY_W = 200.0
 """More than two L4 can draw, which have a power limit of 72 W."""
 PACE = {"weights_s": 0.072, "decode_s": 0.004, "prefill_s": 0.00112}
 """That of the demo, 1.6 times as slow: emulated GPUs, not the cores, set the speed of a step."""
-CLIENTS, OUTPUT_TOKENS = 24, 48
-"""More streams than the batches take, so that the fleet is at its ceiling."""
+LARGEST_BATCH, CLIENTS, OUTPUT_TOKENS = 8, 24, 48
+"""A third of the streams wait for a place in a batch, so that batches are full and power is the
+limit."""
 SHARE, NOTICE_S, SETTLE_S, ISLAND_S = 0.7, 40.0, 15.0, 20.0
-WARM_S, BETWEEN_S, START_S, END_S = 40.0, 20.0, 300.0, 60.0
+WARM_S, BETWEEN_S, START_S, END_S = 30.0, 16.0, 300.0, 60.0
 BASELINE_S = 15.0
 
 
 def config_of(folder: Path, port: int) -> Path:
     """Write the configuration and return its path."""
     config = yaml.safe_load(shipped_config("demo.yaml").read_text())
-    for section in ("frontier", "ledger", "load"):
+    for section in ("ledger", "load"):
         del config[section]
     config["model"]["served_name"] = NAME
+    config["engine"]["max_batch_limit"] = LARGEST_BATCH
     config["device"]["pace"] = PACE
+    config["frontier"] = {"sweep": {"prompt_tokens": 7, "output_tokens": 48}, "refine": False}
     config["power"] = {"supply": [{"kind": "constant", "watts": SUPPLY_W}], "fallback_w": SUPPLY_W}
     config["control"] |= {"margin_share": 0.005}
     config["gateway"] = {"port": port, "max_wait_s": 120}

@@ -121,7 +121,7 @@ def test_the_summary_and_its_panel_name_the_events(made_run: MadeRun) -> None:
     summary = summarise(ticks, made_run.requests, made_run.totals, made_run.slo)
     assert [event["event"] for event in summary["grid_events"]] == ["http/e1"]
     text = shown(summary_panel(summary, Path("runs/grid")))
-    assert "http/e1: exceeded, 2.98 kJ less (asked: 3.00 kJ), above for 0:03" in text
+    assert "http/e1: exceeded for 0:03, 2.98 kJ of 3.00 kJ less" in text
     assert max(len(line) for line in text.splitlines()) <= 80
 
 

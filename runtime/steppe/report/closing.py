@@ -185,12 +185,11 @@ def _event_text(event: EventSum) -> str:
     """Return one event in words."""
     if event["verdict"] == "not begun":
         return f"{event['event']}: set no limit in this run"
-    asked, delivered = event["asked_j"], event["delivered_j"]
-    text = (
-        f"{event['event']}: {event['verdict']}, "
-        f"{quantity(delivered, 'J')} less (asked: {quantity(asked, 'J')})"
-    )
-    return text if not event["above_band_s"] else f"{text}, above for {span(event['above_band_s'])}"
+    less = f"{quantity(event['delivered_j'], 'J')} of {quantity(event['asked_j'], 'J')} less"
+    if event["verdict"] == "complied":
+        return f"{event['event']}: complied, {less}"
+    announced = ", as the site had said" if event["reason"] else ""
+    return f"{event['event']}: exceeded for {span(event['above_band_s'])}{announced}, {less}"
 
 
 def _files(folder: Path, *, has_ledger: bool) -> Text:
