@@ -171,9 +171,8 @@ def _draw_grid(axes: Any, edges: Floats, series: RunSeries) -> float:
         )
     known = [line for line in lines if not np.isnan(line[0]).all()]
     for values, colour, style, label in known:
-        axes.stairs(
-            values, edges, baseline=None, color=colour, linestyle=style, linewidth=1.3, label=label
-        )
+        look = {"color": colour, "linestyle": style, "linewidth": 1.3, "zorder": 1.5}
+        axes.stairs(values, edges, baseline=None, label=label, **look)
     return max((float(np.nanmax(values)) for values, *_ in known), default=0.0)
 
 
