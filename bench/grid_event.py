@@ -45,6 +45,9 @@ PACE = {"weights_s": 0.072, "decode_s": 0.004, "prefill_s": 0.00112}
 LARGEST_BATCH, CLIENTS, OUTPUT_TOKENS = 8, 24, 48
 """A third of the streams wait for a place in a batch, so that batches are full and power is the
 limit."""
+MARGIN_SHARE, OVER_SHARE = 0.002, 0.003
+"""A site that is paid for what it delivers aims at the target: with the defaults, which let 0.005 %
+of the energy lie above a budget, it draws some 3 % less than it may."""
 SHARE, NOTICE_S, SETTLE_S, ISLAND_S = 0.7, 40.0, 15.0, 20.0
 WARM_S, BETWEEN_S, START_S, END_S = 30.0, 16.0, 300.0, 60.0
 BASELINE_S = 15.0
@@ -60,7 +63,7 @@ def config_of(folder: Path, port: int) -> Path:
     config["device"]["pace"] = PACE
     config["frontier"] = {"sweep": {"prompt_tokens": 7, "output_tokens": 48}, "refine": False}
     config["power"] = {"supply": [{"kind": "constant", "watts": SUPPLY_W}], "fallback_w": SUPPLY_W}
-    config["control"] |= {"margin_share": 0.005}
+    config["control"] |= {"margin_share": MARGIN_SHARE, "over_share": OVER_SHARE}
     config["gateway"] = {"port": port, "max_wait_s": 120}
     config["grid"] = {"baseline_s": BASELINE_S}
     path = folder / "run.yaml"
