@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
+from tests.grid.service.conftest import SiteFactory
 
+from steppe.config import GridSection
 from steppe.config.site_meter import SiteMeterSection
 from steppe.grid.limits.limit import Link
 from steppe.grid.meters.part import SiteMeterPart
 from steppe.grid.meters.site_meter import MeteredDraw, SiteMeter
 from steppe.grid.service.metrics import GridMetrics
 from steppe.grid.service.refusals import Refusals
+from steppe.power.signal import Fresh, Reading
 
 LINKS = (Link("http", 100.0, 10.0), Link("openadr", 100.0, 10.0))
 
@@ -18,6 +21,16 @@ class Meter:
     """A signal that is never read here."""
 
     def at(self, _time_s: float) -> None: ...
+
+
+class Reads:
+    """A signal that gives the watts of its settings."""
+
+    def __init__(self, watts: float) -> None:
+        self._watts = watts
+
+    def at(self, _time_s: float) -> Reading:
+        return Fresh(self._watts)
 
 
 def samples(text: bytes) -> dict[tuple[str, str], float]:
@@ -58,3 +71,19 @@ def test_the_meter_of_the_site_is_shown_beside_the_computed_draw() -> None:
     found = samples(metrics.exposition())
     assert ("steppe_grid_site_meter_watts", "metered") not in found
     assert ("steppe_grid_site_meter_age_seconds", "") not in found
+
+
+async def test_a_service_shows_its_meter_and_its_refusals(open_site: SiteFactory) -> None:
+    meter = SiteMeterSection(signal=f"{__name__}:Reads", settings={"watts": 480.0})
+    site = await open_site(GridSection(site_meter=meter))
+    await site.look()
+    shown = (await site.grid())["parts"]["site_meter"]
+    computed_w = (await site.grid())["draw_w"]
+    assert (shown["watts"], shown["computed_w"]) == (480.0, computed_w)
+    await site.ask("PUT", "/steppe/v1/budget", {"limit_w": 500.0})
+    status, _ = await site.ask("PUT", "/steppe/v1/budget", {"limit_w": 900.0, "issued": 1.0})
+    assert status == 409, "an older version"
+    async with site.session.get(f"{site.url}/metrics") as answer:
+        found = samples(await answer.read())
+    assert found["steppe_grid_site_meter_watts", "metered"] == 480.0
+    assert found["steppe_grid_refused_total", "http"] == 1.0
