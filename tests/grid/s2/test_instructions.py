@@ -6,7 +6,7 @@ import pytest
 
 from steppe.errors import UsageError
 from steppe.grid.limits.limit import Step
-from steppe.grid.s2.instructions import Instructed, Instruction, of_json, to_json
+from steppe.grid.s2.instructions import Instructed, Instruction, of_json, of_limit, to_json
 
 
 def asked(id_: str, *steps: tuple[float, float], ends_s: float = math.inf) -> Instruction:
@@ -58,6 +58,17 @@ def test_what_is_over_is_forgotten() -> None:
     held = Instructed().with_new(asked("a", (10, 100), ends_s=20), 5)
     held = held.with_new(asked("b", (50, 100)), 30)
     assert [each.id for each in held.held] == ["b"]
+
+
+def test_instructions_come_back_from_the_limit_that_they_made() -> None:
+    held = Instructed().with_new(asked("a", (10, 100), (20, 200), ends_s=30), 5)
+    held = held.with_new(asked("b", (50, 500), ends_s=60), 6)
+    limit = held.limit("envelope", "s2", 700.0)
+    assert limit is not None
+    again = of_limit(limit)
+    assert again.limit("envelope", "s2", 700.0) == limit
+    later = again.with_new(asked("c", (25, 50), ends_s=40), 21)
+    assert [watts(later, at) for at in (21, 25, 40, 50, 60)] == [200, 50, 700, 500, 700]
 
 
 def test_what_is_kept_comes_back() -> None:

@@ -35,11 +35,21 @@ class Link:
             }
         )
         assert section.s2 is not None
-        self.cem = cem
+        self.cem, self.folder, self.section = cem, folder, section
         self.fleet = GridFleet(folder, links_of(section))
         self.refusals = Refusals(time.time)
+        self.part = self.new_part()
+
+    def new_part(self) -> S2Part:
+        assert self.section.s2 is not None
         limits = NotedLimits(self.fleet, self.refusals)
-        self.part = S2Part(section.s2, "steppe", limits, self.refusals, folder=folder)
+        self.part = S2Part(self.section.s2, "steppe", limits, self.refusals, folder=self.folder)
+        return self.part
+
+    def forget(self) -> None:
+        """Let the controller start anew without the file of its limits."""
+        (self.folder / "limits.json").unlink()
+        self.fleet.limits = GridFleet(self.folder, links_of(self.section)).limits
 
     @property
     def watts(self) -> float | None:
@@ -106,6 +116,37 @@ async def test_the_floor_stays_where_it_is_while_the_draw_is_held_down(link: Lin
     assert view.draw_w == 400.0
     site = link.part._site(view, 400.0)
     assert (site.baseline_w, site.offer.down.watts, site.limit_w) == (600.0, 200, 400.0)
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+async def test_a_new_service_goes_on_with_the_limit_that_is_held(
+    link: Link, tmp_path: Path, has_file: bool
+) -> None:
+    id_ = await link.constraints()
+    await link.cem.send(envelope(id_, when(time.time()), (7200, 600.0), abnormal_condition=True))
+    await link.part.stop()
+    if not has_file:
+        (tmp_path / "s2.json").unlink()
+    link.cem.got.clear()
+    again = link.new_part()
+    id_ = await link.constraints()
+    later = envelope(id_, when(time.time() + 3600), (3600, 1400.0))
+    assert (await link.cem.send(later)).status.value == "OK"
+    assert link.watts == 600.0
+    then = link.fleet.limits.in_force(5400.0)
+    assert then is not None
+    assert then.watts == 1400.0
+    await again.stop()
+
+
+async def test_what_the_controller_has_forgotten_is_not_brought_back(link: Link) -> None:
+    id_ = await link.constraints()
+    await link.cem.send(envelope(id_, when(time.time()), (7200, 1400.0)))
+    assert link.watts == 1400.0
+    link.forget()
+    await link.look()
+    await link.cem.send(envelope(id_, when(time.time() + 3600), (3600, 1300.0)))
+    assert link.watts == 700.0
 
 
 def test_a_manager_on_another_host_needs_wss(tmp_path: Path) -> None:

@@ -127,6 +127,16 @@ class Instructed:
         return max(now_s, self.issued_s + _TICK_S)
 
 
+def of_limit(limit: Limit) -> Instructed:
+    """Return instructions that make a limit; each step is one, for what they were is not known."""
+    ends = [*(step.from_s for step in limit.watts[1:]), limit.expires_s or math.inf]
+    held = tuple(
+        Instruction(f"kept-{number}", (step,), end_s)
+        for number, (step, end_s) in enumerate(zip(limit.watts, ends, strict=bool(limit.watts)))
+    )
+    return Instructed(held, limit.issued_s)
+
+
 def to_json(instructed: Instructed) -> dict[str, Any]:
     """Return it as JSON, for the file in which it is kept."""
     return {

@@ -26,8 +26,8 @@ class KeptInstructions:
     def read(self) -> dict[str, Instructed]:
         """Return what was kept; nothing if there is no file or it cannot be read.
 
-        The limits themselves are kept where they hold: without this file only the part of a
-        schedule before the start of a new instruction is forgotten.
+        The limits are kept where they hold, and come back from there. Without this file it is only
+        forgotten which steps of them belong to which instruction.
         """
         try:
             found = orjson.loads(self.path.read_bytes())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import NAMESPACE_URL, uuid5
@@ -16,7 +16,7 @@ from uuid import NAMESPACE_URL, uuid5
 from steppe.errors import DiskFullError, UsageError
 from steppe.grid.limits.limit import Limit
 from steppe.grid.s2.control import QUANTITY, ControlType, Envelopes, Modes, SiteNow
-from steppe.grid.s2.instructions import Instructed, Instruction
+from steppe.grid.s2.instructions import Instructed, Instruction, of_limit
 from steppe.grid.s2.kept import KeptInstructions
 from steppe.grid.s2.messages import VERSIONS, BadMessageError, message, parse, reception, when
 
@@ -24,6 +24,7 @@ _CHANGED_S = 10.0
 _MEASURED_S = 1.0
 _REACHED_SHARE = 0.02
 _MOST_IDS = 5000
+_LIMITS = frozenset({Envelopes.limit, Modes.limit})
 
 _log = logging.getLogger(__name__)
 
@@ -145,6 +146,23 @@ class ResourceManager:
             self._refused(str(error))
             return (reception(error.subject, error.status, str(error)),)
         return (reception(str(found.message_id), "OK"), *replies)
+
+    def agree(self, limits: Sequence[Limit], at_s: float) -> None:
+        """Hold what the limits hold: they decide, whatever became of the file or of them.
+
+        Args:
+            limits: The limits of this link that are held.
+            at_s: When that was seen, s since the Unix epoch; what was asked later stays.
+        """
+        held_limits = {each.name: each for each in limits}
+        for name in {*self._instructed, *held_limits} & _LIMITS:
+            limit, held = held_limits.get(name), self._held(name)
+            if held.issued_s >= at_s or (limit is not None and limit.issued_s == held.issued_s):
+                continue
+            if limit is not None:
+                self._keep(name, of_limit(limit))
+            elif held.held:
+                self._keep(name, Instructed((), held.issued_s))
 
     def lost(self, at_s: float) -> None:
         """Note a loss of the link: what was asked before allows the default at most.

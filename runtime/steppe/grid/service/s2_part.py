@@ -101,6 +101,7 @@ class S2Part:
 
     async def see(self, view: GridView) -> None:
         """Say what the site draws and could draw, and note a sign of life."""
+        self._manager.agree([each for each in view.limits if each.source == S2], view.at_s)
         if S2 in view.lost:
             self._manager.lost(view.at_s)
         if not self._has_seen:
