@@ -164,6 +164,56 @@ async def test_a_restart_of_the_service_lifts_nothing(link: Link) -> None:
     assert link.fleet.limits.is_lost("openadr")
 
 
+def spoil(link: Link, event_id: str, bad: str) -> None:
+    """Let the server list a bad version of an event."""
+    stored = link.vtn.stored["events"][event_id]
+    later = text_of(time.time() // 1 + 5)
+    match bad:
+        case "absurd":
+            stored["intervals"][0]["payloads"][0]["values"] = [-1.0]
+            stored["modificationDateTime"] = later
+        case "no payloads":
+            stored["intervals"][0]["payloads"] = "none"
+        case "written in the future":
+            stored["modificationDateTime"] = text_of(time.time() // 1 + 3600)
+
+
+@pytest.mark.parametrize("bad", ["absurd", "no payloads", "written in the future"])
+@pytest.mark.parametrize("type_", ["IMPORT_CAPACITY_LIMIT", "IMPORT_CAPACITY_SUBSCRIPTION"])
+async def test_a_bad_version_of_an_event_lifts_nothing_also_after_a_restart_or_a_loss(
+    link: Link, type_: str, bad: str
+) -> None:
+    event = await link.vtn.post("events", body(type_, 0.1))
+    await link.poll()
+    assert link.in_force[1] == 100.0
+    spoil(link, event["id"], bad)
+    await link.poll()
+    assert link.in_force[1] == 100.0
+    await link.restart()
+    await link.poll()
+    await link.poll()
+    assert link.in_force[1] == 100.0
+    link.now_s.now_s += 101.0
+    await link.poll()
+    assert link.in_force[1] == 100.0
+    await link.vtn.delete("events", event["id"])
+    await link.poll()
+    assert link.in_force == ("openadr/subscription", 500.0)
+
+
+async def test_a_clock_that_is_wrong_while_the_service_starts_lifts_nothing(link: Link) -> None:
+    await link.vtn.post("events", body("IMPORT_CAPACITY_LIMIT", 0.1))
+    await link.poll()
+    await link.restart()
+    right_s = link.now_s.now_s
+    link.now_s.now_s = right_s - 3000.0  # the event was written in the future now
+    await link.poll()
+    assert link.in_force[1] == 100.0
+    link.now_s.now_s = right_s
+    await link.poll()
+    assert link.in_force[1] == 100.0
+
+
 async def test_a_lost_link_falls_to_the_default_and_comes_back_with_the_next_poll(
     link: Link,
 ) -> None:

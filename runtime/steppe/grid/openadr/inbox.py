@@ -42,12 +42,15 @@ class Standing:
         rates: Prices and emissions that are not over, by start.
         subscription_w: Import that holds where no limit does, W at the site.
         is_lost: Whether the link is lost.
+        unfollowed: Ids of the events that the server lists and that are not followed: they are
+            refused, cannot be read, or are over.
     """
 
     events: tuple[GridEvent, ...]
     rates: tuple[Rate, ...]
     subscription_w: float
     is_lost: bool
+    unfollowed: frozenset[str] = frozenset()
 
     def limit_w(self, now_s: float, baseline_w: float) -> float:
         """Return what the site may draw now, W; never unlimited.
@@ -101,6 +104,7 @@ class Inbox:
         self._targets: frozenset[str] = frozenset()
         self._descriptors: dict[str, tuple[PayloadDescriptor, ...]] = {}
         self._kept: dict[str, _Kept] = {}
+        self._listed: frozenset[str] = frozenset()
         self._gone: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._polls = 0
         self._told: OrderedDict[str, None] = OrderedDict()
@@ -188,7 +192,7 @@ class Inbox:
         Returns:
             Why events were refused; each reason once.
         """
-        listed = {event.id for event in events} | set(unread)
+        listed = self._listed = frozenset(event.id for event in events) | unread.keys()
         for name in [name for name, kept in self._kept.items() if kept.heard < began]:
             if name not in listed or self._is_over(self._kept[name], now_s):
                 del self._kept[name]
@@ -220,6 +224,7 @@ class Inbox:
             tuple(sorted(rates, key=lambda rate: (rate.starts_s, rate.id))),
             min([self._terms.subscription_w, *capacity]),
             is_lost,
+            self._listed - self._kept.keys(),
         )
 
     def _meaning(self, kept: _Kept, now_s: float) -> Translation:

@@ -22,7 +22,8 @@ def event_changes(standing: Standing, view: GridView, *, whole: bool) -> list[Ch
     """Return what makes the limits hold the events of the server, and no others of it.
 
     An event that is gone is cancelled with the issue that it has. So it counts again if the server
-    lists it again.
+    lists it again. One that the server lists and that is not followed, such as a bad version of it
+    after a start of the service or while a clock is set wrong, is held on.
 
     Args:
         standing: What the server asks.
@@ -40,11 +41,24 @@ def event_changes(standing: Standing, view: GridView, *, whole: bool) -> list[Ch
     found: list[Change] = [
         PutEvent(event) for event in asked[:MOST_EVENTS] if whole or held.get(event.id) != event
     ]
-    gone = (each for each in held.values() if each.id not in names and each.ends_s > now_s)
-    return [*found, *(Cancel(OPENADR, each.id, each.issued_s) for each in gone)]
+    for each in held.values():
+        if each.id in names:
+            continue
+        if any(each.id.startswith(f"{id_}/") for id_ in standing.unfollowed):
+            found += [PutEvent(each)] if whole else []
+        elif each.ends_s > now_s:
+            found.append(Cancel(OPENADR, each.id, each.issued_s))
+    return found
 
 
-def subscription(standing: Standing, default_w: float, now_s: float, before: Limit | None) -> Limit:
+def subscription(
+    standing: Standing,
+    default_w: float,
+    now_s: float,
+    before: Limit | None,
+    *,
+    is_unsure: bool = False,
+) -> Limit:
     """Return the limit that holds where the server sets none.
 
     An IMPORT_CAPACITY_LIMIT above the subscription replaces it for its time, as the standard has
@@ -55,8 +69,13 @@ def subscription(standing: Standing, default_w: float, now_s: float, before: Lim
         default_w: What holds while the link is lost, W.
         now_s: Time, s since the Unix epoch.
         before: The one that is held; None if there is none.
+        is_unsure: Whether what set it may be an event that is not followed now: it is not raised
+            then.
     """
     steps = _steps(standing, now_s)
+    held_w = None if before is None else before.at(now_s)
+    if is_unsure and held_w is not None:
+        steps = _at_most(held_w, steps)
     if before is not None and before.default_w == default_w and _says(before, steps):
         return before
     issued_s = now_s if before is None else max(now_s, before.issued_s + _NEWER_S)
@@ -78,6 +97,11 @@ def _steps(standing: Standing, now_s: float) -> tuple[Step, ...]:
     times = {t for event in limits for t in (event.starts_s, event.ends_s) if t > now_s}
     watts = [(t, _capacity_w(limits, t, standing.subscription_w)) for t in (now_s, *sorted(times))]
     return tuple(Step(next(iter(same))[0], w) for w, same in groupby(watts, key=lambda at: at[1]))
+
+
+def _at_most(most_w: float, steps: Sequence[Step]) -> tuple[Step, ...]:
+    capped = [Step(step.from_s, min(most_w, step.watts)) for step in steps]
+    return tuple(next(iter(same)) for _, same in groupby(capped, key=lambda step: step.watts))
 
 
 def _capacity_w(limits: Sequence[GridEvent], at_s: float, subscription_w: float) -> float:

@@ -104,6 +104,7 @@ class OpenAdrPart:
         self._polls = self._notices = 0
         self._refused: tuple[str, ...] = ()
         self._subscription: Limit | None = None
+        self._unsure: frozenset[str] | None = None
 
     @property
     def standing(self) -> Standing:
@@ -156,8 +157,10 @@ class OpenAdrPart:
         standing = self._ven.standing()
         whole = is_poll and (awaits_repetition(view, OPENADR) or not self._polls)
         before = held_subscription(view) or self._subscription
-        terms = self._settings.terms
-        limit = subscription(standing, terms.subscription_w, view.at_s, before)
+        default_w = self._settings.terms.subscription_w
+        unsure = standing.unfollowed if self._unsure is None else self._unsure & standing.unfollowed
+        self._unsure = unsure
+        limit = subscription(standing, default_w, view.at_s, before, is_unsure=bool(unsure))
         self._subscription = limit
         changes = [
             *event_changes(standing, view, whole=whole),
