@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from steppe.config import EngineSection, ModelledSection, RunConfig
+from steppe.config import EngineSection, GridSection, ModelledSection, RunConfig
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
 from steppe.roofline.files import read_assumptions
@@ -65,6 +65,14 @@ def warn_of_args(engine: EngineSection, warn: Warn) -> None:
     if engine.args:
         keys = ", ".join(sorted(engine.args))
         warn(f"engine.args: only a live engine takes {keys}; a simulation goes without")
+
+
+def warn_of_links(grid: GridSection | None, warn: Warn) -> None:
+    """Warn of links to the grid that a simulation does not have."""
+    links = [] if grid is None else [n for n in ("openadr", "dsx") if getattr(grid, n) is not None]
+    if links:
+        keys = ", ".join(f"grid.{name}" for name in links)
+        warn(f"{keys}: only a live run listens; a simulation announces grid.drills")
 
 
 def warn_of_assumptions(config: RunConfig, warn: Warn) -> None:

@@ -17,9 +17,11 @@ from steppe.control.pool_moves import MovablePool, MovePools
 from steppe.control.pools import Pool, ShareBudget
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortagePoints
+from steppe.control.sleep_ladder import ladder_of
 from steppe.control.variants import ChooseVariants
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
+from steppe.grid.controller.known_pools import KnownPool
 from steppe.load.arrivals import Arrival
 from steppe.power.budget import PowerBudget, budget_from_config
 from steppe.power.supply import with_rating
@@ -38,6 +40,7 @@ from steppe.run.warnings import Warn
 from steppe.sim.batch_jobs import jobs_of
 from steppe.sim.build import require_room
 from steppe.sim.fleet_settings import FleetSettings
+from steppe.sim.grid_events import GridScenario
 from steppe.sim.pooled_fleet import PooledSettings
 from steppe.sim.run import Failure, Scenario
 
@@ -208,7 +211,13 @@ def scenario_of_pools(
         pool_rules=rules,
         jobs=tuple(job for n, p in pools.items() for job in jobs_of(p.config.load, n)),
         seed=config.load.seed,
+        grid=GridScenario.of(config, {name: _known(name, p) for name, p in pools.items()}),
     )
+
+
+def _known(name: str, pool: SimulatedPool) -> KnownPool:
+    ladder = ladder_of(pool.fleet.kind.rungs, pool.frontier)
+    return KnownPool(pool.frontier, name, ladder)
 
 
 def _batch_pool(name: str, pool: SimulatedPool) -> BatchPool:

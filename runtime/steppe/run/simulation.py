@@ -39,6 +39,7 @@ from steppe.run.simulated_fleet import (
     simulated_fleet,
     warn_of_args,
     warn_of_assumptions,
+    warn_of_links,
 )
 from steppe.run.simulated_load import arrivals_for, warn_of_lengths, with_lengths_of_load
 from steppe.run.simulated_pools import pooled_scenario, slo_of
@@ -151,6 +152,7 @@ def prepare(config: RunConfig, warn: Warn) -> Simulation:
         ModelError: The model on a modelled GPU is not known.
         TraceError: A supply or request trace cannot be read.
     """
+    warn_of_links(config.grid, warn)
     given = config.model_copy(update={"power": with_held_signals(config.power)})
     if len(config.models) > 1:
         made = pooled_scenario(given, warn)

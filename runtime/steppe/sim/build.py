@@ -18,10 +18,11 @@ from steppe.control.policy.make import make_policy
 from steppe.control.policy.policy import Policy, PoolFacts
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortagePoints
-from steppe.control.sleep_ladder import rungs_of
+from steppe.control.sleep_ladder import ladder_of, rungs_of
 from steppe.energy.attribution import TokenWeights
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
+from steppe.grid.controller.known_pools import KnownPool
 from steppe.load.arrivals import Arrival
 from steppe.power.budget import PowerBudget, budget_from_config
 from steppe.roofline.energy_roofline import EnergyRoofline
@@ -36,6 +37,7 @@ from steppe.sim.engine.prefix_cache import NO_HOST_CACHE, HostCache
 from steppe.sim.engine.step_table import StepModel
 from steppe.sim.fleet_settings import FleetSettings
 from steppe.sim.gateway import GatewayLimits
+from steppe.sim.grid_events import GridScenario
 from steppe.sim.run import Failure, Scenario
 
 SYNTHETIC_CHUNK_TOKENS = 256
@@ -268,6 +270,9 @@ def scenario_of(
         points=ShortagePoints.of(frontier, config.slo.tpot_s),
         jobs=jobs_of(config.load),
         seed=config.load.seed,
+        grid=GridScenario.of(
+            config, {"": KnownPool(frontier, "", ladder_of(fleet.kind.rungs, frontier))}
+        ),
     )
 
 

@@ -10,7 +10,8 @@ from steppe.control.loop import ControlLoop
 from steppe.control.policy.policy import Policy
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortageMonitor, ShortagePoints
-from steppe.control.tick_times import TickTimes
+from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
+from steppe.grid.events.event import GridEvent
 from steppe.load.arrivals import Arrival
 from steppe.power.budget import PowerBudget
 from steppe.report.records import RequestRecord, RunTotals, TickRecord
@@ -19,6 +20,7 @@ from steppe.sim.batch_jobs import BatchJobs, Job, JobProgress
 from steppe.sim.events import EventQueue
 from steppe.sim.fleet import SimulatedFleet
 from steppe.sim.fleet_settings import FleetSettings
+from steppe.sim.grid_events import BEGAN_S, GridScenario, SimulatedGrid
 from steppe.sim.pooled_fleet import PooledFleet, PooledSettings
 from steppe.sim.request import ENERGY_SOURCE, Request
 
@@ -91,6 +93,7 @@ class Scenario:
         pool_rules: How a replica of each pool leaves; empty where there is only one pool.
         jobs: Batch jobs.
         seed: Seed of the lengths of their rows.
+        grid: What the grid asks; None without one.
     """
 
     fleet: FleetSettings | PooledSettings
@@ -105,6 +108,7 @@ class Scenario:
     pool_rules: Mapping[str, DrainRule] = field(default_factory=dict)
     jobs: tuple[Job, ...] = ()
     seed: int = 0
+    grid: GridScenario | None = None
 
 
 def run_scenario(
@@ -128,7 +132,7 @@ def run_scenario(
     run = _Run(scenario, period_s, writer)
     run.queue.run_until(scenario.duration_s)
     note_jobs(tuple(run.jobs.progress.values()))
-    run.fleet.close()
+    run.close()
     totals = run.fleet.totals
     return RunTotals(
         duration_s=scenario.duration_s,
@@ -159,6 +163,11 @@ class _Run:
     def __init__(self, scenario: Scenario, period_s: float, writer: RunWriter) -> None:
         self.queue = EventQueue()
         self._writer = writer
+        self._grid = (
+            None
+            if scenario.grid is None
+            else SimulatedGrid(scenario.grid, scenario.budget, self.queue)
+        )
         self.fleet = _fleet_of(scenario, self.queue, self._write_request)
         times = TickTimes(scenario.budget.gpu_budget_at, period_s, scenario.lead_s)
         self._loop = ControlLoop(
@@ -177,7 +186,10 @@ class _Run:
         self._serve_jobs(scenario)
         for failure in scenario.failures:
             self.queue.at(failure.at_s, self._fail, failure.replica)
-        self._expect_tick()
+        for event in () if scenario.grid is None else scenario.grid.events:
+            self.queue.at(event.issued_s - BEGAN_S, self._announce, event)
+        self._ticked_s = self._next_tick_s = 0.0
+        self._expect_tick(self._loop.times.after(self.queue.now_s))
         self._expect_arrival(iter(scenario.arrivals))
 
     def _serve_jobs(self, scenario: Scenario) -> None:
@@ -205,29 +217,58 @@ class _Run:
             case PooledFleet() as fleet:
                 return fleet.pools[model].places()
 
-    def _expect_tick(self) -> None:
-        at_s = self._loop.times.after(self.queue.now_s)
-        self.queue.at(max(self.queue.now_s, at_s - METER_LAG_S), self._read)
-        self.queue.at(at_s, self._tick)
+    def close(self) -> None:
+        """End the run."""
+        self.fleet.close()
+        if self._grid is not None:
+            self._grid.close()
 
-    def _read(self, now_s: float, _: object) -> None:
-        self.fleet.read_meters()
+    def _expect_tick(self, at_s: float) -> None:
+        self._next_tick_s = at_s
+        self.queue.at(max(self.queue.now_s, at_s - METER_LAG_S), self._read, at_s)
+        self.queue.at(at_s, self._tick, at_s)
 
-    def _tick(self, now_s: float, _: object) -> None:
+    def _read(self, now_s: float, of_tick_s: float) -> None:
+        if of_tick_s == self._next_tick_s:
+            self.fleet.read_meters()
+
+    def _tick(self, now_s: float, planned_s: float) -> None:
+        if planned_s != self._next_tick_s:
+            return  # another one came before it
+        self._ticked_s = now_s
         plan = self._loop.tick(now_s)
         self._records.note_plan(plan)
         if isinstance(self.fleet, PooledFleet):
             self.fleet.choose(plan.variants)
         self._budget.set_battery(plan.battery_w)
         self.jobs.set_paces(plan.batch)
+        self._record()
+        self._expect_tick(self._loop.times.after(now_s))
+
+    def _record(self) -> None:
+        """Record the window that ends at a tick."""
         observation, budget = self.fleet.observation, self.fleet.budget
         assert observation is not None, "the loop observed the fleet"
         shortages = self._shortage_monitor.update(observation)
-        window = self.fleet.window()
-        record = self._records.record(observation, budget, window, shortages, self._points)
+        window, grid = self.fleet.window(), None
+        if self._grid is not None:
+            grid = self._grid.tick(observation, budget, self.queue.now_s - self._records.began_s)
+        record = self._records.record(
+            observation, budget, window, shortages, self._points, grid=grid
+        )
         if record is not None:
             self._writer.tick(record)
-        self._expect_tick()
+
+    def _announce(self, now_s: float, event: GridEvent) -> None:
+        """Hand over an event; tick soon if it moves the budget, as the live driver does."""
+        assert self._grid is not None, "events come from a grid"
+        times = self._loop.times
+        before = times.read_budget(now_s)
+        self._grid.announce(event)
+        soon_s = max(now_s, self._ticked_s) + LEAST_WINDOW_S
+        stepped = times.has_stepped(before, times.read_budget(now_s), self._next_tick_s)
+        if stepped and soon_s < self._next_tick_s:
+            self._expect_tick(soon_s)
 
     def _expect_arrival(self, arrivals: Iterator[Arrival]) -> None:
         arrival = next(arrivals, None)

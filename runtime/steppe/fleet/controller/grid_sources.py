@@ -5,7 +5,8 @@ from __future__ import annotations
 from steppe.config import RunConfig
 from steppe.control.state import Observation
 from steppe.fleet.controller.live_pools import LivePools
-from steppe.grid.offers.of_fleet import FleetNow, PoolNow, sources_of
+from steppe.grid.controller import known_pools
+from steppe.grid.controller.known_pools import KnownPool
 from steppe.grid.offers.sources import Source
 
 
@@ -19,19 +20,8 @@ def sources_now(
         pools: Its pools.
         observation: The fleet now.
     """
-    parts = observation.pools or dict.fromkeys(pools.frontiers, observation)
-    found = tuple(
-        PoolNow(frontier, parts[name], pools.models[name], pools.ladder(name))
+    known = {
+        name: KnownPool(frontier, pools.models[name], pools.ladder(name))
         for name, frontier in pools.frontiers.items()
-        if name in parts
-    )
-    return sources_of(
-        FleetNow(
-            pools=found,
-            jobs=observation.batch,
-            gpu_budget_w=observation.gpu_budget_w,
-            pue=config.site.pue,
-            period_s=config.control.period_s,
-            patience_s=config.gateway.max_wait_s,
-        )
-    )
+    }
+    return known_pools.sources_now(config, known, observation)

@@ -1,0 +1,107 @@
+"""The grid of a simulated run: its drills go to the same limits as those of a live controller."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from steppe.config import RunConfig
+from steppe.config.section import LARGEST
+from steppe.control.state import Observation
+from steppe.grid.controller.known_pools import KnownPool, sources_now
+from steppe.grid.controller.site_grid import SiteGrid
+from steppe.grid.events.event import GridEvent
+from steppe.grid.limits.limit import Link
+from steppe.grid.limits.limits import Limits
+from steppe.grid.limits.signal import LimitSignal
+from steppe.grid.limits.steady_clock import SteadyClock
+from steppe.grid.service.drills import drill_events
+from steppe.grid.service.links import DRILL, LIMITS_FILE
+from steppe.grid.service.seam import PutEvent
+from steppe.power.budget import Budget, PowerBudget
+from steppe.report.records import GridTick
+from steppe.sim.events import EventQueue
+from steppe.sim.request import ENERGY_SOURCE
+
+BEGAN_S = 946_684_800.0
+"""When a simulated run begins, s since the Unix epoch: 1 January 2000."""
+JUDGE_S = 5.0
+"""Time between two looks at whether the site can comply, s."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridScenario:
+    """What the grid asks of a run.
+
+    Attributes:
+        config: The run.
+        pools: What is known of its pools, by name.
+        events: The events; each is announced when it was issued. The run begins at `BEGAN_S`.
+    """
+
+    config: RunConfig
+    pools: Mapping[str, KnownPool]
+    events: tuple[GridEvent, ...]
+
+    @classmethod
+    def of(cls, config: RunConfig, pools: Mapping[str, KnownPool]) -> GridScenario | None:
+        """Return the drills of a configuration; None without a grid."""
+        if config.grid is None:
+            return None
+        return cls(config, pools, drill_events(config.grid.drills, BEGAN_S))
+
+
+class SimulatedGrid:
+    """What the controller holds of the grid, in virtual time.
+
+    Attributes:
+        refused: Why events were refused, a line each.
+    """
+
+    def __init__(self, scenario: GridScenario, budget: PowerBudget, queue: EventQueue) -> None:
+        """Begin without an event, and let the limits apply to the budget.
+
+        Args:
+            scenario: What the grid asks.
+            budget: The power budget.
+            queue: Virtual time.
+        """
+        assert scenario.config.grid is not None, "a scenario of the grid has its section"
+        self._scenario, self._queue = scenario, queue
+        self._folder = tempfile.TemporaryDirectory(prefix="steppe-grid-")
+        clock = SteadyClock(
+            wall_s=lambda: BEGAN_S + queue.now_s, boot_s=lambda: queue.now_s, boot="simulated"
+        )
+        path = Path(self._folder.name) / LIMITS_FILE
+        limits = Limits(path, [Link(DRILL, LARGEST, LARGEST)], clock=clock)
+        budget.join(LimitSignal(limits, lambda: queue.now_s))
+        baseline_s = scenario.config.grid.baseline_s
+        self._site = SiteGrid(limits, baseline_s, energy_source=ENERGY_SOURCE)
+        self._site.begin(budget.site_draw_w(0.0))
+        self._judged_s: float | None = None
+        self.refused: list[str] = []
+
+    def announce(self, event: GridEvent) -> None:
+        """Hand over an event."""
+        self.refused += [line for line in self._site.take([PutEvent(event)]) if line]
+
+    def tick(self, observation: Observation, budget: Budget, span_s: float) -> GridTick | None:
+        """End a window, as the live controller does; return its record.
+
+        Args:
+            observation: The fleet at its end.
+            budget: The budget then, with the mean draw of the site.
+            span_s: Its length, s.
+        """
+        now_s = self._queue.now_s
+        if self._judged_s is None or now_s >= self._judged_s + JUDGE_S:
+            self._judged_s = now_s
+            scenario = self._scenario
+            self._site.judge(sources_now(scenario.config, scenario.pools, observation))
+        return self._site.tick(budget, span_s)
+
+    def close(self) -> None:
+        """Remove the kept file."""
+        self._folder.cleanup()
