@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def run() -> Run:
         lengths = RequestLengths(100, 30)
         frontier = modelled_frontier(kind, range(1020, 2041, 60), (4, 8, 12, 16), lengths)
         made = scenario_of(config, fleet_of(config, kind), frontier, poisson(rate_rps))
-        object.__setattr__(made, "jobs", jobs)
+        made = replace(made, jobs=jobs)
         records = RecordsInMemory()
         run_scenario(made, 1.0, records)
         return records.ticks
@@ -113,14 +114,17 @@ def test_that_a_site_can_comply_is_in_the_record_before_the_start(run: Run) -> N
     assert not any(tick.grid for tick in between(ticks, 0.0, STARTS_S - 21.0))
 
 
-def test_rows_of_a_batch_stop_before_the_event_and_firm_requests_go_on(run: Run) -> None:
+def test_rows_of_a_batch_stop_before_the_event_begins(run: Run) -> None:
     job = Job("rows", 0.0, 50_000, 100.0, 20.0)
-    drill = {"after_s": STARTS_S - 30.0, "notice_s": 30.0, "share": 0.6}
-    ticks = run(drill, 15.0, job)
-    busy = between(ticks, 5.0, STARTS_S - 25.0)
-    assert all(tick.batch is not None and tick.batch.running for tick in busy)
-    held = between(ticks, STARTS_S - 1.0, ENDS_HOLD_S)
-    rows = [tick.batch.running for tick in held if tick.batch is not None]
-    before = np.mean([tick.batch.running for tick in busy if tick.batch is not None])
-    assert max(rows) < 0.5 * before
-    assert sum(tick.waiting for tick in held) == 0
+    ticks = run({"after_s": STARTS_S - 30.0, "notice_s": 30.0, "share": 0.5}, 5.0, job)
+    early, late = between(ticks, 5.0, STARTS_S - 20.0), between(ticks, STARTS_S - 4.0, STARTS_S)
+    assert rows(late) < 0.5 * rows(early)
+    assert all(tick.grid is not None and tick.grid.baseline_w is not None for tick in late)
+    asked_w = [0.5 * tick.grid.baseline_w for tick in late if tick.grid and tick.grid.baseline_w]
+    assert [tick.budget_source for tick in late] == ["constant"] * len(late)
+    assert all(tick.draw_w < watts for tick, watts in zip(late, asked_w, strict=True))
+
+
+def rows(ticks: list[TickRecord]) -> float:
+    """Return the mean number of rows that replicas have."""
+    return float(np.mean([tick.batch.running for tick in ticks if tick.batch is not None]))

@@ -12,14 +12,13 @@ from steppe.config.section import LARGEST
 from steppe.control.state import Observation
 from steppe.grid.controller.known_pools import KnownPool, sources_now
 from steppe.grid.controller.site_grid import SiteGrid
-from steppe.grid.events.event import GridEvent
 from steppe.grid.limits.limit import Link
 from steppe.grid.limits.limits import Limits
 from steppe.grid.limits.signal import LimitSignal
 from steppe.grid.limits.steady_clock import SteadyClock
 from steppe.grid.service.drills import drill_events
 from steppe.grid.service.links import DRILL, LIMITS_FILE
-from steppe.grid.service.seam import PutEvent
+from steppe.grid.service.seam import Change, PutEvent
 from steppe.power.budget import Budget, PowerBudget
 from steppe.report.records import GridTick
 from steppe.sim.events import EventQueue
@@ -32,32 +31,47 @@ JUDGE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class Announced:
+    """What the grid asks at a time.
+
+    Attributes:
+        at_s: When it is heard, s since the run began.
+        change: A limit or an event. The run begins at `BEGAN_S`.
+    """
+
+    at_s: float
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
 class GridScenario:
     """What the grid asks of a run.
 
     Attributes:
         config: The run.
         pools: What is known of its pools, by name.
-        events: The events; each is announced when it was issued. The run begins at `BEGAN_S`.
+        asked: What the grid asks, and when.
     """
 
     config: RunConfig
     pools: Mapping[str, KnownPool]
-    events: tuple[GridEvent, ...]
+    asked: tuple[Announced, ...]
 
     @classmethod
     def of(cls, config: RunConfig, pools: Mapping[str, KnownPool]) -> GridScenario | None:
         """Return the drills of a configuration; None without a grid."""
         if config.grid is None:
             return None
-        return cls(config, pools, drill_events(config.grid.drills, BEGAN_S))
+        events = drill_events(config.grid.drills, BEGAN_S)
+        asked = [Announced(each.issued_s - BEGAN_S, PutEvent(each)) for each in events]
+        return cls(config, pools, tuple(asked))
 
 
 class SimulatedGrid:
     """What the controller holds of the grid, in virtual time.
 
     Attributes:
-        refused: Why events were refused, a line each.
+        refused: Why limits and events were refused, a line each.
     """
 
     def __init__(self, scenario: GridScenario, budget: PowerBudget, queue: EventQueue) -> None:
@@ -83,9 +97,9 @@ class SimulatedGrid:
         self._judged_s: float | None = None
         self.refused: list[str] = []
 
-    def announce(self, event: GridEvent) -> None:
-        """Hand over an event."""
-        self.refused += [line for line in self._site.take([PutEvent(event)]) if line]
+    def announce(self, change: Change) -> None:
+        """Hand over a limit or an event."""
+        self.refused += [line for line in self._site.take([change]) if line]
 
     def tick(self, observation: Observation, budget: Budget, span_s: float) -> GridTick | None:
         """End a window, as the live controller does; return its record.

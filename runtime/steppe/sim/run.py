@@ -11,7 +11,7 @@ from steppe.control.policy.policy import Policy
 from steppe.control.reconcile import DrainRule
 from steppe.control.shortage_forecast import ShortageMonitor, ShortagePoints
 from steppe.control.tick_times import LEAST_WINDOW_S, TickTimes
-from steppe.grid.events.event import GridEvent
+from steppe.grid.service.seam import Change
 from steppe.load.arrivals import Arrival
 from steppe.power.budget import PowerBudget
 from steppe.report.records import RequestRecord, RunTotals, TickRecord
@@ -20,7 +20,7 @@ from steppe.sim.batch_jobs import BatchJobs, Job, JobProgress
 from steppe.sim.events import EventQueue
 from steppe.sim.fleet import SimulatedFleet
 from steppe.sim.fleet_settings import FleetSettings
-from steppe.sim.grid_events import BEGAN_S, GridScenario, SimulatedGrid
+from steppe.sim.grid_events import GridScenario, SimulatedGrid
 from steppe.sim.pooled_fleet import PooledFleet, PooledSettings
 from steppe.sim.request import ENERGY_SOURCE, Request
 
@@ -186,8 +186,8 @@ class _Run:
         self._serve_jobs(scenario)
         for failure in scenario.failures:
             self.queue.at(failure.at_s, self._fail, failure.replica)
-        for event in () if scenario.grid is None else scenario.grid.events:
-            self.queue.at(event.issued_s - BEGAN_S, self._announce, event)
+        for asked in () if scenario.grid is None else scenario.grid.asked:
+            self.queue.at(asked.at_s, self._announce, asked.change)
         self._ticked_s = self._next_tick_s = 0.0
         self._expect_tick(self._loop.times.after(self.queue.now_s))
         self._expect_arrival(iter(scenario.arrivals))
@@ -259,12 +259,12 @@ class _Run:
         if record is not None:
             self._writer.tick(record)
 
-    def _announce(self, now_s: float, event: GridEvent) -> None:
-        """Hand over an event; tick soon if it moves the budget, as the live driver does."""
-        assert self._grid is not None, "events come from a grid"
+    def _announce(self, now_s: float, change: Change) -> None:
+        """Hand over what the grid asks; tick soon if it moves the budget, as a live driver does."""
+        assert self._grid is not None, "only a grid asks"
         times = self._loop.times
         before = times.read_budget(now_s)
-        self._grid.announce(event)
+        self._grid.announce(change)
         soon_s = max(now_s, self._ticked_s) + LEAST_WINDOW_S
         stepped = times.has_stepped(before, times.read_budget(now_s), self._next_tick_s)
         if stepped and soon_s < self._next_tick_s:
