@@ -40,7 +40,8 @@ from steppe.grid.events.event import GridEvent, Share
 from steppe.grid.limits.limit import Limit, Step
 from steppe.grid.service.links import DRILL
 from steppe.grid.service.seam import PutEvent, PutLimit
-from steppe.grid.verify.regulation import SAMPLE_S, regulation_score
+from steppe.grid.verify.regulation import regulation_score
+from steppe.report.pjm import SAMPLE_S
 from steppe.sim.grid_events import BEGAN_S, Announced
 from targets import at_least, at_most
 
@@ -221,7 +222,8 @@ def run_regulation(replicas: int, signal: Floats) -> tuple[Row, Run]:
     ]
     end_s = begin_s + SIGNAL_S * len(signal)
     run = grid_fleet.run(Size(replicas, end_s), limits)
-    asked_w = _resampled(begin_s + SIGNAL_S * np.arange(1, len(watts) + 1), watts, begin_s, end_s)
+    ends_s = np.asarray(begin_s + SIGNAL_S * np.arange(1, len(watts) + 1), dtype=np.float64)
+    asked_w = _resampled(ends_s, watts, begin_s, end_s)
     drawn_w = _resampled(run.end_s, run.draw_w, begin_s, end_s)
     middle_w = MIDDLE * full_w
     score = regulation_score((asked_w - middle_w).tolist(), (drawn_w - middle_w).tolist())

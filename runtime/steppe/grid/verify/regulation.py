@@ -1,27 +1,20 @@
 """PJM's performance score for regulation, with its three parts.
 
-PJM Manual 12, as coded in GMLC-1-4-2/battery_interface (`reg_service.py`): 10-s samples in windows
-of five minutes. Correlation is the largest Pearson's r of the signal and a response that comes 0 to
-300 s later; delay falls from 1 to 0 over these 300 s; precision is 1 less the mean absolute error
-over the mean absolute signal of the window, at least 0. `steppe.report.pjm` has the mean of the
-three for a whole run. In 2025 PJM changed to one signal; its rules since then are not in here.
+The arithmetic is that of `steppe.report.pjm`, which scores a whole run. In 2025 PJM changed to one
+signal; its rules since then are not in here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
-from numpy.typing import NDArray
 
 from steppe.errors import UsageError
+from steppe.report.pjm import window_scores
 
-Floats = NDArray[np.float64]
-
-SAMPLE_S = 10
-WINDOW = 30
-"""Samples in a window; also the largest lag."""
 LEAST_CREDIT = 0.25
 """An hour with a lower score has no credit."""
 
@@ -73,45 +66,14 @@ def regulation_score(
     if len(signal_w) != len(response_w):
         found = f"found {len(signal_w)} and {len(response_w)}"
         raise UsageError(f"regulation: asked for as many signals as responses, {found}")
-    signal = np.asarray(signal_w, dtype=np.float64)
-    response = np.asarray(response_w, dtype=np.float64)
-    parts = [
-        _parts(signal[first : first + WINDOW], response[first:])
-        for first in range(0, len(signal) - WINDOW + 1, WINDOW)
-        if not _is_constant(signal[first : first + WINDOW])
-    ]
-    if not parts:
+    windows = window_scores(
+        np.asarray(signal_w, dtype=np.float64), np.asarray(response_w, dtype=np.float64)
+    )
+    if not windows:
         return None
-    correlation, delay, precision = np.mean(parts, axis=0)
-    return RegulationScore(len(parts), float(correlation), float(delay), float(precision))
-
-
-def _parts(signal: Floats, response: Floats) -> tuple[float, float, float]:
-    """Return correlation, delay and precision of a window.
-
-    Args:
-        signal: The window of the signal.
-        response: The response from the begin of the window on. A lag counts if half of the window
-            or more has a response, so that the last windows can be scored.
-    """
-    correlations = []
-    for lag in range(WINDOW + 1):
-        later = response[lag : lag + WINDOW]
-        if 2 * len(later) >= WINDOW:
-            correlations.append(_pearson(signal[: len(later)], later))
-    lag = int(np.argmax(correlations))
-    correlation = max(0.0, correlations[lag])
-    delay = (WINDOW - lag) / WINDOW if correlation > 0 else 0.0
-    error_w = np.abs(response[:WINDOW] - signal).mean()
-    precision = max(0.0, 1.0 - float(error_w / np.abs(signal).mean()))
-    return correlation, delay, precision
-
-
-def _pearson(first: Floats, second: Floats) -> float:
-    if _is_constant(first) or _is_constant(second):
-        return 0.0
-    return min(1.0, float(np.corrcoef(first, second)[0, 1]))
-
-
-def _is_constant(values: Floats) -> bool:
-    return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
+    return RegulationScore(
+        len(windows),
+        fmean(each.correlation for each in windows),
+        fmean(each.delay for each in windows),
+        fmean(each.precision for each in windows),
+    )
