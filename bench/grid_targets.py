@@ -96,10 +96,10 @@ def run_targets(replicas: int, part: tuple[int, int]) -> list[Row]:
     events, end_s = random_targets(count, seed)
     asked = [Announced(each.issued_s - BEGAN_S, PutEvent(each)) for each in events]
     run = grid_fleet.run(Size(replicas, end_s, seed=seed), asked)
-    return [_judged(run, each) for each in events]
+    return [judge(run, each) for each in events]
 
 
-def _judged(run: Run, event: GridEvent) -> Row:
+def judge(run: Run, event: GridEvent) -> Row:
     """Return how an event was followed."""
     ticks = [tick for tick in run.ticks if tick.grid and tick.grid.event == f"{DRILL}/{event.id}"]
     begin_s, hold_s = event.starts_s - BEGAN_S, event.hold_until_s - BEGAN_S
