@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-SAMPLE_S = 10.0
+SAMPLE_S = 10
 WINDOW_SAMPLES = 30
 """Samples in one window of five minutes; also the largest lag."""
 FEWEST_SAMPLES = 6

@@ -15,13 +15,14 @@ from steppe.grid.verify.delivery import PPM, Direction
 from steppe.grid.verify.load import Load
 from steppe.grid.verify.making import Promise, Scores, report_of
 from steppe.grid.verify.of_event import asked_of, committed_of, targets_of
-from steppe.grid.verify.regulation import SAMPLE_S, WINDOW, RegulationScore, regulation_score
+from steppe.grid.verify.regulation import RegulationScore, regulation_score
 from steppe.grid.verify.report import EventReport, Metered
 from steppe.grid.verify.stated import Baseline, ControlGroup, FirmLevel
 from steppe.grid.verify.times import EventTimes
 from steppe.grid.verify.tracking import Following, following_of
 from steppe.ledger.receipt import ENERGY_SOURCES
 from steppe.ledger.receipts_of import ascii_name
+from steppe.report.pjm import SAMPLE_S, WINDOW_SAMPLES
 
 
 def report_of_record(
@@ -93,7 +94,7 @@ def _regulation(record: EventRecord, history: History) -> RegulationScore | None
         return None
     start_s = ceil(event.starts_s / SAMPLE_S) * SAMPLE_S
     count = (floor(event.hold_until_s + event.ramp_up_s) - start_s) // SAMPLE_S
-    if count < WINDOW:
+    if count < WINDOW_SAMPLES:
         return None
     end_s = start_s + count * SAMPLE_S
     targets = targets_of(event, start_s, end_s, SAMPLE_S, record.stated_w)
