@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from steppe.power.budget import Budget, PowerBudget
 from steppe.report.records import GridTick
 from steppe.sim.events import EventQueue
 from steppe.sim.request import ENERGY_SOURCE
+
+_log = logging.getLogger(__name__)
 
 BEGAN_S = 946_684_800.0
 """When a simulated run begins, s since the Unix epoch: 1 January 2000."""
@@ -68,11 +71,7 @@ class GridScenario:
 
 
 class SimulatedGrid:
-    """What the controller holds of the grid, in virtual time.
-
-    Attributes:
-        refused: Why limits and events were refused, a line each.
-    """
+    """What the controller holds of the grid, in virtual time."""
 
     def __init__(self, scenario: GridScenario, budget: PowerBudget, queue: EventQueue) -> None:
         """Begin without an event, and let the limits apply to the budget.
@@ -95,11 +94,11 @@ class SimulatedGrid:
         self._site = SiteGrid(limits, baseline_s, energy_source=ENERGY_SOURCE)
         self._site.begin(budget.site_draw_w(0.0))
         self._judged_s: float | None = None
-        self.refused: list[str] = []
 
     def announce(self, change: Change) -> None:
-        """Hand over a limit or an event."""
-        self.refused += [line for line in self._site.take([change]) if line]
+        """Hand over a limit or an event; a refusal is logged."""
+        for line in filter(None, self._site.take([change])):
+            _log.warning("%s", line)
 
     def tick(self, observation: Observation, budget: Budget, span_s: float) -> GridTick | None:
         """End a window, as the live controller does; return its record.
