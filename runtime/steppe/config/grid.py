@@ -43,7 +43,7 @@ class DrillSection(Section):
     """A drill: an event that the site gives itself, to see whether it would comply."""
 
     after_s: NonNegative
-    """When it is announced, s after the start of the run."""
+    """When it is announced, s after the fleet begins to follow its budget."""
     notice_s: NonNegative = 0.0
     """Time from the announcement to the start of the ramp down, s."""
     ramp_down_s: NonNegative = 0.0

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from steppe.config import DrillSection
+from steppe.disk import disk_errors
 from steppe.grid.events.event import GridEvent, Share, Target, Watts
 from steppe.grid.service.links import DRILL
 from steppe.grid.service.seam import FleetLimits, GridView, PutEvent
+
+DRILLS_FILE = "drills.json"
+"""The file with the start of the drills, in the folder of the grid."""
 
 
 def drill_events(drills: Sequence[DrillSection], began_s: float) -> tuple[GridEvent, ...]:
@@ -16,7 +22,7 @@ def drill_events(drills: Sequence[DrillSection], began_s: float) -> tuple[GridEv
 
     Args:
         drills: The drills.
-        began_s: When the run began, s since the Unix epoch.
+        began_s: When the fleet began to serve, s since the Unix epoch.
     """
     return tuple(_event(number, each, began_s) for number, each in enumerate(drills, start=1))
 
@@ -50,34 +56,45 @@ def _target(drill: DrillSection) -> Target:
 class Drills:
     """Announces each drill once, when it is due.
 
-    A service that starts anew announces those again that are not over. They are the same events,
-    so this changes nothing; one that an operator has cancelled is refused.
+    They count from the first view of the fleet, which is kept in a file. A service that starts
+    anew announces those again that are not over. They are the same events, so this changes nothing;
+    one that an operator has cancelled is refused.
     """
 
     name = DRILL
 
-    def __init__(self, limits: FleetLimits, drills: Sequence[DrillSection], began_s: float) -> None:
+    def __init__(
+        self, limits: FleetLimits, drills: Sequence[DrillSection], run_id: str, folder: Path
+    ) -> None:
         """Prepare.
 
         Args:
             limits: The limits of the fleet.
             drills: The drills.
-            began_s: When the run began, s since the Unix epoch.
+            run_id: Name of the run: each run has its drills.
+            folder: Folder in which their start is kept.
         """
-        self._limits = limits
-        self._events = drill_events(drills, began_s)
+        self._limits, self._drills = limits, drills
+        self._run_id, self._path = run_id, folder / DRILLS_FILE
+        self._events: tuple[GridEvent, ...] | None = None
         self._announced: set[str] = set()
 
     @property
     def shown(self) -> Mapping[str, Any]:
         """How many drills there are, and how many were announced."""
-        return {"drills": len(self._events), "announced": len(self._announced)}
+        return {"drills": len(self._drills), "announced": len(self._announced)}
 
     async def start(self) -> None:
         """Begin."""
 
     async def see(self, view: GridView) -> None:
-        """Announce what is due."""
+        """Announce what is due.
+
+        Raises:
+            DiskFullError, UsageError: The start cannot be kept.
+        """
+        if self._events is None:
+            self._events = drill_events(self._drills, self._began_s(view.at_s))
         due = [
             event
             for event in self._events
@@ -89,3 +106,15 @@ class Drills:
 
     async def stop(self) -> None:
         """End."""
+
+    def _began_s(self, now_s: float) -> float:
+        """Return when the fleet of this run was first seen, s since the Unix epoch; keep it."""
+        try:
+            kept = json.loads(self._path.read_text())
+            if kept["run"] == self._run_id:
+                return float(kept["began_s"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # none was kept, or it cannot be read: the drills begin now
+        with disk_errors(self._path):
+            self._path.write_text(json.dumps({"run": self._run_id, "began_s": now_s}))
+        return now_s

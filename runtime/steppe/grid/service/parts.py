@@ -68,7 +68,7 @@ def parts_of(
     if section.site_meter is not None:
         parts.append(SiteMeterPart(SiteMeter(section.site_meter)))
     if section.drills:
-        parts.append(Drills(limits, section.drills, settings.began_s))
+        parts.append(Drills(limits, section.drills, settings.run_id, settings.folder))
     if section.openadr is not None:
         ven = ven_settings(section.openadr, section.site)
         parts.append(OpenAdrPart(ven, limits, refusals, now_s))

@@ -16,7 +16,7 @@ class GridSettings:
         section: The section of the configuration, with whole paths.
         folder: Folder of the grid; the configuration may leave it open.
         run_id: Name of the run.
-        began_s: When the run began, s since the Unix epoch: drills count from then.
+        began_s: When the service was set up, s since the Unix epoch.
         secret_headers: Headers with the secret of the run: the service answers only calls that have
             them.
         host: Address to listen on.

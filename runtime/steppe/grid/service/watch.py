@@ -56,6 +56,7 @@ class Watch:
     def start(self) -> None:
         """Look from now on."""
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """Look no more."""
@@ -90,6 +91,12 @@ class Watch:
         self._problems.pop(part.name, None)
         if problem:
             self._problems[part.name] = problem
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Say so where it ended by an error that is not one of Steppe: the links count as lost."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.away = f"the service has failed: {error!r}"
+            _log.error("the links of the grid are lost: %s", self.away, exc_info=error)
 
     async def _run(self) -> None:
         due_s = self._clock()
