@@ -86,6 +86,7 @@ def test_the_document_names_every_route_and_every_section() -> None:
         "/steppe/v1/log/key",
         "/steppe/v1/budget",
         "/steppe/v1/grid",
+        "/steppe/v1/grid/commitments",
         "/steppe/v1/grid/events",
         "/steppe/v1/grid/events/{id}",
         "/steppe/v1/flexibility",

@@ -31,6 +31,7 @@ from steppe.config.load import (
     SimSection,
     TrafficChangeSection,
 )
+from steppe.config.offers import CallSection, OffersSection
 from steppe.config.openadr import NotifierSection, OpenAdrSection, WebhookSection
 from steppe.config.power import (
     SUSTAIN_S,
@@ -71,6 +72,7 @@ __all__ = [
     "BatchSection",
     "BatterySection",
     "BrokerSection",
+    "CallSection",
     "ConstantSupply",
     "ControlSection",
     "CustomSupply",
@@ -98,6 +100,7 @@ __all__ = [
     "NodeMeterSection",
     "NotifierSection",
     "NvmlSection",
+    "OffersSection",
     "OpenAdrSection",
     "PaceSection",
     "PoolSection",

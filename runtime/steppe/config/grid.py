@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from steppe.config.dsx import DsxSection
 from steppe.config.grid_events import EventsSection
+from steppe.config.offers import OffersSection
 from steppe.config.openadr import OpenAdrSection
 from steppe.config.s2 import S2Section
 from steppe.config.section import FilePath, NonNegative, Positive, Section, Share
@@ -98,6 +99,8 @@ class GridSection(Section):
     """A meter at the connection point, shown beside the draw that Steppe computes; absent, none."""
     events: EventsSection = EventsSection()
     """What becomes of events afterwards: baselines, prices and reports."""
+    offers: OffersSection | None = None
+    """What the site offers the grid; absent, nothing is offered."""
 
     def resolved(self, folder: Path) -> GridSection:
         """Return the section with its paths relative to a folder."""

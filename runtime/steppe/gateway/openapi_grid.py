@@ -56,8 +56,11 @@ def grid_schemas() -> Json:
                 "at": NUMBER,
                 "draw_w": nullable(NUMBER),
                 "sources": list_of(object_of({"name": TEXT, "watts": NUMBER, "notice_s": NUMBER})),
-            }
+            },
+            {"site": TEXT, "energy_source": TEXT, "history": TEXT, "offers": list_of(_offer())},
         ),
+        "Commitment": _commitment(),
+        "NewCommitment": _new_commitment(),
     }
 
 
@@ -67,6 +70,7 @@ def grid_paths() -> Json:
     name = parameter("name", "query", _NAME)
     events = object_of({"object": {"const": "list"}, "data": list_of(ref("GridEvent"))})
     cancelled = object_of({"object": {"const": "steppe.grid_event"}, "id": TEXT, "cancelled": FLAG})
+    commitments = object_of({"object": {"const": "list"}, "data": list_of(ref("Commitment"))})
     flexibility = operation("flexibility", ref("Flexibility"), errors=_READ)
     return {
         "/steppe/v1/budget": {
@@ -81,6 +85,10 @@ def grid_paths() -> Json:
             "put": _put("put_grid_event", "GridEvent", "NewEvent", [id_]),
             "delete": operation("cancel_grid_event", cancelled, [id_], _CHANGE),
         },
+        "/steppe/v1/grid/commitments": {
+            "get": operation("commitments", commitments, errors=_READ),
+            "post": _post_commitment(),
+        },
         "/steppe/v1/flexibility": {"get": flexibility},
     }
 
@@ -89,6 +97,60 @@ def _put(name: str, found: str, body: str, parameters: list[Json]) -> Json:
     content = {"application/json": {"schema": ref(body)}}
     changing = operation(name, ref(found), parameters, _CHANGE)
     return changing | {"requestBody": {"required": True, "content": content}}
+
+
+def _post_commitment() -> Json:
+    content = {"application/json": {"schema": ref("NewCommitment")}}
+    changing = operation("commit", ref("Commitment"), [], _CHANGE)
+    made = {"201": changing["responses"]["200"] | {"description": "made"}}
+    changing["responses"] = changing["responses"] | made
+    return changing | {"requestBody": {"required": True, "content": content}}
+
+
+def _offer() -> Json:
+    step = object_of({"watts": COUNT, "price_per_mwh": NUMBER})
+    numbers = ("price_per_mwh", "ramp_w_per_s", "tokens_per_j", "slo_tokens_per_j", "recovery_s")
+    power = object_of(
+        {
+            "watts": COUNT,
+            "free_w": COUNT,
+            "reason": TEXT,
+            "steps": list_of(step),
+            "sure_w": {"type": "object"},
+            "rebound": object_of({"energy_j": NUMBER, "within_s": NUMBER}),
+        }
+        | dict.fromkeys(numbers, NUMBER)
+    )
+    return object_of(
+        {
+            "object": {"const": "steppe.flex_offer"},
+            "id": TEXT,
+            "from": NUMBER,
+            "until": NUMBER,
+            "call": object_of({"notice_s": NUMBER, "hold_s": NUMBER, "confidence": NUMBER}),
+            "down": power,
+            "up": power,
+            "broken": list_of(TEXT),
+        }
+    )
+
+
+def _commitment() -> Json:
+    counts = ("from", "until", "taken_until", "down_w", "up_w", "recovery_s")
+    texts = ("id", "site", "programme", "offer")
+    return object_of(
+        {"object": {"const": "steppe.commitment"}}
+        | dict.fromkeys(counts, COUNT)
+        | dict.fromkeys(texts, TEXT)
+    )
+
+
+def _new_commitment() -> Json:
+    name: Json = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
+    watts: Json = {"type": "integer", "minimum": 0, "maximum": 10**12}
+    required = {"id": name, "programme": name, "from": _MOMENT, "until": _MOMENT}
+    optional = {"down_w": watts, "up_w": watts, "hold_s": _SPAN, "notice_s": _SPAN}
+    return object_of(required, optional) | {"additionalProperties": False}
 
 
 def _new_event(target: str) -> Json:

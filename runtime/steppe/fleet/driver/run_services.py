@@ -125,8 +125,18 @@ class RunServices:
             self._secret_headers,
             self._host(),
             has_ledger=self._config.ledger is not None,
+            ledger_store=self._ledger_store(),
         )
         return ServiceHost("grid", self._lifetime, GridService, settings, GridActor)
+
+    def _ledger_store(self) -> str:
+        """Return the database of the ledger; empty without one."""
+        section = self._config.ledger
+        if section is None or section.folder is None:
+            return ""
+        from steppe.ledger.service.settings import LedgerSettings  # most runs have none
+
+        return LedgerSettings(section, section.folder).store
 
     def _batch(self, section: BatchSection, gateway_url: str) -> ServiceHost:
         from steppe.batch.service.service import BatchService  # most runs have none

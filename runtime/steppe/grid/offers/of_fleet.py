@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from steppe.config.offers import OffersSection
 from steppe.control.batch_work import BatchWork
 from steppe.control.sleep_ladder import SleepDepth, SleepLadder, SleepRung
 from steppe.control.state import COMING, Observation, ReplicaObservation, ReplicaState
@@ -29,7 +30,7 @@ from steppe.grid.offers.sources import (
     more_work,
     stopped_work,
 )
-from steppe.grid.plan.terms import Edge, Site, Work, edges_of
+from steppe.grid.plan.terms import Edge, Site, Work, edges_of, per_mwh
 from steppe.grid.verify.delivery import Direction
 from steppe.power.battery import NO_BATTERY, Battery
 
@@ -46,6 +47,7 @@ NEVER_DUE_S = 10 * 365 * 86_400
 USABLE = frozenset({ReplicaState.AWAKE, ReplicaState.ASLEEP, ReplicaState.DRAINING})
 """States of replicas that serve, or could."""
 _STEP_S = 1.0
+_MILLION = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,18 @@ class Worth:
     deferrable_value: float = 0.0
     late_penalty: float = 0.0
     energy_price: float = 0.0
+
+    @classmethod
+    def of(cls, section: OffersSection | None) -> Worth:
+        """Return what the configuration says; nothing has a worth without it."""
+        if section is None:
+            return cls()
+        return cls(
+            token_value=section.token_value_per_million / _MILLION,
+            deferrable_value=section.deferrable_value_per_million / _MILLION,
+            late_penalty=section.late_penalty_per_million / _MILLION,
+            energy_price=per_mwh(section.energy_price_per_mwh),
+        )
 
 
 @dataclass(frozen=True, slots=True)

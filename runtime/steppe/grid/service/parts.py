@@ -14,6 +14,9 @@ from steppe.grid.service.drills import Drills
 from steppe.grid.service.entry_log import EntryLog
 from steppe.grid.service.events_api import EventsApi
 from steppe.grid.service.grid_api import FlexibilityApi
+from steppe.grid.service.offers.api import OffersApi
+from steppe.grid.service.offers.offering import Offering
+from steppe.grid.service.offers.promised import Promised
 from steppe.grid.service.openadr_part import OpenAdrPart, ven_settings
 from steppe.grid.service.part import Part
 from steppe.grid.service.refusals import Refusals
@@ -63,10 +66,16 @@ def parts_of(
         ReportsApi(verification),
         BudgetApi(limits, section.http, now_s),
         EventsApi(limits, now_s),
-        FlexibilityApi(limits),
     ]
     if section.site_meter is not None:
         parts.append(SiteMeterPart(SiteMeter(section.site_meter)))
+    if section.offers is None:
+        routes.append(FlexibilityApi(limits))
+    else:
+        offering = Offering(section.site, section.offers, settings.folder)
+        promises = Promised(section.site, settings.folder, settings.ledger_store)
+        parts += [offering, promises]
+        routes.append(OffersApi(section.site, limits, offering, promises, now_s))
     if section.drills:
         parts.append(Drills(limits, section.drills, settings.run_id, settings.folder))
     if section.openadr is not None:

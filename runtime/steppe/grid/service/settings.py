@@ -21,6 +21,7 @@ class GridSettings:
             them.
         host: Address to listen on.
         has_ledger: Whether the run has a ledger.
+        ledger_store: The database of the ledger, which keeps commitments; empty without a ledger.
     """
 
     section: GridSection
@@ -30,3 +31,4 @@ class GridSettings:
     secret_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     host: str = "127.0.0.1"
     has_ledger: bool = False
+    ledger_store: str = field(default="", repr=False)
