@@ -15,6 +15,18 @@ PLACES = {
         "steppe.cli.grid_status:limit_command",
         "Limit the draw of a site, or lift the limit.",
     ),
+    "offer": (
+        "steppe.cli.grid_offer:offer_command",
+        "Show how many watts a site offers, by hour.",
+    ),
+    "commit": (
+        "steppe.cli.grid_offer:commit_command",
+        "Promise watts to a programme.",
+    ),
+    "commitments": (
+        "steppe.cli.grid_offer:commitments_command",
+        "Show what a site has promised.",
+    ),
 }
 
 

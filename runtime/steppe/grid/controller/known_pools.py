@@ -9,7 +9,7 @@ from steppe.config import RunConfig
 from steppe.control.sleep_ladder import SleepLadder
 from steppe.control.state import Observation
 from steppe.frontier.pareto import Frontier
-from steppe.grid.offers.of_fleet import FleetNow, PoolNow, sources_of
+from steppe.grid.offers.of_fleet import FleetNow, PoolNow, Worth, sources_of
 from steppe.grid.offers.sources import Source
 
 
@@ -52,5 +52,6 @@ def sources_now(
             pue=config.site.pue,
             period_s=config.control.period_s,
             patience_s=config.gateway.max_wait_s,
+            worth=Worth.of(None if config.grid is None else config.grid.offers),
         )
     )
