@@ -146,7 +146,7 @@ def _commitment() -> Json:
 
 
 def _new_commitment() -> Json:
-    name: Json = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
+    name: Json = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,60}$"}
     watts: Json = {"type": "integer", "minimum": 0, "maximum": 10**12}
     required = {"id": name, "programme": name, "from": _MOMENT, "until": _MOMENT}
     optional = {"down_w": watts, "up_w": watts, "hold_s": _SPAN, "notice_s": _SPAN}

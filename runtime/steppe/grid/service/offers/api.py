@@ -28,7 +28,7 @@ from steppe.services.api_error import ApiError
 MICROSECONDS = 1_000_000
 REFUSED = "not_free"
 """Code of the error for a commitment whose watts are not free."""
-_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,60}$")]
 _Watts = Annotated[int, Field(ge=0, le=10**12)]
 
 
