@@ -18,7 +18,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -281,13 +281,21 @@ class Clients:
         with httpx.stream("POST", url, json=body, headers=name, timeout=timeout) as answer:
             if answer.status_code >= 400:
                 return f"refused with {answer.status_code}"
-            for line in answer.iter_lines():
+            for line in _lines(answer):
                 if line == "data: [DONE]":
                     return "completed"
                 if line.startswith("data: ") and "error" in json.loads(line[6:]):
                     return "failed with an error event"
                 stream.tokens += line.startswith("data: ")
         return "cut"
+
+
+def _lines(answer: httpx.Response) -> Iterator[str]:
+    """Yield the lines of an event stream; `iter_lines` also splits inside of JSON, at U+0085."""
+    rest = ""
+    for text in answer.iter_text():
+        *whole, rest = (rest + text).split("\n")
+        yield from (line.rstrip("\r") for line in whole)
 
 
 @dataclass

@@ -64,7 +64,7 @@ def config_of(folder: Path, port: int) -> Path:
     config["frontier"] = {"sweep": {"prompt_tokens": 7, "output_tokens": 48}, "refine": False}
     config["power"] = {"supply": [{"kind": "constant", "watts": SUPPLY_W}], "fallback_w": SUPPLY_W}
     config["control"] |= {"margin_share": MARGIN_SHARE, "over_share": OVER_SHARE}
-    config["gateway"] = {"port": port, "max_wait_s": 120}
+    config["gateway"] = {"port": port}
     config["grid"] = {"baseline_s": BASELINE_S}
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(config))
