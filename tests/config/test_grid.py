@@ -106,3 +106,20 @@ def test_figures_of_a_link_fit_together(tmp_path: Path, old: str, new: str, mess
     text = f"\ngrid:{OPENADR}{DSX[1:]}".replace(old, new)
     with pytest.raises(ConfigError, match=message):
         load_config(written(tmp_path, text))
+
+
+def test_the_example_is_valid_with_its_links_too(tmp_path: Path) -> None:
+    example = shipped_config("grid.yaml")
+    found = load_config(example).grid
+    assert found is not None
+    assert [drill.share for drill in found.drills] == [0.7]
+    lines = example.read_text().split("  # openadr:", maxsplit=1)
+    links = "  # openadr:" + lines[1]
+    path = tmp_path / "run.yaml"
+    path.write_text(lines[0] + links.replace("  # ", "  "))
+    grid = load_config(path).grid
+    assert grid is not None
+    assert grid.openadr is not None
+    assert grid.openadr.default_w == 800
+    assert grid.dsx is not None
+    assert [feed.tag for feed in grid.dsx.feeds] == ["A", "B"]
