@@ -6,6 +6,7 @@ import click
 
 from steppe.cli import LazyGroup
 
+_EVENTS = "steppe.cli.grid_events"
 PLACES = {
     "status": (
         "steppe.cli.grid_status:status_command",
@@ -27,6 +28,9 @@ PLACES = {
         "steppe.cli.grid_offer:commitments_command",
         "Show what a site has promised.",
     ),
+    "events": (f"{_EVENTS}:events_command", "List the events of a run, and their reports."),
+    "report": (f"{_EVENTS}:report_command", "Show what an event has changed."),
+    "audit": (f"{_EVENTS}:audit_command", "Make each report again, and compare."),
 }
 
 

@@ -115,7 +115,7 @@ class EventsSection(Section):
     written."""
     programs: dict[str, ProgramSection] = Field(default_factory=dict)
     """Terms by the name of the programme."""
-    readings_days: Annotated[int, Field(ge=1, le=30)] = 3
+    readings_days: Annotated[int, Field(ge=2, le=30)] = 2
     """Whole days of which every reading of the draw is kept."""
     history_days: Annotated[int, Field(ge=80, le=3660)] = 400
     """Days of which the draw is kept by steps of 10 s."""

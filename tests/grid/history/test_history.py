@@ -60,7 +60,7 @@ def energy_uj(folder: Path) -> int:
     for day in files.days_of_readings():
         found += sum(each.draw_mw * each.span_ms for each in files.readings(day))
     for day in files.days_of_steps():
-        found += sum(each.energy_uj for each in files.steps(day).values())
+        found += sum(files.steps(day).energy_uj)
     return found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import orjson
 from steppe.disk import disk_errors, sync_folder
 from steppe.errors import UsageError
 from steppe.grid.history.reading import SiteReading, reading_in
-from steppe.grid.history.steps import Steps, add_reading, plain_of, steps_in
+from steppe.grid.history.steps import Columns, add_reading, columns_in, columns_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _READINGS, _STEPS = ".jsonl", ".json"
@@ -97,32 +98,32 @@ class DayFiles:
                 found.setdefault(each.key, each)
         return list(found.values())
 
-    def steps(self, day: date) -> Steps:
+    def steps(self, day: date) -> Columns:
         """Return what the file of steps of a day holds; nothing without one.
 
         Raises:
             UsageError: It cannot be read, or is not what was written.
         """
-        return steps_in(content) if (content := self._content(day)) else {}
+        content = self._content(day)
+        return columns_in(content) if content else Columns(0, [], [], [])
 
-    def fold(self, day: date) -> Steps:
-        """Make steps of the readings of a day, and remove these; return its steps.
+    def fold(self, day: date) -> None:
+        """Make steps of the readings of a day, and remove these.
 
         Raises:
             DiskFullError, UsageError: It cannot be read or written: all is as before.
         """
         source, path = self._path(day, _READINGS), self._path(day, _STEPS)
-        steps = self.steps(day)
+        steps = self.steps(day).steps
         new = self.readings(day)
         for each in new:
             add_reading(steps, each)
         if new:
-            body = {"v": _VERSION, "readings_sha256": _digest(source), **plain_of(steps)}
+            body = {"v": _VERSION, "readings_sha256": _digest(source), **asdict(columns_of(steps))}
             _replace(path, orjson.dumps(body))
         with disk_errors(source):
             source.unlink(missing_ok=True)
         self._unsynced.discard(source)
-        return steps
 
     def names(self) -> list[tuple[int, int]]:
         """Return the names that were kept of readings whose days are folded since.

@@ -12,7 +12,16 @@ from pathlib import Path
 from steppe.errors import DiskFullError, UsageError
 from steppe.grid.history.day_files import DayFiles, day_of
 from steppe.grid.history.reading import SiteReading
-from steppe.grid.history.steps import STEP_S, Drawn, Span, Steps, Sum, add_reading, drawn_of
+from steppe.grid.history.steps import (
+    STEP_S,
+    Drawn,
+    Span,
+    Steps,
+    Sum,
+    add_reading,
+    drawn_of,
+    parts_of,
+)
 
 REMEMBERED = 4_000
 """How many readings are known by name, so that a repetition changes nothing; the controller repeats
@@ -33,7 +42,7 @@ class HistoryTerms:
         steps_days: Days with steps of 10 s, for baselines.
     """
 
-    readings_days: int = 3
+    readings_days: int = 2
     steps_days: int = 400
 
 
@@ -111,18 +120,18 @@ class History:
             UsageError: A file cannot be read.
         """
         if asked.interval_s % STEP_S:
-            return drawn_of(self._by_second(asked), asked, 1)
+            return drawn_of(parts_of(self._by_second(asked), asked, 1), asked)
         return drawn_of(self._by_step(asked), asked)
 
     def _by_step(self, asked: Span) -> Iterator[tuple[int, Sum]]:
+        """Yield the sums of a span by the number of the interval."""
         first, last = day_of(asked.start_s - STEP_S), day_of(asked.end_s + STEP_S)
-        numbers = range(asked.start_s // STEP_S, asked.end_s // STEP_S)
         with self._lock:
-            recent = {n: self._steps[n] for n in numbers if n in self._steps}
+            recent = list(self._steps.items())
             days = [day for day in self._folded if first <= day <= last + timedelta(days=1)]
-        yield from recent.items()
+        yield from parts_of(recent, asked)
         for day in days:
-            yield from self._files.steps(day).items()
+            yield from self._files.steps(day).parts(asked)
 
     def tidy(self, now_s: float) -> None:
         """Make steps of the readings of days that are long over, and remove what is too old.
@@ -152,13 +161,16 @@ class History:
                 _log.warning("%s", error)
 
     def _by_second(self, asked: Span) -> Iterator[tuple[int, Sum]]:
+        """Yield the sums of the seconds of a span."""
         first, last = day_of(asked.start_s), day_of(asked.end_s) + timedelta(days=1)
         for day in self._files.days_of_readings():
             if first <= day <= last:
                 for each in self._files.readings(day):
-                    seconds: Steps = {}
-                    add_reading(seconds, each, 1)
-                    yield from seconds.items()
+                    begin_ms = each.end_ms - each.span_ms
+                    if each.end_ms > asked.start_s * 1000 and begin_ms < asked.end_s * 1000:
+                        seconds: Steps = {}
+                        add_reading(seconds, each, 1)
+                        yield from seconds.items()
 
     def _is_after_hole(self, reading: SiteReading) -> bool:
         if self._last is None:

@@ -98,27 +98,33 @@ class Span:
     rank: int
 
 
-def drawn_of(steps: Iterable[tuple[int, Sum]], asked: Span, step_s: int = STEP_S) -> Drawn:
-    """Return the draw of a span by intervals.
+def parts_of(
+    steps: Iterable[tuple[int, Sum]], asked: Span, step_s: int = STEP_S
+) -> Iterator[tuple[int, Sum]]:
+    """Yield the sums of steps that a span asks for, by the number of its interval.
 
     Args:
         steps: Sums of steps, in any order; a step may be there in parts.
         asked: Which draw.
         step_s: Length of a step, s.
-
-    Raises:
-        UsageError: An interval is no whole number of steps.
     """
-    size = asked.interval_s
-    if size % step_s:
-        found = f"found {size} s"
-        raise UsageError(f"history: asked for intervals of a multiple of {step_s} s, {found}")
-    each, found_in = size // step_s, Steps()
-    first, end = asked.start_s // step_s, asked.end_s // step_s
+    each, first, end = asked.interval_s // step_s, asked.start_s // step_s, asked.end_s // step_s
     for number, part in steps:
         if first <= number < end and is_alike(part.rank, asked.rank):
-            add_sum(found_in, (number - first) // each, part)
-    known = [found_in.get(number) for number in range((end - first) // each)]
+            yield (number - first) // each, part
+
+
+def drawn_of(parts: Iterable[tuple[int, Sum]], asked: Span) -> Drawn:
+    """Return the draw of a span by intervals.
+
+    Args:
+        parts: Sums by the number of the interval, in any order.
+        asked: Which draw.
+    """
+    found, size = Steps(), asked.interval_s
+    for number, part in parts:
+        add_sum(found, number, part)
+    known = [found.get(number) for number in range((asked.end_s - asked.start_s) // size)]
     watts = [None if one is None else _mean_w(one, size) for one in known]
     pairs = zip(known, watts, strict=True)
     ranks = (one.rank for one, mean_w in pairs if one is not None and mean_w is not None)
@@ -130,34 +136,74 @@ def _mean_w(found: Sum, interval_s: int) -> int | None:
     return divided(found.energy_uj, found.covered_ms * 1000) if is_known else None
 
 
-def plain_of(steps: Mapping[int, Sum]) -> dict[str, object]:
-    """Return steps as values for JSON."""
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Steps that follow on one another, as columns: quick to read and to add up.
+
+    Attributes:
+        first: Number of the first step.
+        energy_uj: Energy of each, uJ.
+        covered_ms: Time that readings cover of each, ms.
+        rank: The least sure source of each; of one without a reading, that of the one before.
+    """
+
+    first: int
+    energy_uj: list[int]
+    covered_ms: list[int]
+    rank: list[int]
+
+    @property
+    def steps(self) -> Steps:
+        """The steps that have a reading."""
+        rows = zip(self.energy_uj, self.covered_ms, self.rank, strict=True)
+        return {n: Sum(*row) for n, row in enumerate(rows, self.first) if row[1]}
+
+    def parts(self, asked: Span) -> Iterator[tuple[int, Sum]]:
+        """Yield the sums of the intervals of a span, by their number."""
+        each, first = asked.interval_s // STEP_S, asked.start_s // STEP_S
+        begin = max(self.first, first)
+        end = min(self.first + len(self.rank), asked.end_s // STEP_S)
+        for number in range((begin - first) // each, -(-(end - first) // each)):
+            low = max(0, first + number * each - self.first)
+            high = min(end - self.first, first + (number + 1) * each - self.first)
+            if low < high:
+                yield from self._sum(number, low, high, asked.rank)
+
+    def _sum(self, number: int, low: int, high: int, rank: int) -> Iterator[tuple[int, Sum]]:
+        ranks = self.rank[low:high]
+        if all(is_alike(each, rank) for each in set(ranks)):
+            energy_uj, covered_ms = sum(self.energy_uj[low:high]), sum(self.covered_ms[low:high])
+            yield number, Sum(energy_uj, covered_ms, max(ranks))
+            return
+        for place in range(low, high):
+            if is_alike(self.rank[place], rank):
+                yield number, Sum(self.energy_uj[place], self.covered_ms[place], self.rank[place])
+
+
+def columns_of(steps: Mapping[int, Sum]) -> Columns:
+    """Return steps as columns."""
     first, last = min(steps, default=0), max(steps, default=-1)
-    sums = [steps.get(number, Sum(0, 0, 0)) for number in range(first, last + 1)]
-    return {
-        "first": first,
-        "energy_uj": [each.energy_uj for each in sums],
-        "covered_ms": [each.covered_ms for each in sums],
-        "rank": [each.rank for each in sums],
-    }
+    found = Columns(first, [], [], [])
+    rank = steps[first].rank if steps else 0
+    for number in range(first, last + 1):
+        each = steps.get(number, Sum(0, 0, rank))
+        rank = each.rank
+        found.energy_uj.append(each.energy_uj)
+        found.covered_ms.append(each.covered_ms)
+        found.rank.append(rank)
+    return found
 
 
-def steps_in(plain: Mapping[str, object]) -> Steps:
-    """Return the steps of such values.
+def columns_in(plain: Mapping[str, object]) -> Columns:
+    """Return the columns of values of JSON.
 
     Raises:
         UsageError: They are none.
     """
-    return dict(_steps_in(plain))
-
-
-def _steps_in(plain: Mapping[str, object]) -> Iterator[tuple[int, Sum]]:
     first, *columns = (plain.get(name) for name in ("first", "energy_uj", "covered_ms", "rank"))
     lists = [each for each in columns if isinstance(each, list)]
     if not isinstance(first, int) or len(lists) != 3 or len({len(each) for each in lists}) != 1:
         raise UsageError("history: asked for a first step and three equal columns, found others")
     if {int}.union(*(map(type, each) for each in lists)) != {int}:
         raise UsageError("history: asked for whole numbers, found others")
-    for number, (energy_uj, covered_ms, rank) in enumerate(zip(*lists, strict=True), first):
-        if covered_ms:
-            yield number, Sum(energy_uj, covered_ms, rank)
+    return Columns(first, *lists)

@@ -34,7 +34,7 @@ def page_html(report: EventReport) -> str:
         "content=\"default-src 'none';style-src 'unsafe-inline'\">"
         f"<title>{escaped(title)}</title><style>{STYLE}{FIGURE_STYLE}</style></head><body>"
         f"<h1>{escaped(title)}</h1>{_said(report)}{_tiles(tiles)}{figure_html(report)}"
-        f"<h2>Intervals of the event</h2>{_table(report)}{_proof(report)}</body></html>\n"
+        f"<h2>Intervals of the event {_tag(report)}</h2>{_table(report)}{_proof(report)}</body></html>\n"
     )
 
 
@@ -53,7 +53,7 @@ def _said(report: EventReport) -> str:
 
 
 def _delivery_tiles(report: EventReport) -> Sequence[Tile]:
-    sums, tag = report.sums, f'<span class="tag">{escaped(report.energy_source)}</span>'
+    sums, tag = report.sums, _tag(report)
     gaps = f"; {_count(sums.unmetered, 'interval')} without a reading" if sums.unmetered else ""
     over = "" if sums.over_ppm is None else f"; {_percent(sums.over_ppm)} above the promise"
     ratio = "nothing was promised" if sums.ratio_ppm is None else f"{_percent(sums.ratio_ppm)}"
@@ -63,7 +63,11 @@ def _delivery_tiles(report: EventReport) -> Sequence[Tile]:
             f"{_energy(sums.delivered_j)}",
             f"{tag} of {_energy(sums.committed_j)} promised{over}{gaps}",
         ),
-        ("Performance ratio", ratio, f"missing in some interval: {_energy(sums.deficiency_j)}"),
+        (
+            "Performance ratio",
+            ratio,
+            f"{tag} missing in some interval: {_energy(sums.deficiency_j)}",
+        ),
         _baseline_tile(report),
         _rebound_tile(report),
     ]
@@ -77,6 +81,11 @@ def _delivery_tiles(report: EventReport) -> Sequence[Tile]:
     return tiles
 
 
+def _tag(report: EventReport) -> str:
+    """Return where watts and joules are from, to stand beside them."""
+    return f'<span class="tag">{escaped(report.energy_source)}</span>'
+
+
 def _baseline_tile(report: EventReport) -> Tile:
     name, error, bias_j = report.baseline.name, report.error, report.bias_j
     fallen = ""
@@ -88,7 +97,7 @@ def _baseline_tile(report: EventReport) -> Tile:
     height = "high" if error.bias_ppm > 0 else "low"
     claims = "too much" if bias_j > 0 else "too little"
     said = (
-        f"on {_count(error.days, 'placebo day')}: {_percent(abs(error.bias_ppm))} too {height} "
+        f"{_tag(report)} on {_count(error.days, 'placebo day')}: {_percent(abs(error.bias_ppm))} too {height} "
         f"(claims {_energy(abs(bias_j))} {claims}), CVRMSE {_percent(error.cvrmse_ppm)}"
     )
     if not error.bias_ppm:
@@ -106,7 +115,7 @@ def _rebound_tile(report: EventReport) -> Tile:
         return ("Rebound", "-", "the time after the event is not in the report")
     peak = f"{_percent(back.peak_ppm)}" if back.peak_w else "none"
     said = (
-        f"most {beyond} the baseline in {_duration(back.span_s)} after: {back.peak_w:,} W; "
+        f"{_tag(report)} most {beyond} the baseline in {_duration(back.span_s)} after: {back.peak_w:,} W; "
         f"snapback {_energy(back.snapback_j)}{gaps}"
     )
     return ("Rebound", peak, said)
@@ -122,7 +131,7 @@ def _score_tiles(report: EventReport) -> Sequence[Tile]:
             (
                 "Following the target",
                 f"RMSE {found.rmse_w:,} W",
-                f"{_percent(found.nrmse_ppm)} of it; {settled}; at most "
+                f"{_tag(report)} {_percent(found.nrmse_ppm)} of it; {settled}; at most "
                 f"{_percent(found.peak_ppm)} above it; {_energy(found.overshoot_j)} above it; "
                 f"{_count(found.warnings, 'warning')}, "
                 f"{_count(found.criticals, 'critical breach')}",
