@@ -49,6 +49,10 @@ def grid_schemas() -> Json:
         "NewEvent": {"anyOf": [_new_event(name) for name in ("share", "limit_w")]},
         "Budget": _budget(),
         "GridEvent": _event(),
+        "GridRecord": _record(),
+        "EventReport": object_of(
+            {"kind": {"const": "event_report"}, "v": {"const": 1}, "energy_source": TEXT}
+        ),
         "Grid": _grid(),
         "Flexibility": object_of(
             {
@@ -71,6 +75,7 @@ def grid_paths() -> Json:
     events = object_of({"object": {"const": "list"}, "data": list_of(ref("GridEvent"))})
     cancelled = object_of({"object": {"const": "steppe.grid_event"}, "id": TEXT, "cancelled": FLAG})
     commitments = object_of({"object": {"const": "list"}, "data": list_of(ref("Commitment"))})
+    records = object_of({"object": {"const": "list"}, "data": list_of(ref("GridRecord"))})
     flexibility = operation("flexibility", ref("Flexibility"), errors=_READ)
     return {
         "/steppe/v1/budget": {
@@ -89,8 +94,18 @@ def grid_paths() -> Json:
             "get": operation("commitments", commitments, errors=_READ),
             "post": _post_commitment(),
         },
+        "/steppe/v1/grid/events/{id}/report": {"get": _report(id_)},
+        "/steppe/v1/grid/reports": {"get": operation("grid_reports", records, errors=_READ)},
         "/steppe/v1/flexibility": {"get": flexibility},
     }
+
+
+def _report(id_: Json) -> Json:
+    """Return the operation that answers the report of an event, as JSON or as a page."""
+    as_page = parameter("format", "query", {"enum": ["html", "json"]})
+    found = operation("grid_event_report", ref("EventReport"), [id_, as_page], _READ)
+    found["responses"]["200"]["content"]["text/html"] = {"schema": TEXT}
+    return found
 
 
 def _put(name: str, found: str, body: str, parameters: list[Json]) -> Json:
@@ -199,6 +214,13 @@ def _event() -> Json:
         | texts
         | numbers
     )
+
+
+def _record() -> Json:
+    texts = ("name", "id", "link", "program", "kind", "state", "note", "energy_source", "verdict")
+    numbers = ("accepted", "starts", "ends", "interval_s", "baseline_w")
+    found = {"object": {"const": "steppe.grid_record"}, "cancelled": FLAG, "due": nullable(NUMBER)}
+    return object_of(found | dict.fromkeys(texts, TEXT) | dict.fromkeys(numbers, NUMBER))
 
 
 def _grid() -> Json:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.fixtures.grid_fleet import GridFleet, Times
+from tests.grid.service.conftest import SiteFactory
 
 from steppe.config import GridSection
 from steppe.grid.events.event import GridEvent, Share
@@ -335,3 +336,33 @@ async def test_an_absurd_reading_is_shown_and_the_others_are_kept(plant: Plant) 
     plant.ticks = 1
     await plant.tick(20, 1000.0)
     assert plant.part.shown["problems"] == []
+
+
+async def test_the_service_answers_the_report_of_an_event(open_site: SiteFactory) -> None:
+    section = GridSection.model_validate({"events": {"interval_s": 60, "rebound_s": 60}})
+    site = await open_site(section)
+    asked = {"share": 0.7, "hold_s": 300, "notice_s": 60}
+    for at in range(1, 90):
+        if at == 20:
+            status, _ = await site.ask("PUT", "/steppe/v1/grid/events/e1", asked)
+            assert status == 200
+        site.now_s.now_s += TICK_S
+        made = Sample(at, site.now_s(), 690.0 if 30 < at < 60 else 1000.0, TICK_S, "modelled")
+        site.fleet.samples.append(made)
+        await site.look()
+        if at == 40:
+            status, body = await site.ask("GET", "/steppe/v1/grid/events/e1/report")
+            assert (status, body["error"]["code"]) in {(404, "report_pending"), (404, "not_found")}
+    async with asyncio.timeout(30):
+        while (await site.grid())["parts"]["verification"]["reports"] < 1:
+            await site.look()
+    status, body = await site.ask("GET", "/steppe/v1/grid/events/e1/report")
+    assert (status, body["kind"], body["energy_source"]) == (200, "event_report", "modelled")
+    url = f"{site.url}/steppe/v1/grid/events/e1/report"
+    async with site.session.get(url, headers={"Accept": "text/html"}) as answer:
+        assert answer.content_type == "text/html"
+        assert "Event e1 at site" in await answer.text()
+    status, body = await site.ask("GET", "/steppe/v1/grid/reports")
+    assert [(each["id"], each["state"]) for each in body["data"]] == [("e1", "kept")]
+    status, body = await site.ask("GET", "/steppe/v1/grid/events/e9/report")
+    assert (status, "e9" in body["error"]["message"]) == (404, True)

@@ -34,7 +34,8 @@ def page_html(report: EventReport) -> str:
         "content=\"default-src 'none';style-src 'unsafe-inline'\">"
         f"<title>{escaped(title)}</title><style>{STYLE}{FIGURE_STYLE}</style></head><body>"
         f"<h1>{escaped(title)}</h1>{_said(report)}{_tiles(tiles)}{figure_html(report)}"
-        f"<h2>Intervals of the event {_tag(report)}</h2>{_table(report)}{_proof(report)}</body></html>\n"
+        f"<h2>Intervals of the event {_tag(report)}</h2>{_table(report)}{_proof(report)}"
+        "</body></html>\n"
     )
 
 
@@ -96,14 +97,13 @@ def _baseline_tile(report: EventReport) -> Tile:
         return ("Baseline", escaped(name), unknown)
     height = "high" if error.bias_ppm > 0 else "low"
     claims = "too much" if bias_j > 0 else "too little"
+    on_days = f"{_tag(report)} on {_count(error.days, 'placebo day')}"
     said = (
-        f"{_tag(report)} on {_count(error.days, 'placebo day')}: {_percent(abs(error.bias_ppm))} too {height} "
+        f"{on_days}: {_percent(abs(error.bias_ppm))} too {height} "
         f"(claims {_energy(abs(bias_j))} {claims}), CVRMSE {_percent(error.cvrmse_ppm)}"
     )
     if not error.bias_ppm:
-        said = (
-            f"on {_count(error.days, 'placebo day')}: no bias, CVRMSE {_percent(error.cvrmse_ppm)}"
-        )
+        said = f"{on_days}: no bias, CVRMSE {_percent(error.cvrmse_ppm)}"
     return ("Baseline", escaped(name), said + fallen)
 
 
@@ -115,8 +115,8 @@ def _rebound_tile(report: EventReport) -> Tile:
         return ("Rebound", "-", "the time after the event is not in the report")
     peak = f"{_percent(back.peak_ppm)}" if back.peak_w else "none"
     said = (
-        f"{_tag(report)} most {beyond} the baseline in {_duration(back.span_s)} after: {back.peak_w:,} W; "
-        f"snapback {_energy(back.snapback_j)}{gaps}"
+        f"{_tag(report)} most {beyond} the baseline in {_duration(back.span_s)} after: "
+        f"{back.peak_w:,} W; snapback {_energy(back.snapback_j)}{gaps}"
     )
     return ("Rebound", peak, said)
 
