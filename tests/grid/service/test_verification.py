@@ -14,6 +14,8 @@ from tests.grid.service.conftest import SiteFactory
 
 from steppe.config import GridSection
 from steppe.grid.events.event import GridEvent, Share
+from steppe.grid.history.reading import rank_of
+from steppe.grid.history.steps import Span
 from steppe.grid.reports.event_folder import EventFolder, event_folders
 from steppe.grid.reports.record import State
 from steppe.grid.service.entry_log import LedgerAwayError
@@ -336,6 +338,17 @@ async def test_an_absurd_reading_is_shown_and_the_others_are_kept(plant: Plant) 
     plant.ticks = 1
     await plant.tick(20, 1000.0)
     assert plant.part.shown["problems"] == []
+
+
+async def test_ticks_that_come_early_or_late_leave_no_gap_of_a_second(plant: Plant) -> None:
+    late_s = [0.0, 0.3, 0.1, 0.4, 0.0, 0.2] * 10
+    plant.fleet.samples = [
+        Sample(n, START_S + n + by_s, 100.0, 1.0, "modelled") for n, by_s in enumerate(late_s, 1)
+    ]
+    await plant.part.see(await plant.fleet.view(0))
+    assert plant.part._history is not None
+    asked = Span(int(START_S) + 2, int(START_S) + 60, 1, rank_of("modelled"))
+    assert set(plant.part._history.drawn(asked).load.watts) == {100}
 
 
 async def test_the_service_answers_the_report_of_an_event(open_site: SiteFactory) -> None:

@@ -26,6 +26,9 @@ from steppe.grid.verify.audit import kept_of
 DRAW, EVENTS = "draw", "events"
 """Folders of the history and of the events, in the folder of the grid."""
 LIVE_EVERY_S = 5.0
+MOST_JITTER = 0.5
+"""The span of a reading begins where the one before ended, if that is off by less than this share
+of it: ticks come a little early or late."""
 SEND_AGAIN_S = 10.0
 """Entries that the ledger did not take are sent again after this time, s."""
 _log = logging.getLogger(__name__)
@@ -62,6 +65,8 @@ class Verification:
         self._live_s, self._send_s = 0.0, 0.0
         self._tidied = ""
         self._problems: dict[str, str] = {}
+        self._before: Sample | None = None
+        self._has_all = False
 
     @property
     def shown(self) -> Mapping[str, Any]:
@@ -105,9 +110,10 @@ class Verification:
         history = self._history
         assert history is not None, "started"
         await asyncio.to_thread(history.take, self._readings(view.samples))
-        if history.after == 0:
+        if history.after == 0 or not self._has_all:
             missed = await self._limits.view(0)
             await asyncio.to_thread(history.take, self._readings(missed.samples))
+            self._has_all = True
         self._view = view
         self._news.set()
 
@@ -201,9 +207,10 @@ class Verification:
         """Return the readings of samples; one that is absurd is left out and shown."""
         found, problem = [], ""
         for each in samples:
+            span_s, self._before = _span_s(each, self._before), each
             try:
                 found.append(
-                    reading_of(each.number, each.at_s, each.site_w, each.span_s, each.energy_source)
+                    reading_of(each.number, each.at_s, each.site_w, span_s, each.energy_source)
                 )
             except UsageError as error:
                 problem = str(error)
@@ -211,6 +218,15 @@ class Verification:
         if problem:
             self._problems["readings"] = problem
         return found
+
+
+def _span_s(sample: Sample, before: Sample | None) -> float:
+    """Return the length of a span without the jitter of its ticks, s."""
+    if before is None or sample.number != before.number + 1:
+        return sample.span_s
+    since_s = sample.at_s - before.at_s
+    is_near = abs(since_s - sample.span_s) < MOST_JITTER * sample.span_s
+    return since_s if is_near else sample.span_s
 
 
 def _held(now: EventNow, view: GridView) -> HeldEvent:
