@@ -25,6 +25,7 @@ import json
 import random
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ DOWN, HOLD_S, UP_S, SETTLE_S, GAP_S = (0.1, 0.4), (30.0, 50.0), 5.0, 10.0, (10.0
 RAMP_S, LONG_HOLD_S, LONG_UP_S, LONG_SETTLE_S = 900.0, 3 * 3600.0, 720.0, 900.0
 PHOENIX_SHARE, EMERALD_OVER = 0.75, 0.087
 """And by how much Emerald's draw was below its target, share of it (`emerald_over`)."""
+PAID_OVER = 4e-3
+"""Energy that may be above the limit of an event that is settled in minutes, share: its delivery is
+paid for, so that a draw below it is a loss, too."""
 SIGNAL_S, MIDDLE, OFFERED = 2.0, 0.72, 0.22
 """Time between two values of the signal, s; operating point and band, share of the full draw."""
 NEUTRAL_S, SLOW_S = 900.0, 120.0
@@ -125,12 +129,18 @@ def judge(run: Run, event: GridEvent) -> Row:
     }
 
 
-def run_phoenix(replicas: int, share: float) -> tuple[Row, Run]:
-    """Run the event of three hours, and return what it delivered."""
+def run_phoenix(size: Size, share: float) -> tuple[Row, Run]:
+    """Run the event of three hours, and return what it delivered.
+
+    Args:
+        size: The fleet; its duration is that of the event.
+        share: What the site may draw, share of the baseline.
+    """
     begin_s = 600.0
     event = event_at(begin_s, "phoenix", share, RAMP_S, LONG_HOLD_S)
     duration_s = event.ends_s - BEGAN_S + 60.0
-    run = grid_fleet.run(Size(replicas, duration_s), [Announced(begin_s, PutEvent(event))])
+    sized = replace(size, duration_s=duration_s)
+    run = grid_fleet.run(sized, [Announced(begin_s, PutEvent(event))])
     ticks = [tick for tick in run.ticks if tick.grid and tick.grid.event == f"{DRILL}/phoenix"]
     baseline_w = ticks[0].grid.baseline_w if ticks[0].grid else None
     assert baseline_w is not None, "an event has a baseline"
@@ -287,6 +297,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=200, help="targets")
     parser.add_argument("--replicas", type=int, default=8, help="of 4 GPUs each")
     parser.add_argument("--hours", type=float, default=1.0, help="of regulation")
+    parser.add_argument("--margin-share", type=float, default=0.0, help="of the three hours")
+    over = "energy that may be above the limit of the three hours, share"
+    parser.add_argument("--over-share", type=float, default=PAID_OVER, help=over)
     parser.add_argument("--jobs", type=int, default=2, help="processes that share the targets")
     parser.add_argument("--emerald", type=Path, help="folder of Emerald's public data")
     parser.add_argument("--signal", type=Path, help="a regulation signal instead of the synthetic")
@@ -307,7 +320,8 @@ def main() -> None:
         results += [{"test": "targets", **row} for row in rows]
         judged += judged_targets(rows)
     if "phoenix" in tests:
-        row, runs["phoenix"] = run_phoenix(arguments.replicas, PHOENIX_SHARE)
+        shares = arguments.margin_share, arguments.over_share
+        row, runs["phoenix"] = run_phoenix(Size(arguments.replicas, 0.0, *shares), PHOENIX_SHARE)
         results.append({"test": "phoenix", **row})
         judged += judged_phoenix(row)
         if arguments.emerald:
