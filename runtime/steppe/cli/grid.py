@@ -16,6 +16,14 @@ PLACES = {
         "steppe.cli.grid_status:limit_command",
         "Limit the draw of a site, or lift the limit.",
     ),
+    "plan": (
+        "steppe.cli.grid_plan:plan_command",
+        "Plan what to buy, store and run in each quarter of an hour of a day.",
+    ),
+    "backtest": (
+        "steppe.cli.grid_backtest:backtest_command",
+        "See what a plan would have cost and earned on past days.",
+    ),
     "offer": (
         "steppe.cli.grid_offer:offer_command",
         "Show how many watts a site offers, by hour.",

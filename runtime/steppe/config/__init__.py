@@ -23,6 +23,7 @@ from steppe.config.dsx import BrokerSection, DsxSection, FeedSection, InfraSecti
 from steppe.config.error_message import first_error
 from steppe.config.gateway import GatewaySection
 from steppe.config.grid import DrillSection, GridSection, HttpSection
+from steppe.config.grid_plan import PlanSection
 from steppe.config.ledger import GreenSection, LedgerSection, SinkSection, WitnessSection
 from steppe.config.load import (
     FailureSection,
@@ -103,6 +104,7 @@ __all__ = [
     "OffersSection",
     "OpenAdrSection",
     "PaceSection",
+    "PlanSection",
     "PoolSection",
     "PowerSection",
     "PrioritySection",

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from steppe.config.dsx import DsxSection
 from steppe.config.grid_events import EventsSection
+from steppe.config.grid_plan import PlanSection
 from steppe.config.offers import OffersSection
 from steppe.config.openadr import OpenAdrSection
 from steppe.config.s2 import S2Section
@@ -101,13 +102,15 @@ class GridSection(Section):
     """What becomes of events afterwards: baselines, prices and reports."""
     offers: OffersSection | None = None
     """What the site offers the grid; absent, nothing is offered."""
+    plan: PlanSection | None = None
+    """A plan of the markets; absent, none."""
 
     def resolved(self, folder: Path) -> GridSection:
         """Return the section with its paths relative to a folder."""
         found: dict[str, object] = {}
         if self.folder is not None:
             found["folder"] = folder / self.folder
-        for name in ("openadr", "dsx", "s2", "events"):
+        for name in ("openadr", "dsx", "s2", "events", "plan"):
             if (part := getattr(self, name)) is not None:
                 found[name] = part.resolved(folder)
         return self.model_copy(update=found)

@@ -56,7 +56,7 @@ def mean_request(config: RunConfig) -> RequestLengths:
     sweep = config.frontier.sweep
     if sweep is not None:
         return RequestLengths(sweep.prompt_tokens, sweep.output_tokens)
-    return _mean_of_load(config)
+    return mean_of_load(config)
 
 
 def with_lengths_of_load(config: RunConfig) -> RunConfig:
@@ -68,7 +68,7 @@ def with_lengths_of_load(config: RunConfig) -> RunConfig:
     sweep = config.frontier.sweep
     if sweep is None or sweep.gives_lengths:
         return config
-    mean = _mean_of_load(config)
+    mean = mean_of_load(config)
     prompt, output = (max(1, round(tokens)) for tokens in (mean.prompt_tokens, mean.output_tokens))
     swept = sweep.model_copy(update={"prompt_tokens": prompt, "output_tokens": output})
     frontier = config.frontier.model_copy(update={"sweep": swept})
@@ -84,7 +84,7 @@ def warn_of_lengths(config: RunConfig, warn: Warn) -> None:
     sweep = config.frontier.sweep
     if sweep is None or not sweep.gives_lengths:
         return
-    mean = _mean_of_load(config)
+    mean = mean_of_load(config)
     if (
         abs(sweep.prompt_tokens - mean.prompt_tokens) > FAR_SHARE * mean.prompt_tokens
         or abs(sweep.output_tokens - mean.output_tokens) > FAR_SHARE * mean.output_tokens
@@ -124,7 +124,12 @@ def arrivals_for(
     return tuple(replace(a, rank=rank) for a, rank in zip(arrivals, ranks, strict=True))
 
 
-def _mean_of_load(config: RunConfig) -> RequestLengths:
+def mean_of_load(config: RunConfig) -> RequestLengths:
+    """Return the mean request of the load.
+
+    Raises:
+        TraceError: The request trace cannot be read.
+    """
     load, limits = config.load, length_limits(config)
     if load.trace == "synthetic":
         return TRAFFICS[load.traffic].mean_request(load.length_scale, limits)

@@ -68,6 +68,7 @@ class Market:
         position_w: Bought day ahead, W.
         sold_w: Reserve sold day ahead, W.
         drawn_w: Draw of the fleet, W.
+        paid: Paid for energy, imbalance and missed reserve in each step, less what reserve earned.
         traded_until: First step that is not sold day ahead yet.
     """
 
@@ -78,6 +79,7 @@ class Market:
     position_w: Floats
     sold_w: Floats
     drawn_w: Floats
+    paid: Floats
     traded_until: int = 0
 
     @classmethod
@@ -85,15 +87,17 @@ class Market:
         """Return a way at its begin, with a battery that is half full."""
         books = Books(way.site.battery.capacity_j / 2)
         nothing = np.zeros(world.steps)
-        return cls(way, world, terms, books, nothing, nothing.copy(), nothing.copy())
+        copies = nothing.copy(), nothing.copy(), nothing.copy()
+        return cls(way, world, terms, books, nothing, *copies)
 
     def run(self, days: int, every: int) -> None:
         """Trade and run for so many days; intraday every so many steps."""
         terms = self.terms
         self.day_ahead(0, 0)
         for step in range(0, days * terms.day_steps, every):
-            if step % terms.day_steps == terms.gate:
-                self.day_ahead(step, step // terms.day_steps + 1)
+            tomorrow = step // terms.day_steps + 1
+            if step % terms.day_steps == terms.gate and tomorrow < days:
+                self.day_ahead(step, tomorrow)
             plan = plan_markets(self.way.site, self.outlook(step, terms.day_steps))
             for at in range(every):
                 self.step(step + at, plan, at)
@@ -107,8 +111,11 @@ class Market:
             self.position_w[step] = plan.grid_w[step - now]
             self.sold_w[step] = plan.down_w[step - now] if self.way.reserve else 0.0
         bought = slice(first, first + terms.day_steps)
-        self.books.energy += self._money(world.price[bought] * self.position_w[bought])
-        self.books.reserve += self._money(terms.reserve_price * self.sold_w[bought])
+        energy = terms.step_s * world.price[bought] * self.position_w[bought]
+        held = terms.step_s * terms.reserve_price * self.sold_w[bought]
+        self.books.energy += float(energy.sum())
+        self.books.reserve += float(held.sum())
+        self.paid[bought] += energy - held
         self.traded_until = first + terms.day_steps
 
     def outlook(self, now: int, look: int) -> Outlook:
@@ -202,15 +209,15 @@ class Market:
         """Pay for what was traded and for imbalance; a call is paid at the price of energy."""
         price, books, terms = float(self.world.price[now]), self.books, self.terms
         side = terms.intraday_spread if traded_w > 0.0 else -terms.intraday_spread
-        books.energy += self._money((price + side) * traded_w)
+        energy = terms.step_s * (price + side) * traded_w
         over_w = metered_w + called_w - self.position_w[now] - traded_w
         side = terms.imbalance_spread if over_w > 0.0 else -terms.imbalance_spread
-        books.imbalance += self._money((price + side) * over_w)
-        books.reserve += self._money(price * called_w)
-
-    def _money(self, price_times_watts: Floats | float) -> float:
-        """Return the money of prices times watts, summed over steps."""
-        return float(np.sum(price_times_watts)) * self.terms.step_s
+        imbalance = terms.step_s * (price + side) * over_w
+        called = terms.step_s * price * called_w
+        books.energy += energy
+        books.imbalance += imbalance
+        books.reserve += called
+        self.paid[now] += energy + imbalance - called
 
 
 def as_it_comes(work: Sequence[Work], firm_tps: Floats, full_tps: float, step_s: float) -> Floats:

@@ -55,12 +55,14 @@ class Outcome:
         cost: What it cost.
         grid_w: Bought in each step, W; of foresight, drawn from the grid.
         draw_w: Draw of the fleet in each step, W.
+        paid: Paid for energy and imbalance in each step, less what reserve earned, money.
     """
 
     way: str
     cost: Cost
     grid_w: Floats
     draw_w: Floats
+    paid: Floats
 
 
 def ways_of(site: Site, reserve: bool) -> tuple[Way, ...]:
@@ -83,7 +85,13 @@ def outcome(way: Way, world: World, terms: MarketTerms, days: int, every: int) -
     market.run(days, every)
     count = days * terms.day_steps
     cost = cost_of(way.site, market.books, terms)
-    return Outcome(way.name, cost, market.position_w[:count], market.drawn_w[:count])
+    return Outcome(
+        way=way.name,
+        cost=cost,
+        grid_w=market.position_w[:count],
+        draw_w=market.drawn_w[:count],
+        paid=market.paid[:count],
+    )
 
 
 def outcomes(
@@ -137,14 +145,16 @@ def foresight(way: Way, world: World, terms: MarketTerms, days: int) -> Outcome:
     plan = plan_markets(way.site, outlook)
     books = Books(plan.stored_j[-1])
     grid_w = np.array(plan.grid_w)
-    books.energy = float(np.sum(price * grid_w)) * terms.step_s
-    paid = terms.reserve_price + terms.called_share * price
-    books.reserve = float(np.sum(paid * np.array(plan.down_w))) * terms.step_s
+    energy = terms.step_s * price * grid_w
+    earns = terms.reserve_price + terms.called_share * price
+    earned = terms.step_s * earns * np.array(plan.down_w)
+    books.energy, books.reserve = float(energy.sum()), float(earned.sum())
     books.late_tokens = sum(plan.late_tokens)
     books.tokens = sum(plan.deferred_tps) * terms.step_s
     left = sum(one.tokens for one in work) - books.tokens - books.late_tokens
     books.queue = [[max(0.0, left), float(count)]]
-    return Outcome(way.name, cost_of(way.site, books, terms), grid_w, np.array(plan.draw_w))
+    cost = cost_of(way.site, books, terms)
+    return Outcome(way.name, cost, grid_w, np.array(plan.draw_w), energy - earned)
 
 
 def share_of_gain(none: Cost, way: Cost, best: Cost) -> float | None:

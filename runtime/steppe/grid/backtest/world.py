@@ -82,7 +82,7 @@ def corrected(forecast: Floats, off: float, memory: float) -> Floats:
     return found
 
 
-def like_days(price: Floats, day_steps: int) -> PriceForecast:
+def like_days(price: Floats, day_steps: int, before: Floats | None = None) -> PriceForecast:
     """Return a forecast: the mean of the same time of the latest days that are known.
 
     It uses nothing that is not known yet.
@@ -90,18 +90,21 @@ def like_days(price: Floats, day_steps: int) -> PriceForecast:
     Args:
         price: All prices.
         day_steps: Steps of a day.
+        before: Prices of the days before; None for none.
     """
+    whole = price if before is None else np.concatenate([before, price])
+    shift = len(whole) - len(price)
 
     def expected(steps: range, known_until: int) -> Floats:
-        mean = float(price[: max(1, known_until)].mean())
-        found = np.full(len(steps), mean)
-        for at, step in enumerate(steps):
-            days = max(1, -((known_until - 1 - step) // day_steps))
+        known = known_until + shift
+        found = np.full(len(steps), float(whole[: max(1, known)].mean()))
+        for at, step in enumerate(range(steps.start + shift, steps.stop + shift)):
+            days = max(1, -((known - 1 - step) // day_steps))
             latest = step - days * day_steps
             like = np.arange(latest, latest - LIKE_DAYS * day_steps, -day_steps)
             like = like[like >= 0]
             if len(like):
-                found[at] = price[like].mean()
+                found[at] = whole[like].mean()
         return found
 
     return expected
