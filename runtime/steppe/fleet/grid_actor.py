@@ -11,7 +11,7 @@ import ray
 from steppe.fleet.cluster import error_line
 from steppe.fleet.service_actor import Service, ServiceActor
 from steppe.grid.service.entry_log import EntryLog, LedgerAwayError
-from steppe.grid.service.seam import Change, FleetAwayError, FleetLimits, GridView
+from steppe.grid.service.seam import Change, FleetAwayError, FleetLimits, FleetPoints, GridView
 from steppe.ledger.grid_entry import GridEntry
 
 TIMEOUT_S = 5.0
@@ -44,7 +44,12 @@ class ControllerLimits:
         found: GridView = await self._ask("grid_view", after)
         return found
 
-    async def _ask(self, method: str, value: Any) -> Any:
+    async def points(self) -> FleetPoints | None:
+        """Return what the fleet can do, as `FleetLimits.points` does."""
+        found: FleetPoints | None = await self._ask("grid_points")
+        return found
+
+    async def _ask(self, method: str, *values: Any) -> Any:
         """Call a method of the controller.
 
         A call that takes too long may still be carried out: all changes may be made twice.
@@ -53,7 +58,7 @@ class ControllerLimits:
             async with asyncio.timeout(TIMEOUT_S):
                 if self._actor is None:
                     self._actor = await asyncio.to_thread(self._find)
-                return await getattr(self._actor, method).remote(value)
+                return await getattr(self._actor, method).remote(*values)
         except TimeoutError as error:
             self._actor = None
             raise FleetAwayError("the controller does not answer in time") from error

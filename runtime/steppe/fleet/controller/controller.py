@@ -28,7 +28,7 @@ from steppe.fleet.controller.node_power import on_node
 from steppe.fleet.controller.replica_handle import ReplicaHandle, StartRule
 from steppe.fleet.messages import ControllerStatus, ControllerUpdate, Placement, mean_draw_w
 from steppe.frontier.pareto import Frontier
-from steppe.grid.service.seam import Change, GridView
+from steppe.grid.service.seam import Change, FleetPoints, GridView
 from steppe.power.budget import budget_from_config
 from steppe.report.records import TickRecord
 from steppe.report.shortages import ShortageLog, shortage_ticks
@@ -236,6 +236,11 @@ class Controller:
         """Lend a replica to a measurement, see `LiveFleet.lend`."""
         with self._lock:
             return self._fleet.lend(replica, reserve_w)
+
+    @ray.method(concurrency_group=GRID)
+    def grid_points(self) -> FleetPoints | None:
+        """Return what the fleet can do; None before it has begun, and with several models."""
+        return self._pools.fleet_points
 
     def is_lent(self, replica: str) -> bool:
         """Whether a loan still lasts."""

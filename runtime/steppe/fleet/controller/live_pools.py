@@ -23,6 +23,7 @@ from steppe.fleet.controller.sleep_times import SleepTimes
 from steppe.fleet.messages import Placement
 from steppe.fleet.replica import settings_from_config
 from steppe.frontier.pareto import Frontier
+from steppe.grid.service.seam import FleetPoints
 from steppe.power.budget import PowerBudget
 
 LOAD_S = 60.0
@@ -92,6 +93,14 @@ class LivePools:
         handles = tuple(handles)
         for pool, frontier in list(self.frontiers.items()):
             self.use(pool, frontier, handles)
+
+    @property
+    def fleet_points(self) -> FleetPoints | None:
+        """What the fleet can do; None before it has begun, and with several models."""
+        if len(self.frontiers) != 1:
+            return None
+        ((pool, frontier),) = self.frontiers.items()
+        return FleetPoints(frontier, self._replicas[pool])
 
     def config_of(self, pool: str) -> RunConfig:
         """Return the configuration of the model of a pool alone."""

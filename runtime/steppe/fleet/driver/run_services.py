@@ -126,6 +126,7 @@ class RunServices:
             self._host(),
             has_ledger=self._config.ledger is not None,
             ledger_store=self._ledger_store(),
+            run=None if section.plan is None else self._config,
         )
         return ServiceHost("grid", self._lifetime, GridService, settings, GridActor)
 

@@ -7,7 +7,7 @@ from steppe.config.section import LARGEST
 from steppe.grid.limits.limit import Link
 from steppe.grid.service.seam import GridView
 
-HTTP, DRILL, OPENADR, DSX, S2 = "http", "drill", "openadr", "dsx", "s2"
+HTTP, DRILL, OPENADR, DSX, S2, PLAN = "http", "drill", "openadr", "dsx", "s2", "plan"
 """Names of the links."""
 LIMITS_FILE = "limits.json"
 """The kept file of the limits, in the folder of the grid; only the controller uses it."""
@@ -29,6 +29,10 @@ def links_of(section: GridSection) -> tuple[Link, ...]:
         found.append(Link(DSX, default_w, section.dsx.lost_s))
     if section.s2 is not None:
         found.append(Link(S2, section.s2.default_w, section.s2.lost_s))
+    if section.plan is not None:
+        plan = section.plan
+        default_w = LARGEST if plan.default_w is None else plan.default_w
+        found.append(Link(PLAN, default_w, plan.lost_s))
     return tuple(found)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from steppe.config import DsxSection, S2Section
 from steppe.errors import InstallError
 from steppe.grid.meters.part import SiteMeterPart
 from steppe.grid.meters.site_meter import SiteMeter
+from steppe.grid.openadr.translation import Rate
 from steppe.grid.service.budget_api import BudgetApi
 from steppe.grid.service.drills import Drills
 from steppe.grid.service.entry_log import EntryLog
@@ -19,6 +21,7 @@ from steppe.grid.service.offers.offering import Offering
 from steppe.grid.service.offers.promised import Promised
 from steppe.grid.service.openadr_part import OpenAdrPart, ven_settings
 from steppe.grid.service.part import Part
+from steppe.grid.service.plan.part import PlanPart
 from steppe.grid.service.refusals import Refusals
 from steppe.grid.service.reports_api import ReportsApi
 from steppe.grid.service.seam import FleetLimits
@@ -78,14 +81,24 @@ def parts_of(
         routes.append(OffersApi(section.site, limits, offering, promises, now_s))
     if section.drills:
         parts.append(Drills(limits, section.drills, settings.run_id, settings.folder))
+    openadr: OpenAdrPart | None = None
     if section.openadr is not None:
         ven = ven_settings(section.openadr, section.site)
-        parts.append(OpenAdrPart(ven, limits, refusals, now_s))
+        openadr = OpenAdrPart(ven, limits, refusals, now_s)
+        parts.append(openadr)
     if section.dsx is not None:
         parts.append(_dsx(section.dsx, limits, refusals, now_s))
     if section.s2 is not None:
         parts.append(_s2(section.s2, settings, limits, refusals, now_s))
+    if section.plan is not None:
+        rates = tuple if openadr is None else partial(_rates, openadr)
+        parts.append(PlanPart(settings, limits, rates, now_s))
     return Parts(tuple(parts), tuple(routes))
+
+
+def _rates(openadr: OpenAdrPart) -> tuple[Rate, ...]:
+    """Return the prices that the events of a server state."""
+    return openadr.standing.rates
 
 
 def _dsx(

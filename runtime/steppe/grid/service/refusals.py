@@ -11,6 +11,7 @@ from steppe.grid.service.seam import (
     Cancel,
     Change,
     FleetLimits,
+    FleetPoints,
     GridView,
     Heard,
     Lift,
@@ -99,6 +100,10 @@ class NotedLimits:
     async def view(self, after: int) -> GridView:
         """Return what is known now, as `FleetLimits.view` does."""
         return await self._limits.view(after)
+
+    async def points(self) -> FleetPoints | None:
+        """Return what the fleet can do, as `FleetLimits.points` does."""
+        return await self._limits.points()
 
 
 def link_of(change: Change) -> str:

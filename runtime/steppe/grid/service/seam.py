@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from steppe.errors import SteppeError
+from steppe.frontier.pareto import Frontier
 from steppe.grid.events.comply import CannotComply, Complies
 from steppe.grid.events.event import GridEvent
 from steppe.grid.limits.held import InForce
@@ -148,6 +149,21 @@ class GridView:
     limits: tuple[Limit, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class FleetPoints:
+    """What the fleet can do.
+
+    Attributes:
+        frontier: Operating points of one replica.
+        replicas: How many there are.
+        mean_output_tokens: Mean output tokens of a request, as far as is known; else 0.
+    """
+
+    frontier: Frontier
+    replicas: int
+    mean_output_tokens: float = 0.0
+
+
 class FleetLimits(Protocol):
     """The limits of a fleet, in its controller."""
 
@@ -166,6 +182,14 @@ class FleetLimits(Protocol):
 
         Args:
             after: Number of the last sample that the caller has; 0 for none.
+
+        Raises:
+            FleetAwayError: The controller does not answer: ask again later.
+        """
+        ...
+
+    async def points(self) -> FleetPoints | None:
+        """Return what the fleet can do; None while that is not known, or with several models.
 
         Raises:
             FleetAwayError: The controller does not answer: ask again later.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from steppe.config import GridSection
+from steppe.config import GridSection, RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class GridSettings:
         host: Address to listen on.
         has_ledger: Whether the run has a ledger.
         ledger_store: The database of the ledger, which keeps commitments; empty without a ledger.
+        run: The configuration of the run, which the plan of the markets needs.
     """
 
     section: GridSection
@@ -32,3 +33,4 @@ class GridSettings:
     host: str = "127.0.0.1"
     has_ledger: bool = False
     ledger_store: str = field(default="", repr=False)
+    run: RunConfig | None = None

@@ -1,0 +1,1 @@
+"""What does a run do about the plan of the markets?"""
