@@ -259,6 +259,29 @@ async def test_a_service_that_starts_again_goes_on_with_what_was_bought(opened: 
     assert again.limits()["day-ahead"].issued_s == first.limits()["day-ahead"].issued_s
 
 
+async def test_a_step_is_settled_once_though_its_ticks_are_seen_again(opened: Open) -> None:
+    planned = opened()
+    quarter_s = MORNING_S - MORNING_S % 900
+    await planned.look(quarter_s)
+    fed(planned, quarter_s, 500.0, 16)
+    await planned.look(quarter_s + 960)
+    again = opened()
+    again.fleet.samples = planned.fleet.samples
+    await again.part.start()
+    await again.look(quarter_s + 961)
+    await again.look(quarter_s + 962)
+    assert len((planned.folder / "imbalance.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+
+
+async def test_a_book_that_is_damaged_does_not_stop_the_run(opened: Open) -> None:
+    planned = opened()
+    planned.folder.mkdir()
+    (planned.folder / "plan.json").write_text("{", encoding="utf-8")
+    await planned.part.start()
+    await planned.look()
+    assert set(planned.limits()) == {"intraday"}
+
+
 async def test_prices_may_come_from_openadr(opened: Open) -> None:
     rates = (Rate("e/1", "p", "PRICE", 5, MORNING_S - HOUR_S, MORNING_S + 30 * HOUR_S, 0.1, "EUR"),)
     text = CONFIG.replace("prices: {path: prices.csv}", "openadr_prices: true").replace(

@@ -108,6 +108,10 @@ class DrawHistory:
                 continue
         return found
 
+    def has(self, begins_s: float) -> bool:
+        """Whether a step is known."""
+        return begins_s in self._draw_w
+
     def add(self, begins_s: float, draw_w: float) -> None:
         """Take note of a step."""
         self._draw_w[begins_s] = draw_w

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from steppe.errors import SteppeError
+from steppe.errors import SteppeError, UsageError
 from steppe.grid.openadr.translation import Rate
 from steppe.grid.plan.day import local
 from steppe.grid.plan.series import Times
@@ -104,13 +104,12 @@ class PlanPart:
         }
 
     async def start(self) -> None:
-        """Read what was bought before.
-
-        Raises:
-            UsageError: It cannot be read.
-        """
+        """Read what was bought before; what cannot be read counts as nothing."""
         step_s = self._section.step_s
-        self._book = await asyncio.to_thread(read_book, self._folder / BOOK_FILE, step_s)
+        try:
+            self._book = await asyncio.to_thread(read_book, self._folder / BOOK_FILE, step_s)
+        except UsageError as error:
+            _log.warning("plan: %s: nothing counts as bought", error)
         path = self._folder / IMBALANCE_FILE
         self._history = await asyncio.to_thread(DrawHistory.read, path)
 
@@ -119,6 +118,7 @@ class PlanPart:
         for step in self._meter.add(view.samples):
             await self._settle(step)
         if self._now_s() >= self._due_s and (self._task is None or self._task.done()):
+            self._due_s = self._now_s() + RETRY_S
             self._task = asyncio.create_task(self._plan())
 
     async def stop(self) -> None:
@@ -164,7 +164,9 @@ class PlanPart:
         return next((line for line in answers[: len(made.limits)] if line), "")
 
     async def _settle(self, metered: MeteredStep) -> None:
-        """Write what a step cost."""
+        """Write what a step cost, once: a service that starts again sees the last ticks again."""
+        if self._history.has(metered.begins_s):
+            return
         self._history.add(metered.begins_s, metered.draw_w)
         if self._made is None:
             return
