@@ -139,7 +139,7 @@ class PlanSection(Section):
     """Length of a step, s; a divisor of an hour."""
     headroom_share: Share = 0.25
     """By how much more than expected the requests that cannot wait may ask before the limit of the
-    plan binds them, share of it."""
+    plan binds them, share of the full output of the fleet."""
     default_w: NonNegative | None = None
     """What the site may draw while the plan is stale, W. If absent, nothing of the plan holds then:
     the other limits and the supplies do."""

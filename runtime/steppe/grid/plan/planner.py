@@ -61,7 +61,7 @@ class Planner:
         reserve: Market for reserve downwards; None without one.
         intraday_spread: How much worse than day ahead each direction is intraday, money per joule.
         headroom_share: By how much more than expected the tokens that cannot wait may be before
-            the limit binds them, share of it.
+            the limit binds them, share of the full output.
     """
 
     site: Site
@@ -116,9 +116,9 @@ class Planner:
             times: Some of its steps; all by default.
         """
         found: list[Step] = []
-        share = 1.0 + self.headroom_share
+        more_tps = self.headroom_share * self.site.output_of(self.site.most_w)
         for at_s, draw_w, firm_tps in plan.draws(times or plan.times):
-            watts = round(max(draw_w, self.site.draw_of(share * firm_tps)), 1)
+            watts = round(max(draw_w, self.site.draw_of(firm_tps + more_tps)), 1)
             if not found or found[-1].watts != watts:
                 found.append(Step(at_s, watts))
         return tuple(found)

@@ -141,7 +141,7 @@ async def test_requests_that_cannot_wait_keep_their_headroom_at_any_price(opened
     await planned.look()
     site = planned.part._made
     assert site is not None
-    needed_w = site.market.site.draw_of(1.25 * 0.25 * 400)
+    needed_w = site.market.site.draw_of((0.25 + 0.25) * 400)
     limit = planned.limits()["intraday"]
     assert min(step.watts for step in limit.watts) >= needed_w - 0.1
 
