@@ -23,6 +23,7 @@ from steppe.energy.attribution import TokenWeights
 from steppe.errors import ConfigError
 from steppe.frontier.pareto import Frontier
 from steppe.grid.controller.known_pools import KnownPool
+from steppe.grid.plan.market_site import Fleet
 from steppe.load.arrivals import Arrival
 from steppe.power.budget import PowerBudget, budget_from_config
 from steppe.roofline.energy_roofline import EnergyRoofline
@@ -254,6 +255,7 @@ def scenario_of(
     """
     require_room(fleet.kind.engine, arrivals)
     budget = budget_from_config(config.power, config.site, nodes=fleet.nodes)
+    tokens = sum(arrival.output_tokens for arrival in arrivals)
     return Scenario(
         fleet=fleet,
         policy=PlanBatch(
@@ -271,7 +273,9 @@ def scenario_of(
         jobs=jobs_of(config.load),
         seed=config.load.seed,
         grid=GridScenario.of(
-            config, {"": KnownPool(frontier, "", ladder_of(fleet.kind.rungs, frontier))}
+            config,
+            {"": KnownPool(frontier, "", ladder_of(fleet.kind.rungs, frontier))},
+            Fleet(frontier, fleet.replicas, tokens / max(1, len(arrivals))),
         ),
     )
 

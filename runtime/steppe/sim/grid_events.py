@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from steppe.config import RunConfig
+from steppe.config import PlanSection, RunConfig
 from steppe.config.section import LARGEST
 from steppe.control.state import Observation
+from steppe.errors import ConfigError
 from steppe.grid.controller.known_pools import KnownPool, sources_now
 from steppe.grid.controller.site_grid import SiteGrid
 from steppe.grid.limits.limit import Link
 from steppe.grid.limits.limits import Limits
 from steppe.grid.limits.signal import LimitSignal
 from steppe.grid.limits.steady_clock import SteadyClock
+from steppe.grid.plan.market_site import Fleet
 from steppe.grid.service.drills import drill_events
 from steppe.grid.service.links import DRILL, LIMITS_FILE
-from steppe.grid.service.seam import Change, PutEvent
+from steppe.grid.service.seam import Change, PutEvent, PutLimit
 from steppe.power.budget import Budget, PowerBudget
 from steppe.report.records import GridTick
 from steppe.sim.events import EventQueue
+from steppe.sim.grid_plan import plan_link, planned_limit
 from steppe.sim.request import ENERGY_SOURCE
 
 _log = logging.getLogger(__name__)
@@ -61,13 +65,36 @@ class GridScenario:
     asked: tuple[Announced, ...]
 
     @classmethod
-    def of(cls, config: RunConfig, pools: Mapping[str, KnownPool]) -> GridScenario | None:
-        """Return the drills of a configuration; None without a grid."""
+    def of(
+        cls, config: RunConfig, pools: Mapping[str, KnownPool], fleet: Fleet | None = None
+    ) -> GridScenario | None:
+        """Return the drills and the plan of a configuration; None without a grid.
+
+        Args:
+            config: The run.
+            pools: What is known of its pools, by name.
+            fleet: The fleet of a run of one model; None with several.
+
+        Raises:
+            ConfigError: It has a plan, and several models, no date, or no connection to the grid.
+            UsageError: There are no prices of its days, or a file cannot be read.
+        """
         if config.grid is None:
             return None
         events = drill_events(config.grid.drills, BEGAN_S)
         asked = [Announced(each.issued_s - BEGAN_S, PutEvent(each)) for each in events]
+        if config.grid.plan is not None:
+            asked += _planned(config, config.grid.plan, fleet)
         return cls(config, pools, tuple(asked))
+
+
+def _planned(config: RunConfig, section: PlanSection, fleet: Fleet | None) -> list[Announced]:
+    """Return the plan of a run as a limit that is handed over in each step."""
+    if fleet is None:
+        raise ConfigError(f"grid.plan: asked for a run of one model, found {len(config.models)}")
+    limit, every_s = planned_limit(config, section, fleet, BEGAN_S)
+    times = math.ceil(config.sim.duration_s / every_s)
+    return [Announced(number * every_s, PutLimit(limit)) for number in range(times)]
 
 
 class SimulatedGrid:
@@ -88,7 +115,10 @@ class SimulatedGrid:
             wall_s=lambda: BEGAN_S + queue.now_s, boot_s=lambda: queue.now_s, boot="simulated"
         )
         path = Path(self._folder.name) / LIMITS_FILE
-        limits = Limits(path, [Link(DRILL, LARGEST, LARGEST)], clock=clock)
+        links = [Link(DRILL, LARGEST, LARGEST)]
+        if (plan := scenario.config.grid.plan) is not None:
+            links.append(plan_link(plan, scenario.config.power.speedup))
+        limits = Limits(path, links, clock=clock)
         budget.join(LimitSignal(limits, lambda: queue.now_s))
         baseline_s = scenario.config.grid.baseline_s
         self._site = SiteGrid(limits, baseline_s, energy_source=ENERGY_SOURCE)
