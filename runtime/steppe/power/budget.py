@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from steppe.config import PowerSection, SiteSection
@@ -18,30 +18,15 @@ from steppe.power.battery import (
 )
 from steppe.power.outside_limit import OutsideLimit
 from steppe.power.settled import Offer, Settled, taken_w
-from steppe.power.signal import Fresh, Missing, Reading, Stale
+from steppe.power.signal import Fresh, Missing, Stale
 from steppe.power.site_terms import SiteTerms
-from steppe.power.source_state import SourceState, source_state
-from steppe.power.supply import (
-    Custom,
-    Supply,
-    TraceClock,
-    can_fail,
-    ends_s,
-    is_firm,
-    most_w,
-    offered,
-    source_of,
-    supply_from_config,
-    total,
-)
+from steppe.power.source_state import SourceState
+from steppe.power.sources import FALLBACK, Sources
+from steppe.power.supply import Supply, TraceClock, supply_from_config, total
 
 SETPOINT_S = 60.0
 """A battery with a setpoint gives and takes no more than it can sustain for this long, s of run
 time; the setpoint is renewed more often than that."""
-
-
-FALLBACK = "fallback"
-"""`Budget.source` while a supply or limit is stale or missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +87,17 @@ class PowerBudget:
         stored_j: float = 0.0,
         limits: tuple[Supply, ...] = (),
     ) -> None:
-        self._supplies = supplies
-        self._limits = limits
-        self._clock = clock
-        self._terms = terms
+        self._sources = Sources(supplies, limits, clock, terms)
         self._battery = battery
         self._stored_j = stored_j
         self._settled = Settled()
         self._settled_s = clock.started_s
         self._setpoint_w: float | None = None
         self._node_rest_source = "stated"
-        self._outside: OutsideLimit | None = None
 
     def join(self, outside: OutsideLimit) -> None:
         """Let a limit from outside apply too, from now on; `take_over` keeps it."""
-        self._outside = outside
+        self._sources = replace(self._sources, outside=outside)
 
     @property
     def ends_s(self) -> float:
@@ -124,19 +105,12 @@ class PowerBudget:
 
         `stale_s` later, the budget stays at the fallback.
         """
-        return min(ends_s(source, self._clock) for source in self._supplies + self._limits)
+        return self._sources.ends_s
 
     @property
     def most_gpu_w(self) -> float:
         """The most that the GPUs may ever draw, W; infinite with a signal that is not capped."""
-        site_w = self._terms.left_w(sum(self._most_w(each) for each in self._supplies))
-        site_w += self._battery.max_discharge_w
-        fallback_w = self._terms.fallback_w
-        if any(can_fail(supply) for supply in self._supplies):
-            site_w = max(site_w, fallback_w)
-        for limit in self._limits:
-            site_w = min(site_w, max(self._most_w(limit), fallback_w if can_fail(limit) else 0.0))
-        return self._terms.gpu_w(site_w)
+        return self._sources.most_gpu_w(self._battery.max_discharge_w)
 
     @property
     def stored_j(self) -> float:
@@ -168,8 +142,7 @@ class PowerBudget:
         The battery keeps its charge, the nodes what they draw beside their GPUs, and the limit from
         outside stays.
         """
-        self._supplies, self._limits, self._clock = other._supplies, other._limits, other._clock
-        self._terms = replace(other._terms, node_rest_w=self._terms.node_rest_w)
+        self._sources = self._sources.followed_by(other._sources)
         self._battery = other._battery
         self._stored_j = min(self._stored_j, other._battery.capacity_j)
 
@@ -186,7 +159,8 @@ class PowerBudget:
             rest_w: The draw of all nodes, W.
             source: The worst of their figures: `measured`, `stated` or `stale`.
         """
-        self._terms = replace(self._terms, node_rest_w=rest_w)
+        terms = replace(self._terms, node_rest_w=rest_w)
+        self._sources = replace(self._sources, terms=terms)
         self._node_rest_source = source
 
     def set_battery(self, setpoint_w: float | None) -> None:
@@ -198,19 +172,18 @@ class PowerBudget:
 
     def at(self, now_s: float) -> Budget:
         """Return the budget at the present time, with the battery as it was last settled."""
-        for each in self._supplies + self._limits:
-            if isinstance(each, Custom):
-                each.signal.keep(self._clock.since_start_s(now_s))
-        readings = [self._reading(supply, now_s) for supply in self._supplies]
+        sources = self._sources
+        sources.keep(now_s)
+        readings = sources.readings(now_s)
         match total(readings):
             case Fresh(watts=supply_w):
                 battery_w, stale = self._battery_w(), False
                 site_budget_w = max(0.0, self._terms.left_w(supply_w) + battery_w)
-                source = self._source(readings, battery_w)
+                source = sources.named(readings, battery_w)
             case Stale() | Missing():
                 supply_w = site_budget_w = self._terms.fallback_w
                 battery_w, stale, source = 0.0, True, FALLBACK
-        for limit_w, name in self._limits_at(now_s):
+        for limit_w, name in sources.limits_at(now_s):
             if limit_w < site_budget_w:
                 site_budget_w, source = limit_w, name
         return Budget(
@@ -224,8 +197,16 @@ class PowerBudget:
             settled=self._settled,
             node_rest_w=self._terms.node_rest_w,
             node_rest_source=self._node_rest_source,
-            surplus_w=self._surplus_w(now_s),
+            surplus_w=sources.surplus_w(now_s),
         )
+
+    @property
+    def _terms(self) -> SiteTerms:
+        return self._sources.terms
+
+    @property
+    def _clock(self) -> TraceClock:
+        return self._sources.clock
 
     @property
     def _charge(self) -> Charge | None:
@@ -236,18 +217,11 @@ class PowerBudget:
 
     def sources(self, now_s: float) -> tuple[SourceState, ...]:
         """Return what each supply and limit says now."""
-        supplies = [
-            source_state("supply", each, self._reading(each, now_s)) for each in self._supplies
-        ]
-        limits = [source_state("limit", each, self._reading(each, now_s)) for each in self._limits]
-        outside = None if self._outside is None else self._outside.limit_at(now_s)
-        if outside is not None:
-            limits.append(SourceState("limit", outside[1], "fresh", outside[0], 0.0))
-        return (*supplies, *limits)
+        return self._sources.states(now_s)
 
     def gpu_budget_at(self, at_s: float) -> float:
         """Return the power that the GPUs may draw at a time, as known now, W."""
-        return self._gpu_budget_w(self._supply(at_s), self._battery_w(), at_s)
+        return self._sources.gpu_budget_w(self._sources.supply(at_s), self._battery_w(), at_s)
 
     def settle(self, now_s: float, draw_w: float) -> None:
         """Settle the interval since the last call, in which the GPUs drew `draw_w` W on average.
@@ -258,8 +232,9 @@ class PowerBudget:
         elapsed_s = now_s - self._settled_s
         if elapsed_s <= 0:
             return
-        offers = self._offers(self._settled_s, now_s)
-        limit_w = min(self._limit_w(self._settled_s), self._limit_w(now_s))
+        sources = self._sources
+        offers = sources.offers(self._settled_s, now_s)
+        limit_w = min(sources.limit_w(self._settled_s), sources.limit_w(now_s))
         self._settled_s = now_s
         if offers is None:
             self._settled = Settled(self._terms.site_w(draw_w))
@@ -282,8 +257,8 @@ class PowerBudget:
         while step * step_s < horizon_s:
             at_s = now_s + step * step_s
             battery_w = self._battery.offered_w(stored_j) if step else self._battery_w()
-            supply = self._supply(at_s)
-            gpu_budget_w = self._gpu_budget_w(supply, battery_w, at_s)
+            supply = self._sources.supply(at_s)
+            gpu_budget_w = self._sources.gpu_budget_w(supply, battery_w, at_s)
             pairs.append((at_s, gpu_budget_w))
             match supply:
                 case Fresh(watts=supply_w):
@@ -299,10 +274,11 @@ class PowerBudget:
         A limit of the grid is known before it holds; one of a live signal is taken to stay. There
         are no pairs without a limit.
         """
-        if not self._limits and self._outside is None:
+        sources = self._sources
+        if not sources.limits and sources.outside is None:
             return ()
         times_s = [now_s + (step + 1) * step_s for step in range(math.ceil(horizon_s / step_s))]
-        return tuple((at_s, self._terms.gpu_w(self._limit_w(at_s))) for at_s in times_s)
+        return tuple((at_s, self._terms.gpu_w(sources.limit_w(at_s))) for at_s in times_s)
 
     def surplus(
         self, now_s: float, horizon_s: float, step_s: float
@@ -314,12 +290,11 @@ class PowerBudget:
         """
         steps = math.ceil(horizon_s / step_s)
         times_s = [now_s + step * step_s for step in range(steps)]
-        return tuple((at_s, self._surplus_w(at_s)) for at_s in times_s)
+        return tuple((at_s, self._sources.surplus_w(at_s)) for at_s in times_s)
 
     def firm_w(self, now_s: float) -> float:
         """Return what the bought supplies offer, W at the site; 0 while one is stale or missing."""
-        firm = [self._reading(supply, now_s) for supply in self._supplies if is_firm(supply)]
-        match total(firm):
+        match self._sources.firm(now_s):
             case Fresh(watts=watts):
                 return watts
             case _:
@@ -328,20 +303,7 @@ class PowerBudget:
     @property
     def has_surplus(self) -> bool:
         """Whether a supply is anything else than bought power."""
-        return not all(is_firm(supply) for supply in self._supplies)
-
-    def _surplus_w(self, at_s: float) -> float:
-        whole_w = self._gpu_budget_w(self._supply(at_s), 0.0, at_s)
-        if not self.has_surplus:
-            return whole_w
-        firm = (self._reading(supply, at_s) for supply in self._supplies if is_firm(supply))
-        match total(firm), self._supply(at_s):
-            case Fresh(watts=firm_w), Fresh(watts=all_w):
-                terms = self._terms
-                beside_w = terms.gpu_w(terms.left_w(firm_w))
-                return min(whole_w, terms.gpu_w(terms.left_w(all_w)) - beside_w)
-            case _:
-                return 0.0
+        return self._sources.has_surplus
 
     def _without_battery(
         self, now_s: float, horizon_s: float, step_s: float
@@ -349,7 +311,10 @@ class PowerBudget:
         """Return the forecast of the GPU budget without the battery, s and W."""
         steps = math.ceil(horizon_s / step_s)
         times_s = [now_s + step * step_s for step in range(steps)]
-        return tuple((at_s, self._gpu_budget_w(self._supply(at_s), 0.0, at_s)) for at_s in times_s)
+        sources = self._sources
+        return tuple(
+            (at_s, sources.gpu_budget_w(sources.supply(at_s), 0.0, at_s)) for at_s in times_s
+        )
 
     def _battery_w(self) -> float:
         """Return the power that the battery adds at the site now, W; negative while it charges."""
@@ -358,63 +323,6 @@ class PowerBudget:
         trace_s = SETPOINT_S * self._clock.speedup
         most_w = self._battery.gives_w(self._stored_j, trace_s)
         return max(-self._battery.takes_w(self._stored_j, trace_s), min(most_w, self._setpoint_w))
-
-    def _reading(self, source: Supply, at_s: float) -> Reading:
-        return offered(source, at_s, self._clock, self._terms.stale_s, self._terms.site_w)
-
-    def _most_w(self, source: Supply) -> float:
-        return most_w(source, self._terms.site_w)
-
-    def _supply(self, at_s: float) -> Reading:
-        return total(self._reading(supply, at_s) for supply in self._supplies)
-
-    def _limits_at(self, at_s: float) -> Iterator[tuple[float, str]]:
-        """Yield each limit of the site budget, W, and its name."""
-        for limit in self._limits:
-            yield self._limit(limit, at_s)
-        outside = None if self._outside is None else self._outside.limit_at(at_s)
-        if outside is not None:
-            yield outside
-
-    def _limit(self, limit: Supply, at_s: float) -> tuple[float, str]:
-        """Return a limit of the site budget, W, and its name; the fallback if it is not fresh."""
-        match self._reading(limit, at_s):
-            case Fresh(watts=watts):
-                return watts, limit.name
-            case Stale() | Missing():
-                return self._terms.fallback_w, FALLBACK
-
-    def _gpu_budget_w(self, supply: Reading, battery_w: float, at_s: float) -> float:
-        match supply:
-            case Fresh(watts=supply_w):
-                site_w = self._terms.left_w(supply_w) + battery_w
-            case Stale() | Missing():
-                site_w = self._terms.fallback_w
-        return self._terms.gpu_w(min(site_w, self._limit_w(at_s)))
-
-    def _limit_w(self, at_s: float) -> float:
-        """Return the lowest limit of the site budget, W; infinite without one."""
-        return min((watts for watts, _ in self._limits_at(at_s)), default=math.inf)
-
-    def _source(self, readings: Sequence[Reading], battery_w: float) -> str:
-        """Return the names of what offers power now; of all supplies if none does."""
-        pairs = zip(self._supplies, readings, strict=True)
-        names = [s.name for s, reading in pairs if isinstance(reading, Fresh) and reading.watts > 0]
-        if battery_w > 0:
-            names.append("battery")
-        return "+".join(dict.fromkeys(names or [supply.name for supply in self._supplies]))
-
-    def _offers(self, start_s: float, end_s: float) -> list[Offer] | None:
-        """Return what each supply offers between two times; None if one is stale or missing."""
-        offers = []
-        for supply in self._supplies:
-            match self._reading(supply, start_s), self._reading(supply, end_s):
-                case Fresh(watts=before_w), Fresh(watts=after_w):
-                    mean_w = (before_w + after_w) / 2.0
-                    offers.append(Offer(source_of(supply), is_firm(supply), mean_w))
-                case _:
-                    return None
-        return offers
 
     def _settle(
         self, offers: Sequence[Offer], limit_w: float, draw_w: float, elapsed_s: float
