@@ -244,7 +244,7 @@ def test_what_the_grid_asks_is_exposed_and_gone_with_it() -> None:
     assert found["steppe_grid_limit_watts", "openadr/e1,openadr"] == 70.0
     assert found["steppe_grid_event_active", ""] == 1.0
     assert found["steppe_grid_event_complies", "openadr/e1"] == 1.0
-    watts = {of: found["steppe_grid_event_watts", f"openadr/e1,{of}"] for of in OF_EVENT}
+    watts = {of: found["steppe_grid_event_watts", f"emulated,openadr/e1,{of}"] for of in OF_EVENT}
     assert watts == {"target": 70.0, "baseline": 100.0, "delivered": 32.0}
     found = samples(made.update(TICK))
     assert [key for key in found if key[0].startswith("steppe_grid")] == [
@@ -258,8 +258,8 @@ def test_an_event_that_comes_is_exposed_with_the_time_until_it_begins() -> None:
     coming = replace(coming, begins_in_s=32.0, reason="event e1: asked for more, found less")
     found = samples(exposition().update(replace(TICK, grid=coming)))
     assert found["steppe_grid_event_active", ""] == 0.0
-    assert found["steppe_grid_event_watts", "http/e1,target"] == 70.0
-    assert ("steppe_grid_event_watts", "http/e1,delivered") not in found
+    assert found["steppe_grid_event_watts", "emulated,http/e1,target"] == 70.0
+    assert ("steppe_grid_event_watts", "emulated,http/e1,delivered") not in found
     assert found["steppe_grid_event_begins_seconds", "http/e1"] == 32.0
     assert found["steppe_grid_event_complies", "http/e1"] == 0.0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -48,14 +47,14 @@ def test_a_server_that_does_not_answer_blocks_no_caller(
 ) -> None:
     prometheus.values["site_w"] = 700
     prometheus.open.clear()
+    patient = PrometheusMeter(url=prometheus.url, query="site_w", period_s=0.1, timeout_s=20.0)
+    assert isinstance(patient.at(0.0), Missing)  # it returns while the server does not answer
     meter = PrometheusMeter(url=prometheus.url, query="site_w", period_s=0.1, timeout_s=0.3)
-    began_s = time.monotonic()
-    assert isinstance(meter.at(0.0), Missing)
-    assert time.monotonic() - began_s < 0.3
     wait_for(lambda: "timed out" in getattr(meter.at(0.0), "reason", ""))
     prometheus.open.set()
     wait_for(lambda: isinstance(meter.at(0.0), Fresh))
-    meter.stop()
+    for each in (meter, patient):
+        each.stop()
 
 
 def test_it_can_be_a_limit_of_the_budget(prometheus: Prometheus, wait_for: Wait) -> None:

@@ -158,6 +158,7 @@ class Exposition:
             "Of the event that allows the least, at the site: target, baseline, delivered",
             "event",
             "of",
+            "energy_source",
         )
         self._complies = self._gauge(
             "grid_event_complies",
@@ -232,7 +233,7 @@ class Exposition:
             self._charge.labels("site").set(tick.battery.share)
             self._given.labels("site").set(tick.battery.power_w)
         self._set_shortages(tick.shortages)
-        self._set_grid(tick.grid)
+        self._set_grid(tick.grid, worst((self._source, *(each.quality for each in reports))))
         self._tokens.inc(tick.output_tokens)
         sources: defaultdict[str, str] = defaultdict(lambda: self._source)
         for report in reports:
@@ -266,8 +267,13 @@ class Exposition:
         for link, is_lost in lost.items():
             self._lost.labels(link).set(is_lost)
 
-    def _set_grid(self, grid: GridTick | None) -> None:
-        """Show what the grid asks; what it does not ask is absent."""
+    def _set_grid(self, grid: GridTick | None, source: str) -> None:
+        """Show what the grid asks; what it does not ask is absent.
+
+        Args:
+            grid: What it asks.
+            source: Where the draw comes from that baselines and what is delivered are made of.
+        """
         for gauge in (self._limit, self._of_event, self._complies, self._coming):
             gauge.clear()
         self._in_event.set(grid is not None and grid.target_w is not None)
@@ -284,7 +290,7 @@ class Exposition:
             ("delivered", grid.delivered_w),
         ):
             if watts is not None:
-                self._of_event.labels(grid.event, of).set(watts)
+                self._of_event.labels(grid.event, of, source).set(watts)
         self._complies.labels(grid.event).set(bool(grid.complies))
         self._coming.labels(grid.event).set(grid.begins_in_s)
 
