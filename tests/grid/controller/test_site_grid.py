@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.grid.limits.world import LINK, World
 
 from steppe.grid.controller.site_grid import SiteGrid
+from steppe.grid.controller.verdicts import Verdicts
 from steppe.grid.events.comply import CannotComply, Complies
 from steppe.grid.events.event import GridEvent, Share
+from steppe.grid.limits.held import Asked
 from steppe.grid.limits.limits import Limits
 from steppe.grid.offers.sources import Source
 from steppe.grid.service.seam import EventNow, PutEvent, PutLimit, Repeated
@@ -181,3 +185,24 @@ def test_the_status_names_what_is_in_force_and_each_event(site: Site) -> None:
     (event,) = status["events"]
     assert (event["link"], event["id"], event["hold_w"]) == ("openadr", "e1", 100.0)
     assert (event["target_w"], event["delivered_w"], event["can_comply"]) == (100.0, 300.0, True)
+
+
+def test_many_events_at_once_are_judged_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[int] = []
+    judge = Verdicts.judge
+
+    def counted(self: Verdicts, events: Sequence[Asked], *rest: Any) -> None:
+        judged.append(len(events))
+        judge(self, events, *rest)
+
+    monkeypatch.setattr(Verdicts, "judge", counted)
+    events = [PutEvent(site.world.event(name=f"e{i}", in_s=60.0)) for i in range(20)]
+    assert site.grid.take(events) == [""] * 20
+    assert judged == [20]
+
+
+def test_an_event_that_asks_for_the_baseline_but_for_rounding_fails_no_tick(site: Site) -> None:
+    site.grid.judge(())
+    nearly = replace(site.world.event(in_s=60.0), target=Share(1.0 - 1e-12), kind="relative")
+    assert site.take(nearly).verdict == Complies(0.0)
+    site.grid.judge(())

@@ -105,3 +105,8 @@ def test_what_the_site_needs_is_just_enough(
         late = can_comply(ramp, 1000.0, site, 1e4 - found.needs_s + 1e-2)
         assert isinstance(late, CannotComply)
         assert 0.0 <= late.short_w <= 1000.0 - target_w
+
+
+def test_a_target_that_is_the_baseline_but_for_rounding_needs_nothing() -> None:
+    asked = replace(EVENT, target=Watts(1000.0 - 1e-7))
+    assert can_comply(asked, 1000.0, Flexibility((), 0.0), 0.0) == Complies(0.0)

@@ -417,3 +417,22 @@ def test_the_clock_of_this_machine_goes_on_over_a_restart(path: Path) -> None:
     again = Limits(path, [LINK])
     assert not again.is_lost("openadr")
     assert again.in_force() is None
+
+
+def test_what_is_repeated_without_a_loss_is_not_written_again(
+    start: Process, world: World, path: Path
+) -> None:
+    limits = start()
+    limits.repeated("openadr")
+    event = world.event()
+    limits.put_event(event, 1000.0)
+    written = path.stat().st_mtime_ns, path.stat().st_ino
+    world.true_s += 1.0
+    for _ in range(3):
+        limits.put_event(event, 700.0)
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == written
+    world.true_s += 40.0
+    limits.put_event(event, 700.0)  # a sign of life, too: without it the link were lost soon
+    world.true_s += 40.0
+    assert not limits.is_lost("openadr")
+    assert [each.baseline_w for each in limits.events()] == [1000.0]

@@ -103,7 +103,11 @@ class SiteGrid:
 
         A change that could not be written down holds all the same, see `Limits`.
         """
-        return [self._take(change) for change in changes]
+        refusals = [self._take(change) for change in changes]
+        if any(isinstance(change, PutEvent) for change in changes):
+            with self._lock:
+                self._judge()
+        return refusals
 
     def view(self, after: int) -> GridView:
         """Return what is known now.
@@ -180,8 +184,6 @@ class SiteGrid:
                     limits.put(limit)
                 case PutEvent(event):
                     limits.put_event(event, self._baseline_w())
-                    with self._lock:
-                        self._judge()
                 case Lift(link, name, issued_s):
                     limits.lift(link, name, issued_s)
                 case Cancel(link, event_id, issued_s):

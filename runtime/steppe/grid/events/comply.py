@@ -79,7 +79,8 @@ def can_comply(
         now_s: Time, s since the Unix epoch.
     """
     target_w = event.target_w(baseline_w)
-    if target_w is None or target_w >= baseline_w or event.hold_until_s <= now_s:
+    is_above = target_w is None or target_w >= baseline_w - _TOLERANCE_W
+    if target_w is None or is_above or event.hold_until_s <= now_s:
         return Complies(0.0)
     asked_w = baseline_w - target_w
     hold_s = event.hold_until_s - max(now_s, event.starts_s)

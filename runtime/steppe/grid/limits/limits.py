@@ -169,10 +169,13 @@ class Limits:
         check_watts(f"event {event.id}: baseline_w", baseline_w)
         with self._lock:
             watched = self._watched()
-            new = next((each for each in self._held.events if each.event == event), None)
+            held = heard(self._held, link, watched)
+            new = next((each for each in held.events if each.event == event), None)
+            if new is not None and new.repeated:
+                self._note(held, link, watched)
+                return
             if new is None:
                 new = self._checked(event, baseline_w, watched.now)
-            held = heard(self._held, link, watched)
             self._keep(held.with_event(replace(new, repeated=True)))
 
     def lift(self, link: str, name: str, issued_s: float) -> None:
@@ -220,15 +223,7 @@ class Limits:
         known = self._link(link)
         with self._lock:
             watched = self._watched()
-            steady_s = watched.now.steady_s
-            was_lost = self._held.contact(link).is_lost(known.lost_s, steady_s)
-            held = heard(self._held, known, watched)
-            written_s = self._written_s.get(link)
-            recent = written_s is not None and steady_s - written_s < _WRITTEN_SHARE * known.lost_s
-            if recent and not was_lost:
-                self._held = held
-                return
-            self._keep(held)
+            self._note(heard(self._held, known, watched), known, watched)
 
     def repeated(self, link: str) -> None:
         """Take note that a link has sent all that it asks, such as after a poll of everything.
@@ -244,6 +239,16 @@ class Limits:
             watched = self._watched()
             held = heard(self._held, known, watched)
             self._keep(all_repeated(held, link, watched.now.steady_s))
+
+    def _note(self, held: Held, link: Link, watched: Watched) -> None:
+        """Let a sign of life count; write it where the last one that was written is old."""
+        steady_s, written_s = watched.now.steady_s, self._written_s.get(link.name)
+        was_lost = self._held.contact(link.name).is_lost(link.lost_s, steady_s)
+        recent = written_s is not None and steady_s - written_s < _WRITTEN_SHARE * link.lost_s
+        if recent and not was_lost:
+            self._held = held
+            return
+        self._keep(held)
 
     def _checked(self, event: GridEvent, baseline_w: float, now: Moment) -> HeldEvent:
         """Return an event that is to be held, with the baseline of its first version."""
