@@ -1,0 +1,1 @@
+"""Which site should run it?"""
