@@ -62,12 +62,6 @@ def add_sum(steps: Steps, number: int, more: Sum) -> None:
     steps[number] = more if before is None else before.plus(more)
 
 
-def add_steps(steps: Steps, more: Mapping[int, Sum]) -> None:
-    """Add the sums of other steps."""
-    for number, each in more.items():
-        add_sum(steps, number, each)
-
-
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """What a site drew over a time.
