@@ -65,6 +65,30 @@ async def test_changes_need_the_right_to_administrate(
         await service.stop()
 
 
+@pytest.mark.parametrize(
+    ("admin_key", "headers"),
+    [
+        (ADMIN_KEY, {"X-Steppe-Admin-Key": "another"}),
+        (ADMIN_KEY, {"Authorization": "Bearer another"}),
+        (ADMIN_KEY, {"X-Steppe-Tenant": "admin"}),
+        ("", {"X-Forwarded-For": "127.0.0.1"}),
+        ("", {"X-Real-Ip": "127.0.0.1"}),
+        ("", {"Forwarded": "for=127.0.0.1"}),
+    ],
+)
+async def test_no_header_gives_the_right_to_change_a_limit(
+    open_site: SiteFactory, config: RunConfig, admin_key: str, headers: dict[str, str]
+) -> None:
+    site = await open_site(config=config, admin_key=admin_key)
+    url = site.url + BUDGET
+    for method in ("PUT", "DELETE", "POST", "PATCH", "put"):
+        async with site.client.request(method, url, json={"limit_w": 1}, headers=headers) as answer:
+            assert answer.status == 403, method
+    read = {**headers, "X-HTTP-Method-Override": "PUT"}
+    async with site.client.get(url, headers=read) as answer:
+        assert answer.status == 503  # a read, of a service that is not there
+
+
 async def test_a_run_without_a_grid_says_so(open_site: SiteFactory, config: RunConfig) -> None:
     site = await open_site(config=config.model_copy(update={"grid": None}))
     status, code, _ = await send(site, "GET", "/steppe/v1/grid")
