@@ -25,7 +25,7 @@ from steppe.sim.run import RecordsInMemory, run_scenario
 Floats = NDArray[np.float64]
 FIRM_LOAD = 0.3
 """What users ask for, share of what the fleet serves at full power."""
-ROW_TOKENS, ROWS = (1155, 211), 200_000
+ROW_TOKENS, ROWS = (1155, 211), 1_000_000
 """Prompt and output tokens of a row, as those of users; and rows, more than any run finishes."""
 BASELINE_S = 120.0
 
