@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import ssl
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 from steppe.errors import TransientDeviceError
 
@@ -15,20 +17,34 @@ TIMEOUT_S = 5.0
 _MOST_BYTES = 1_000_000
 
 
-def ask_prometheus(url: str, query: str, timeout_s: float = TIMEOUT_S) -> float:
+def ask_prometheus(
+    url: str,
+    query: str,
+    timeout_s: float = TIMEOUT_S,
+    *,
+    token: str = "",
+    ca_file: Path | None = None,
+) -> float:
     """Return the value of an instant query that has exactly one.
 
     Args:
         url: Address of the server, such as `http://prometheus:9090`.
         query: PromQL.
         timeout_s: Longest wait for the answer, s.
+        token: Bearer token; none if empty. It does not follow a redirect.
+        ca_file: Certificates of the authorities that are trusted, PEM; those of the system if None.
 
     Raises:
         TransientDeviceError: There is no answer, or it is no single finite number.
     """
-    asked = f"{url.rstrip('/')}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+    asked = urllib.request.Request(
+        f"{url.rstrip('/')}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+    )
+    if token:
+        asked.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(asked, timeout=timeout_s) as answer:
+        trust = None if ca_file is None else ssl.create_default_context(cafile=ca_file)
+        with urllib.request.urlopen(asked, timeout=timeout_s, context=trust) as answer:
             return _value(json.loads(answer.read(_MOST_BYTES)))
     except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
         raise TransientDeviceError(f"{url}: asked for {query}, found: {error}") from error

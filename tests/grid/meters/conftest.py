@@ -26,6 +26,8 @@ class Prometheus(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.values: dict[str, object] = {}
+        self.token = ""
+        self.goes_to = ""
         self.open = threading.Event()
         self.open.set()
 
@@ -40,6 +42,14 @@ class _Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         query = parse_qs(urlsplit(self.path).query)["query"][0]
         self.server.open.wait(20)
+        if self.server.goes_to:
+            self.send_response(307)
+            self.send_header("Location", self.server.goes_to + self.path)
+            self.end_headers()
+            return
+        if self.server.token and self.headers["Authorization"] != f"Bearer {self.server.token}":
+            self.send_error(401)
+            return
         value = self.server.values.get(query)
         result = [] if value is None else [{"metric": {}, "value": [0, str(value)]}]
         data = {"resultType": "vector", "result": result}

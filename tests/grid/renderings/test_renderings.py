@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date
 from xml.etree import ElementTree
 
@@ -13,7 +14,7 @@ from steppe.errors import UsageError
 from steppe.grid.offers.offer import Call, FlexOffer, offered
 from steppe.grid.offers.sources import Source
 from steppe.grid.renderings.dsx import dsx_status
-from steppe.grid.renderings.openadr import openadr_reports
+from steppe.grid.renderings.openadr import available, openadr_reports
 from steppe.grid.renderings.s2 import s2_messages
 from steppe.grid.renderings.site import OfferingSite
 from steppe.grid.renderings.steps import price_steps
@@ -47,6 +48,14 @@ def test_reports_say_what_is_available_in_each_of_48_hours(schema: OpenAdrSchema
         "UP_REGULATION_AVAILABLE": [0.5, 0.5, 0.0],
         "DOWN_REGULATION_AVAILABLE": [0.4, 0.4, 0.0],
     }
+
+
+def test_hours_that_lie_in_two_offers_have_the_fewer_watts() -> None:
+    first = replace(offer(hours=1.0), id="o0")
+    second = replace(offer(down_w=100.0), from_s=NOON_S + 3600, until_s=NOON_S + 7200)
+    late = replace(offer(), from_s=NOON_S + 7260, until_s=NOON_S + 9e4)
+    spans = available([second, first, late], "LOAD_SHED_DELTA_AVAILABLE", NOON_S + 1800, 3, 3600.0)
+    assert [span.value for span in spans] == [300.0, 0.0, 500.0]
 
 
 def test_a_status_of_dsx_says_between_which_watts_the_site_can_be_set() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from steppe.grid.offers.offer import Call, FlexOffer, offered
 from steppe.grid.offers.sources import Source
 from steppe.grid.openadr.client import VtnError, VtnRefusedError
 from steppe.grid.openadr.messages import Event
+from steppe.grid.service.openadr_part import present_offers
 from steppe.grid.service.openadr_reports import Reporting
 from steppe.grid.service.seam import GridView, Sample
 
@@ -116,6 +118,19 @@ async def test_what_can_be_shed_is_a_forecast() -> None:
         ("LOAD_SHED_DELTA_AVAILABLE", "FORECAST", [0.3, 0.3, 0.0]),
         ("LOAD_SHED_DELTA_AVAILABLE", "FORECAST", [0.3, 0.0]),
     ]
+
+
+async def test_what_the_site_could_give_now_counts_from_the_first_interval_on() -> None:
+    asked = {**EVERY, "historical": False, "repeat": 1}
+    ven = Ven({"payloadType": "LOAD_SHED_DELTA_AVAILABLE", **asked})
+    work = (Source("work", 200.0, 0.0, 50.0, 0.0),)
+    reporting = Reporting(ven, "site", present_offers)
+    for at_s in (-0.3, 0.7):
+        reporting.see(replace(view(NOON_S + at_s, 1.0, "counter"), sources=work))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await reporting.stop()
+    assert ven.values() == [("LOAD_SHED_DELTA_AVAILABLE", "FORECAST", [0.2])]
 
 
 async def test_an_interval_that_was_not_seen_is_left_out() -> None:

@@ -28,7 +28,7 @@ def openadr_reports(
     As for a generator, regulation up is a lower draw.
 
     Args:
-        offers: What is offered; an hour that no offer covers has 0.
+        offers: What is offered; an hour with a moment that none covers has 0.
         event_id: Event that asked for them.
         client: Name of this client.
         now_s: Time, s since the Unix epoch; the first hour begins at it.
@@ -49,7 +49,10 @@ def openadr_reports(
 def available(
     offers: Sequence[FlexOffer], kind: Given, from_s: float, number: int, span_s: float
 ) -> list[Span]:
-    """Return the watts that are available in each of a number of spans.
+    """Return the watts that are available at each moment of each of a number of spans.
+
+    Offers that follow on one another cover a span together, by the one with the fewest watts: each
+    moment has the confidence of its offer then, and the span as a whole less.
 
     Args:
         offers: What is offered.
@@ -63,7 +66,14 @@ def available(
 
 
 def _watts(offers: Sequence[FlexOffer], kind: Given, from_s: float, until_s: float) -> int:
-    """Return what holds in a whole span, W: 0 if no one offer covers it."""
-    covering = [each for each in offers if each.from_s <= from_s and until_s <= each.until_s]
+    """Return what is offered at each moment of a span, W: 0 if at one of them nothing is."""
+    edges_s = {edge for each in offers for edge in (each.from_s, each.until_s)}
+    begins_s = [from_s, *sorted(edge for edge in edges_s if from_s < edge < until_s)]
+    return min(_watts_at(offers, kind, at_s) for at_s in begins_s)
+
+
+def _watts_at(offers: Sequence[FlexOffer], kind: Given, at_s: float) -> int:
+    """Return the most that one offer has from a moment on, W."""
+    covering = [each for each in offers if each.from_s <= at_s < each.until_s]
     powers = [each.up if kind in _UP else each.down for each in covering]
     return max((each.watts for each in powers), default=0)

@@ -67,7 +67,8 @@ def ven_settings(section: OpenAdrSection, site: str) -> VenSettings:
     )
 
 
-def _present(view: GridView) -> Sequence[FlexOffer]:
+def present_offers(view: GridView) -> Sequence[FlexOffer]:
+    """Return what the site could give now, for an hour."""
     return [present_offer(view, Call(0.0, HOLD_S), HOLD_S)]
 
 
@@ -86,7 +87,7 @@ class OpenAdrPart:
         limits: FleetLimits,
         refusals: Refusals,
         now_s: Callable[[], float] = time.time,
-        offers: Callable[[GridView], Sequence[FlexOffer]] = _present,
+        offers: Callable[[GridView], Sequence[FlexOffer]] = present_offers,
     ) -> None:
         """Prepare.
 

@@ -150,7 +150,7 @@ class Reporting:
             return [] if watts is None else [Span(a, b - a, watts) for a, b in due.spans]
         if due.kind in _OFFERED:
             offers, kind = self._offers(view), cast("Given", due.kind)
-            return [available(offers, kind, a, 1, b - a)[0] for a, b in due.spans]
+            return [_left(offers, kind, a, b, view.at_s) for a, b in due.spans]
         if due.is_forecast:
             return []
         found = [(a, b, self._draw.drawn(a, b)) for a, b in due.spans]
@@ -183,6 +183,15 @@ class Reporting:
                     return
             else:
                 self.sent, self.problem = self.sent + 1, ""
+
+
+def _left(
+    offers: Sequence[FlexOffer], kind: Given, from_s: float, until_s: float, now_s: float
+) -> Span:
+    """Return what is available in a span, or in what is left of it."""
+    begin_s = max(from_s, now_s) if now_s < until_s else from_s
+    (found,) = available(offers, kind, begin_s, 1, until_s - begin_s)
+    return Span(from_s, until_s - from_s, found.value)
 
 
 def _is_final(error: VtnError) -> bool:

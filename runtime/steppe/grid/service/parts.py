@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,6 +10,7 @@ from steppe.config import DsxSection, S2Section
 from steppe.errors import InstallError
 from steppe.grid.meters.part import SiteMeterPart
 from steppe.grid.meters.site_meter import SiteMeter
+from steppe.grid.offers.offer import FlexOffer
 from steppe.grid.openadr.translation import Rate
 from steppe.grid.service.budget_api import BudgetApi
 from steppe.grid.service.drills import Drills
@@ -19,12 +20,13 @@ from steppe.grid.service.grid_api import FlexibilityApi
 from steppe.grid.service.offers.api import OffersApi
 from steppe.grid.service.offers.offering import Offering
 from steppe.grid.service.offers.promised import Promised
-from steppe.grid.service.openadr_part import OpenAdrPart, ven_settings
+from steppe.grid.service.offers.reported import ReportedOffers
+from steppe.grid.service.openadr_part import OpenAdrPart, present_offers, ven_settings
 from steppe.grid.service.part import Part
 from steppe.grid.service.plan.part import PlanPart
 from steppe.grid.service.refusals import Refusals
 from steppe.grid.service.reports_api import ReportsApi
-from steppe.grid.service.seam import FleetLimits
+from steppe.grid.service.seam import FleetLimits, GridView
 from steppe.grid.service.settings import GridSettings
 from steppe.grid.service.verification import Verification
 from steppe.services.application import RoutesOf
@@ -72,19 +74,21 @@ def parts_of(
     ]
     if section.site_meter is not None:
         parts.append(SiteMeterPart(SiteMeter(section.site_meter)))
+    offers: Callable[[GridView], Sequence[FlexOffer]] = present_offers
     if section.offers is None:
         routes.append(FlexibilityApi(limits))
     else:
         offering = Offering(section.site, section.offers, settings.folder)
         promises = Promised(section.site, settings.folder, settings.ledger_store)
         parts += [offering, promises]
+        offers = ReportedOffers(offering)
         routes.append(OffersApi(section.site, limits, offering, promises, now_s))
     if section.drills:
         parts.append(Drills(limits, section.drills, settings.run_id, settings.folder))
     openadr: OpenAdrPart | None = None
     if section.openadr is not None:
         ven = ven_settings(section.openadr, section.site)
-        openadr = OpenAdrPart(ven, limits, refusals, now_s)
+        openadr = OpenAdrPart(ven, limits, refusals, now_s, offers)
         parts.append(openadr)
     if section.dsx is not None:
         parts.append(_dsx(section.dsx, limits, refusals, now_s))
