@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steppe.errors import UsageError
+from steppe.sites.quotas import BURST_S, Lease, Quotas
+
+NAMES = ("a", "b", "c")
+CLASS = "m", "interactive"
+
+
+def lease(output_tps: float, granted_s: float = 0.0, ramp_tps2: float = 100.0) -> Lease:
+    return Lease("b", *CLASS, output_tps, ramp_tps2, granted_s, 30.0)
+
+
+def granted(*leases: Lease, until_s: Iterable[int] = ()) -> Quotas:
+    quotas = Quotas(NAMES, 0.0)
+    quotas.grant(leases)
+    for now_s in until_s:
+        quotas.advance(float(now_s))
+    return quotas
+
+
+def test_a_quota_rises_with_its_ramp_and_falls_at_once() -> None:
+    quotas = granted(lease(250.0))
+    rates = []
+    for now_s in (1.0, 2.0, 3.0, 4.0):
+        quotas.advance(now_s)
+        rates.append(quotas.rate_of("b", *CLASS))
+    assert rates == pytest.approx([100.0, 200.0, 250.0, 250.0])
+    quotas.grant([lease(50.0, 4.0)])
+    quotas.advance(5.0)
+    assert quotas.rate_of("b", *CLASS) == pytest.approx(50.0)
+
+
+def test_a_lease_that_is_not_renewed_fades_over_its_last_third() -> None:
+    quotas = granted(lease(250.0), until_s=range(21))
+    assert quotas.rate_of("b", *CLASS) == pytest.approx(250.0)
+    quotas.advance(25.0)
+    assert quotas.rate_of("b", *CLASS) == pytest.approx(125.0)
+    quotas.advance(30.0)
+    assert quotas.left_of(*CLASS).tolist() == [math.inf, 0.0, 0.0]
+
+
+def test_a_lease_that_is_renewed_holds_on() -> None:
+    quotas = granted(lease(250.0), until_s=range(15))
+    quotas.grant([lease(250.0, 14.0)])
+    quotas.advance(30.0)
+    assert quotas.rate_of("b", *CLASS) == pytest.approx(250.0)
+
+
+def test_without_a_planner_only_this_site_serves() -> None:
+    quotas = Quotas(NAMES, 0.0)
+    assert quotas.left_of(*CLASS).tolist() == [math.inf, 0.0, 0.0]
+    assert quotas.rate_of("b", *CLASS) == 0.0
+
+
+def test_tokens_that_are_not_sent_are_kept_for_a_while() -> None:
+    quotas = granted(lease(10.0))
+    for now_s in range(1, 200):
+        quotas.grant([lease(10.0, float(now_s))])
+        quotas.advance(float(now_s))
+    assert quotas.left_of(*CLASS)[1] == pytest.approx(10.0 * BURST_S)
+
+
+def test_tokens_of_a_refused_request_are_given_back() -> None:
+    quotas = granted(lease(100.0), until_s=range(10))
+    before = quotas.left_of(*CLASS).copy()
+    quotas.spend("b", *CLASS, 40.0)
+    quotas.spend("b", *CLASS, -40.0)
+    assert np.array_equal(quotas.left_of(*CLASS), before)
+
+
+def test_quotas_of_classes_and_models_are_apart() -> None:
+    quotas = granted(lease(100.0), until_s=range(10))
+    assert quotas.left_of("m", "standard")[1] == 0.0
+    assert quotas.left_of("n", "interactive")[1] == 0.0
+
+
+def test_a_clock_that_steps_back_changes_nothing() -> None:
+    quotas = granted(lease(100.0), until_s=[5, 6])
+    before = quotas.left_of(*CLASS).copy()
+    quotas.advance(2.0)
+    assert np.array_equal(quotas.left_of(*CLASS), before)
+
+
+@pytest.mark.parametrize("site", ["a", "x"])
+def test_a_lease_to_this_site_or_an_unknown_one_is_refused(site: str) -> None:
+    with pytest.raises(UsageError, match=f"found {site}"):
+        granted(Lease(site, *CLASS, 1.0, 1.0, 0.0, 30.0))
+
+
+@pytest.mark.parametrize("lasts_s", [9.0, 61.0, math.nan])
+def test_a_lease_lasts_10_to_60_s(lasts_s: float) -> None:
+    with pytest.raises(UsageError, match="asked for 10 to 60 s"):
+        Lease("b", *CLASS, 1.0, 1.0, 0.0, lasts_s)
+
+
+@pytest.mark.parametrize("output_tps", [-1.0, math.inf, math.nan])
+def test_a_lease_of_an_absurd_rate_is_refused(output_tps: float) -> None:
+    with pytest.raises(UsageError, match="asked for numbers"):
+        lease(output_tps)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.0, 500.0), st.floats(0.0, 3000.0)), min_size=1, max_size=40))
+def test_what_is_sent_never_exceeds_the_leases(seconds: list[tuple[float, float]]) -> None:
+    quotas = Quotas(NAMES, 0.0)
+    allowed = sent = 0.0
+    for number, (output_tps, wanted) in enumerate(seconds):
+        quotas.grant([lease(output_tps, float(number))])
+        quotas.advance(number + 1.0)
+        allowed += output_tps
+        if quotas.left_of(*CLASS)[1] >= wanted:
+            quotas.spend("b", *CLASS, wanted)
+            sent += wanted
+        assert sent <= allowed + 1e-6
+        assert quotas.rate_of("b", *CLASS) <= min(output_tps, 100.0 * (number + 1)) + 1e-9
