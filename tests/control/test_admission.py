@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steppe.control.admission import DEFERRABLE, LATE_SHARE, AdmissionQueue, Ticket
+from steppe.control.tenant_lines import LATE_TURN
 
 
 def test_the_most_urgent_goes_first_and_then_who_came_first() -> None:
@@ -55,6 +56,38 @@ def test_a_late_request_waits_until_none_of_its_class_is_on_time() -> None:
     assert [queue.pop(10.0) for _ in range(4)] == [timely, early, late, other]
 
 
+def test_a_late_request_has_its_turn_though_others_keep_coming_on_time() -> None:
+    queue = AdmissionQueue()
+    for number in range(2):
+        queue.join(Ticket(1, number, 5.0))
+    served = []
+    for number in range(2, 2 + 7 * LATE_TURN):
+        queue.join(Ticket(1, number, 1000.0))
+        ticket = queue.pop(10.0)
+        assert ticket is not None
+        served.append(ticket.number)
+    turns = [place for place, number in enumerate(served) if number < 2]
+    assert turns == [3 * LATE_TURN, 6 * LATE_TURN + 1]
+    assert [served[place] for place in turns] == [0, 1]
+
+
+def test_clients_that_ask_again_at_once_all_wait_for_a_bounded_time() -> None:
+    queue, waits, place_s, more = AdmissionQueue(), list[float](), 0.4, 4
+    arrivals_s = {Ticket.of(1, number, 0.0, 5.0): 0.0 for number in range(more)}
+    for ticket in arrivals_s:
+        queue.join(ticket)
+    for number in range(more, 2000):
+        now_s = number * place_s
+        served = queue.pop(now_s)
+        assert served is not None
+        waits.append(now_s - arrivals_s.pop(served))
+        asks_again = Ticket.of(1, number, now_s, 5.0)
+        arrivals_s[asks_again] = now_s
+        queue.join(asks_again)
+    waits += [2000 * place_s - arrival_s for arrival_s in arrivals_s.values()]
+    assert max(waits) <= more * (LATE_TURN * more + 1) * place_s
+
+
 def test_a_request_is_late_after_a_share_of_its_slo_and_deferrable_work_never() -> None:
     assert Ticket.of(1, 7, 100.0, 2.0) == Ticket(1, 7, 100.0 + 2.0 * LATE_SHARE)
     assert Ticket.of(DEFERRABLE, 7, 100.0, 2.0).late_s == math.inf
@@ -62,7 +95,7 @@ def test_a_request_is_late_after_a_share_of_its_slo_and_deferrable_work_never() 
 
 @given(st.lists(st.tuples(st.sampled_from(["join", "leave", "pop"]), st.integers(0, 200))))
 def test_it_always_serves_the_first_of_those_who_wait(moves: list[tuple[str, int]]) -> None:
-    queue, waiting = AdmissionQueue(), set[Ticket]()
+    queue, waiting, passed = AdmissionQueue(), set[Ticket](), dict.fromkeys(range(3), 0)
     for now, (move, number) in enumerate(moves):
         now_s = float(now)
         ticket = Ticket(number % 3, number, float(number))
@@ -73,10 +106,17 @@ def test_it_always_serves_the_first_of_those_who_wait(moves: list[tuple[str, int
             queue.leave(ticket)
             waiting.discard(ticket)
         elif move == "pop":
-            order = sorted(waiting, key=lambda t: (t.rank, t.late_s < now_s, t.number))
-            first = next(iter(order), None)
+            rank = min((each.rank for each in waiting), default=0)
+            late = min((t for t in waiting if t.rank == rank and t.late_s < now_s), default=None)
+            first = late
+            if passed[rank] < LATE_TURN * sum(each.rank == rank for each in waiting):
+                order = sorted(waiting, key=lambda t: (t.rank, t.late_s < now_s, t.number))
+                first = next(iter(order), None)
             assert queue.pop(now_s) == first
             waiting -= {first}
+            passed[rank] = 0 if late in (None, first) else passed[rank] + 1
+        for rank in set(passed) - {each.rank for each in waiting}:
+            passed[rank] = 0
         assert len(queue) == len(waiting)
 
 

@@ -22,6 +22,7 @@ class AdmissionQueue:
     While there is less power than work, requests must wait. In the order of arrival all of them
     would wait too long. So of a tenant's requests a late one waits until no other one does, again
     in the order of arrival. That serves the same tokens, but far more requests keep their SLO.
+    A late one has a turn now and then all the same, see `tenant_lines.LATE_TURN`.
     """
 
     def __init__(self, shares: Sequence[float] = NO_SHARES) -> None:

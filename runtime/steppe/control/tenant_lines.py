@@ -5,6 +5,8 @@ its start time grows by the cost of the request over the tenant's weight (start-
 Goyal, Vin and Cheng, SIGCOMM 1996). Over any time in which two tenants wait, what they got, each
 over its weight, differs by at most one request of each over its weight. A tenant that comes back
 starts at the present virtual time, so that it neither saves up nor owes.
+
+Within a line, requests on time go before late ones, but not for ever: see `LATE_TURN`.
 """
 
 from __future__ import annotations
@@ -15,10 +17,18 @@ from steppe.control.ticket import Ticket
 
 MANY_LINES = 64
 """Lines from which on those without tickets and without a lead are dropped."""
+LATE_TURN = 4
+"""Requests on time that a line serves, for each that waits, before its first late one has a turn.
+
+Where each freed place meets a request that has just come, as with clients that ask again at once,
+late ones would otherwise wait until they are refused. A short line lets them in soon. In a long
+one, where there is far too little power, they take next to nothing from those on time."""
 
 
 class TenantLine:
     """The waiting tickets of one tenant: those on time in the order of arrival, then late ones.
+
+    The first late one has its turn after `LATE_TURN` times as many others as tickets wait.
 
     Attributes:
         start: Its virtual start time.
@@ -26,7 +36,7 @@ class TenantLine:
         waiting: Its tickets that wait.
     """
 
-    __slots__ = ("_late", "_on_time", "start", "waiting", "weight")
+    __slots__ = ("_late", "_on_time", "_passed", "start", "waiting", "weight")
 
     def __init__(self, start: float) -> None:
         """Begin without tickets at a virtual time."""
@@ -34,6 +44,7 @@ class TenantLine:
         self.waiting: set[Ticket] = set()
         self._on_time: list[Ticket] = []
         self._late: list[Ticket] = []
+        self._passed = 0  # tickets served before the late ones since the last of those
 
     @property
     def length(self) -> float:
@@ -61,9 +72,16 @@ class TenantLine:
         while on_time is not None and on_time.late_s < now_s:
             heapq.heappush(self._late, heapq.heappop(self._on_time))
             on_time = self._first(self._on_time)
-        found = on_time or self._first(self._late)
+        late = self._first(self._late)
+        has_turn = self._passed >= LATE_TURN * len(self.waiting)
+        found = late if late and has_turn else on_time or late
         assert found is not None, "a line without tickets is not asked"
         return found
+
+    def serve(self, ticket: Ticket) -> None:
+        """Note that a ticket is served, which waits until it leaves."""
+        late = self._first(self._late)
+        self._passed = 0 if late in (None, ticket) else self._passed + 1
 
     def _first(self, heap: list[Ticket]) -> Ticket | None:
         """Return the first ticket of a heap that still waits; drop those that do not."""
@@ -117,6 +135,7 @@ class ClassLines:
         line = self._busy[ticket.tenant]
         self._virtual = max(self._virtual, line.start)
         line.start += ticket.cost / ticket.weight
+        line.serve(ticket)
 
     def settle(self, ticket: Ticket, more: float) -> None:
         """Charge a tenant what a served ticket took beyond what was expected; less if negative."""
