@@ -1,0 +1,1 @@
+"""How does a site know another one: certificates, tokens of tenants, and checked claims?"""
