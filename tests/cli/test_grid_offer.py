@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 from click.testing import CliRunner, Result
 
 from steppe.cli import main
+from steppe.grid.history.history import History
+from steppe.grid.history.reading import reading_of
 from steppe.grid.offers.commitments import Commitment
 from steppe.grid.offers.history import Moment
 from steppe.grid.offers.offer import Call, FlexOffer, offered
@@ -70,3 +74,50 @@ def test_a_commitment_needs_a_gateway_that_answers() -> None:
     )
     assert result.exit_code == 2
     assert "127.0.0.1:9" in result.output
+
+
+def test_what_is_free_is_written_in_the_languages_of_the_grid(tmp_path: Path) -> None:
+    note_history(tmp_path / "grid", 48)
+    power = offered([[SOURCE]] * 9, Call(60.0, 1800.0))
+    from_s = 49 * 3600
+    offer = FlexOffer("o", from_s, from_s + 3600, power, power)
+    new = Commitment("c1", "reserve", from_s, from_s + 3600, down_w=400)
+    FolderPromises(tmp_path / "grid").commit(new, offer, 1)
+
+    def written(language: str, *more: str) -> Any:
+        asked = ("offer", str(tmp_path), "--hold", "1800", "--as", language, *more)
+        result = run(*asked)
+        assert result.exit_code == 0, result.output
+        return result.stdout if language == "uftp" else json.loads(result.stdout)
+
+    steps = written("steps", "--lot", "50")
+    assert [each["watts"] for each in steps[:2]] == [100, 500]
+    shed = written("openadr")[0]["resources"][0]["intervals"]
+    assert [each["payloads"][0]["values"][0] for each in shed[:3]] == [0.0, 0.1, 0.5]
+    feed = written("dsx", "--draw", "900")["feeds"]["site"]["metadata"]
+    assert (feed["power_minimum"]["value"], feed["power_maximum"]["value"]) == (800, 900)
+    constraints, modes = written("s2", "--draw", "900")
+    assert constraints["message_type"] == "PEBC.PowerConstraints"
+    assert modes["message_type"] == "OMBC.SystemDescription"
+    domains = ("--sender", "agr.example.org", "--recipient", "dso.example.org")
+    point = ("--congestion-point", "ean.871685900012636543", "--currency", "EUR")
+    lines = written("uftp", *domains, *point).splitlines()
+    powers = [ElementTree.fromstring(line)[0][0].get("Power") for line in lines]
+    assert powers == ["-100", *["-500"] * 23]
+
+
+def test_what_a_language_needs_and_is_not_known_is_named(tmp_path: Path) -> None:
+    note_history(tmp_path / "grid", 48)
+    result = run("offer", str(tmp_path), "--as", "uftp")
+    assert result.exit_code == 2
+    assert "UFTP: asked for --sender, --recipient" in result.output
+    result = run("offer", str(tmp_path), "--as", "dsx")
+    assert result.exit_code == 2
+    assert "asked for what the site draws, found nothing: state --draw" in result.output
+
+
+def test_the_last_draw_of_a_run_stands_for_the_draw_without_a_call(tmp_path: Path) -> None:
+    note_history(tmp_path / "grid", 48)
+    History(tmp_path / "grid" / "draw").take([reading_of(1, 3600.0, 700.0, 1.0, "modelled")])
+    result = run("offer", str(tmp_path), "--as", "dsx")
+    assert json.loads(result.stdout)["feeds"]["site"]["calculated_load"]["value"] == 700

@@ -12,10 +12,12 @@ import orjson
 
 from steppe.cli.batch_options import json_option
 from steppe.cli.grid_status import GATEWAY
+from steppe.cli.rendering_options import rendering_options
 from steppe.options import GivenPath, GivenText
 from steppe.report.quantities import quantity
 from steppe.run import grid_offers
 from steppe.run.grid_offers import AskedOffer
+from steppe.run.grid_renderings import Language, RenderingTerms, rendered
 
 _WATTS = click.IntRange(min=0)
 _SECONDS = click.FloatRange(min=0)
@@ -47,6 +49,7 @@ _key_option = click.option(
     show_default=True,
     help="Share of the futures in which the watts are there; of a RUN.",
 )
+@rendering_options
 @_key_option
 @json_option
 def offer_command(
@@ -55,8 +58,10 @@ def offer_command(
     notice: float,
     hold: float,
     confidence: float,
+    language: Language | None,
     key_file: Path | None,
     as_json: bool,
+    **terms: Any,
 ) -> None:
     """Show how many watts a site offers, by hour.
 
@@ -65,6 +70,10 @@ def offer_command(
     """
     asked = AskedOffer(notice, hold, confidence)
     found = grid_offers.offers_at(place, key_file, asked)
+    if language is not None:
+        given = {name: value for name, value in terms.items() if value is not None}
+        click.echo(rendered(found, place, language, RenderingTerms(**given)))
+        return
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return

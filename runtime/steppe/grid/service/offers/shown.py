@@ -1,4 +1,4 @@
-"""Offers and commitments as JSON values, and a `FlexOffer` from them again."""
+"""Offers and commitments as JSON values."""
 
 from __future__ import annotations
 
