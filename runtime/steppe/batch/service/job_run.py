@@ -12,7 +12,7 @@ from steppe.batch.job import ENDED, Job, JobState
 from steppe.batch.runner.progress import RunProgress
 from steppe.batch.runner.runner import Runner
 from steppe.batch.runner.settings import RunnerSettings
-from steppe.batch.service.expiry import expires_epoch_s
+from steppe.batch.service.expiry import expires_epoch_s, is_behind
 from steppe.batch.service.metrics import BatchMetrics
 from steppe.batch.service.result_files import ResultFiles
 from steppe.batch.service.settings import BatchSettings
@@ -59,6 +59,7 @@ class JobRun:
         self._runner: Runner | None = None
         self.waits_for = ""
         self._completed = self._failed = 0
+        self._deadline_epoch_s: float | None = None
 
     def stop(self) -> None:
         """End soon; the job goes on after the next start of the service."""
@@ -94,6 +95,7 @@ class JobRun:
     async def _run_rows(self, job: Job) -> None:
         counts = await asyncio.to_thread(self._store.counts, job.id)
         self._completed, self._failed = counts.completed, counts.failed
+        self._deadline_epoch_s = job.deadline_epoch_s
         await asyncio.to_thread(self._release_lease, job.id)
         self._runner = Runner(
             self._store,
@@ -129,6 +131,8 @@ class JobRun:
     def _count(self, progress: RunProgress) -> None:
         is_waiting = progress.left > 0 and not progress.outstanding
         self.waits_for = progress.reason if is_waiting else ""
+        late = is_behind(progress, self._deadline_epoch_s, self._epoch_s())
+        self._metrics.note_behind(self._id, late)
         self._count_rows(progress.done - progress.failed, progress.failed)
 
     def _count_rows(self, completed: int, failed: int) -> None:

@@ -40,6 +40,12 @@ class BatchMetrics:
             "Rows of these jobs that are at the gateway, or next to go there.",
             registry=registry,
         )
+        self._late = Gauge(
+            "steppe_batch_jobs_behind",
+            "Those of these jobs whose last row is expected after their deadline, or is due.",
+            registry=registry,
+        )
+        self._behind: frozenset[str] = frozenset()
         for state in ("completed", "failed"):
             self._rows.labels(state)
 
@@ -51,6 +57,10 @@ class BatchMetrics:
     def count_job(self, state: str) -> None:
         """Count a job that has ended."""
         self._ended.labels(state).inc()
+
+    def note_behind(self, job_id: str, is_behind: bool) -> None:
+        """Note whether a job is expected to miss its deadline; it counts while it is open."""
+        self._behind = self._behind | {job_id} if is_behind else self._behind - {job_id}
 
     def exposition(self, open_jobs: Mapping[str, RowCounts], states: Iterable[str]) -> bytes:
         """Return all metrics.
@@ -64,6 +74,8 @@ class BatchMetrics:
             self._jobs.labels(str(state)).set(found[str(state)])
         self._waiting.set(sum(each.waiting for each in open_jobs.values()))
         self._running.set(sum(each.running for each in open_jobs.values()))
+        self._behind &= open_jobs.keys()
+        self._late.set(len(self._behind))
         return generate_latest(self._registry)
 
     def read(self, store: JobStore) -> bytes:
