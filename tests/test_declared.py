@@ -43,7 +43,11 @@ def canonical(requirement: str) -> str:
 def declared() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    users = [each for name in ("cpu", "cuda", "grid", "kernels", "otel") for each in extras[name]]
+    users = [
+        each
+        for name in ("cpu", "cuda", "grid", "kernels", "modbus", "otel")
+        for each in extras[name]
+    ]
     users += project["dependencies"]
     return {canonical(requirement) for requirement in users}
 
