@@ -132,6 +132,10 @@ def _lines(report: EventReport) -> list[str]:
     if (settled := report.settlement) is not None:
         net = f"{settled.net_nano / 1e9:,.9f}".rstrip("0").rstrip(".")
         lines.append(f"net {net} {settled.currency}")
+    if report.computed_s is not None:
+        lines.append(f"{report.computed_s:,} s of it computed, not read at the meter of the site")
+        if report.baseline_computed_s:
+            lines.append(f"of the inputs of its baseline {report.baseline_computed_s:,} s computed")
     if report.beside:
         lines.append(f"at the same time: {', '.join(report.beside)}")
     return lines

@@ -97,7 +97,8 @@ class GridSection(Section):
     s2: S2Section | None = None
     """An energy manager of S2; absent, none."""
     site_meter: SiteMeterSection | None = None
-    """A meter at the connection point, shown beside the draw that Steppe computes; absent, none."""
+    """A meter at the connection point, shown beside the draw that Steppe computes, and what reports
+    of events use; absent, none."""
     events: EventsSection = EventsSection()
     """What becomes of events afterwards: baselines, prices and reports."""
     offers: OffersSection | None = None

@@ -13,9 +13,12 @@ from tests.fixtures.grid_fleet import GridFleet, Times
 from tests.grid.service.conftest import SiteFactory
 
 from steppe.config import GridSection
+from steppe.config.site_meter import SiteMeterSection
 from steppe.grid.events.event import GridEvent, Share
 from steppe.grid.history.reading import rank_of
 from steppe.grid.history.steps import Span
+from steppe.grid.meters.part import SiteMeterPart
+from steppe.grid.meters.site_meter import MeteredDraw, SiteMeter
 from steppe.grid.reports.event_folder import EventFolder, event_folders
 from steppe.grid.reports.record import State
 from steppe.grid.service.entry_log import LedgerAwayError
@@ -25,6 +28,7 @@ from steppe.grid.service.verification import Verification
 from steppe.grid.verify.audit import faults_of
 from steppe.grid.verify.report import EventReport
 from steppe.ledger.grid_entry import GridEntry
+from steppe.power.signal import Missing, Reading
 
 START_S = 1_782_482_400.0
 """2026-06-26 14:00 UTC."""
@@ -59,6 +63,9 @@ class Log:
 class Plant:
     """A site that ticks every 10 s, and the part that measures it."""
 
+    meter: SiteMeterPart | None = None
+    source = "modelled"
+
     def __init__(self, folder: Path, log: Log | None, **events: Any) -> None:
         usual = {"interval_s": 60, "before_s": 600, "rebound_s": 600, "programs": PRICES}
         self.section = GridSection.model_validate({"events": usual | events})
@@ -68,7 +75,7 @@ class Plant:
         self.ticks = 0
 
     def new_part(self) -> Verification:
-        return Verification(self.folder / "grid", self.section, self.fleet, self.log)
+        return Verification(self.folder / "grid", self.section, self.fleet, self.log, self.meter)
 
     async def begin(self) -> None:
         await self.part.start()
@@ -84,7 +91,7 @@ class Plant:
             self.now_s.now_s += TICK_S
             self.ticks += 1
             self.fleet.draw_w = draw_w
-            made = Sample(self.ticks, self.now_s(), draw_w, TICK_S, "modelled")
+            made = Sample(self.ticks, self.now_s(), draw_w, TICK_S, self.source)
             self.fleet.samples = [*self.fleet.samples, made][-900:]
             if is_seen:
                 await self.part.see(await self.fleet.view(self.ticks - 1))
@@ -173,6 +180,54 @@ async def test_an_event_has_its_report_in_the_folder_and_in_the_log(plant: Plant
     await plant.until(lambda: len(log.entries) == 1)
     assert list(log.entries.values()) == [report.log_entry]
     await plant.until(lambda: folder.record().state is State.LOGGED)
+
+
+class Silent:
+    """A meter of the site; the test says what the part has read."""
+
+    def at(self, time_s: float) -> Reading:
+        return Missing(f"nothing at {time_s}")
+
+
+def read(plant: Plant, watts: float | None) -> None:
+    """Let the meter of the site read watts from now on, or nothing."""
+    assert plant.meter is not None
+    missing = "" if watts is not None else "its last reading is 31 s old"
+    plant.meter.latest = MeteredDraw(watts, 0.0, 1000.0, missing)
+
+
+@pytest.mark.parametrize(("source", "label"), [("counter", "integrated"), ("emulated",) * 2])
+async def test_a_report_uses_the_meter_of_the_site_and_says_when_it_could_not(
+    tmp_path: Path, source: str, label: str
+) -> None:
+    plant = Plant(tmp_path, None)
+    section = SiteMeterSection(signal=f"{__name__}:Silent", settings={})
+    plant.meter, plant.source = SiteMeterPart(SiteMeter(section)), source
+    plant.part = plant.new_part()
+    await plant.begin()
+    await plant.tick(900, 1000.0)
+    read(plant, 1100.0)
+    await plant.tick(900, 1000.0)
+    await plant.ask(plant.event())
+    await plant.tick(120, 1000.0)
+    read(plant, 800.0)
+    await plant.tick(300, 690.0)
+    await plant.start_again()
+    read(plant, None)
+    await plant.tick(120, 690.0)
+    read(plant, 800.0)
+    await plant.tick(180, 690.0)
+    read(plant, 1100.0)
+    await plant.tick(780, 1000.0)
+    (folder,) = await plant.reported()
+    await plant.part.stop()
+    report = report_in(folder)
+    assert {row.baseline_w for row in report.rows} == {1100}
+    assert sorted({row.load_w or 0 for row in report.rows}) == [690, 800]
+    assert report.energy_source == label
+    assert (report.computed_s, report.baseline_computed_s) == (120, 900)
+    assert "not read at the meter of the site but computed: 2 min" in folder.page.read_text()
+    assert faults_of(report, folder.baseline() or b"") == ()
 
 
 async def test_what_is_drawn_after_the_acceptance_does_not_raise_the_baseline(

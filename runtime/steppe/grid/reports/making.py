@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import groupby
 from math import ceil, floor
 
 from steppe.errors import UsageError
 from steppe.grid.events.event import GridEvent
 from steppe.grid.history.history import History
 from steppe.grid.history.steps import Span
+from steppe.grid.reports.metered_times import MeteredTimes
 from steppe.grid.reports.record import EventRecord
 from steppe.grid.reports.terms import VerifyTerms
 from steppe.grid.verify.audit import Kept
 from steppe.grid.verify.delivery import PPM, Direction
+from steppe.grid.verify.like_days import LikeDayBaseline
 from steppe.grid.verify.load import Load
 from steppe.grid.verify.making import Promise, Scores, report_of
+from steppe.grid.verify.meter_before import MeterBefore
 from steppe.grid.verify.of_event import asked_of, committed_of, targets_of
 from steppe.grid.verify.regulation import RegulationScore, regulation_score
 from steppe.grid.verify.report import EventReport, Metered
@@ -62,6 +68,35 @@ def report_of_record(
             _following(record, history, terms.section.band), _regulation(record, history)
         ),
     )
+
+
+def with_meter(report: EventReport, kept: Kept, metered: MeteredTimes) -> EventReport:
+    """Return a report that says for how long the draw was not read at the meter of the site.
+
+    Args:
+        report: The report.
+        kept: Its baseline.
+        metered: When the draw was read at the meter.
+    """
+    times, baseline_s = report.times, None
+    if isinstance(kept, LikeDayBaseline | MeterBefore):
+        spans = _with_readings(kept.load)
+        baseline_s = sum(metered.computed_s(begin_s, end_s) for begin_s, end_s in spans)
+    return replace(
+        report,
+        computed_s=metered.computed_s(times.start_s, times.end_s),
+        baseline_computed_s=baseline_s,
+    )
+
+
+def _with_readings(load: Load) -> Iterator[tuple[int, int]]:
+    """Yield begin and end of each time that has readings throughout, s."""
+    at_s = load.start_s
+    for has_reading, group in groupby(load.watts, lambda watts: watts is not None):
+        end_s = at_s + load.interval_s * len(list(group))
+        if has_reading:
+            yield at_s, end_s
+        at_s = end_s
 
 
 def promised_of(record: EventRecord, kept: Baseline, times: EventTimes) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ from steppe.grid.events.event import GridEvent
 from steppe.grid.history.history import History
 from steppe.grid.reports.baselines import Inputs, fixed_baseline, times_of_record, with_times
 from steppe.grid.reports.event_folder import EventFolder, event_folders, new_folder
-from steppe.grid.reports.making import overlapping, report_of_record
+from steppe.grid.reports.making import overlapping, report_of_record, with_meter
+from steppe.grid.reports.metered_times import MeteredTimes
 from steppe.grid.reports.record import EventRecord, State, newer_version
 from steppe.grid.reports.terms import VerifyTerms
 from steppe.grid.verify.audit import kept_of
@@ -48,7 +49,13 @@ class Verifier:
     """The events of a site, on disk; one thread at a time may call it."""
 
     def __init__(
-        self, folder: Path, history: History, terms: VerifyTerms, *, has_ledger: bool
+        self,
+        folder: Path,
+        history: History,
+        terms: VerifyTerms,
+        *,
+        has_ledger: bool,
+        metered: MeteredTimes | None = None,
     ) -> None:
         """Go on with the events of a folder.
 
@@ -57,9 +64,10 @@ class Verifier:
             history: What the site drew.
             terms: How events are measured.
             has_ledger: Whether reports go into a log.
+            metered: When the draw was read at the meter of the site; None without one.
         """
         self._folder, self._history, self._terms = folder, history, terms
-        self._has_ledger = has_ledger
+        self._has_ledger, self._metered = has_ledger, metered
         self._found = {each.name: (each, record) for each, record in _events_in(folder)}
         self._again_s: dict[str, float] = {}
 
@@ -211,6 +219,8 @@ class Verifier:
                 report_of_record(record, kept, self._history, self._terms),
                 beside=overlapping(record.event, others),
             )
+            if self._metered is not None:
+                report = with_meter(report, kept, self._metered)
             folder.keep_report(report, page_html(report))
         state = State.REPORTED if self._has_ledger else State.KEPT
         self._keep(name, folder, replace(record, state=state, note=""))

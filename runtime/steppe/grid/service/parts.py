@@ -65,15 +65,14 @@ def parts_of(
         UsageError: One cannot run as it is configured.
     """
     section = settings.section
-    verification = Verification(settings.folder, section, limits, log)
-    parts: list[Part] = [verification]
+    meter = None if section.site_meter is None else SiteMeterPart(SiteMeter(section.site_meter))
+    verification = Verification(settings.folder, section, limits, log, meter)
+    parts: list[Part] = [verification] if meter is None else [meter, verification]
     routes: list[RoutesOf] = [
         ReportsApi(verification),
         BudgetApi(limits, section.http, now_s),
         EventsApi(limits, now_s),
     ]
-    if section.site_meter is not None:
-        parts.append(SiteMeterPart(SiteMeter(section.site_meter)))
     offers: Callable[[GridView], Sequence[FlexOffer]] = present_offers
     if section.offers is None:
         routes.append(FlexibilityApi(limits))

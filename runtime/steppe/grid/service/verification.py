@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from steppe.grid.events.comply import CannotComply
 from steppe.grid.history.day_files import day_of
 from steppe.grid.history.history import History, HistoryTerms
 from steppe.grid.history.reading import SiteReading, rank_of, reading_of
+from steppe.grid.meters.part import SiteMeterPart
 from steppe.grid.reports.live import Delivered, delivered_of
+from steppe.grid.reports.metered_times import MeteredTimes
 from steppe.grid.reports.record import EventRecord, State
 from steppe.grid.reports.terms import VerifyTerms, declared_load
 from steppe.grid.reports.verifier import HeldEvent, Verifier
@@ -29,6 +31,8 @@ LIVE_EVERY_S = 5.0
 MOST_JITTER = 0.5
 """The span of a reading begins where the one before ended, if that is off by less than this share
 of it: ticks come a little early or late."""
+LATE_S = 5.0
+"""The meter of the site stands for samples that are at most so old, s; older ones are computed."""
 SEND_AGAIN_S = 10.0
 """Entries that the ledger did not take are sent again after this time, s."""
 _log = logging.getLogger(__name__)
@@ -44,7 +48,12 @@ class Verification:
     name = "verification"
 
     def __init__(
-        self, folder: Path, section: GridSection, limits: FleetLimits, log: EntryLog | None
+        self,
+        folder: Path,
+        section: GridSection,
+        limits: FleetLimits,
+        log: EntryLog | None,
+        meter: SiteMeterPart | None = None,
     ) -> None:
         """Prepare; nothing happens before `start`.
 
@@ -53,7 +62,10 @@ class Verification:
             section: The configuration.
             limits: The controller, for readings that were missed.
             log: The log of the ledger; None without a ledger.
+            meter: The meter of the site, which sees the site before this does; None without one.
         """
+        self._meter = meter
+        self._metered: MeteredTimes | None = None
         self._folder, self._section, self._limits, self._log = folder, section, limits, log
         self._terms = VerifyTerms(section.events, section.site, section.baseline_s)
         self._history: History | None = None
@@ -109,7 +121,7 @@ class Verification:
         """
         history = self._history
         assert history is not None, "started"
-        await asyncio.to_thread(history.take, self._readings(view.samples))
+        await asyncio.to_thread(self._take, view)
         if history.after == 0 or not self._has_all:
             missed = await self._limits.view(0)
             await asyncio.to_thread(history.take, self._readings(missed.samples))
@@ -142,8 +154,16 @@ class Verification:
         terms = HistoryTerms(section.readings_days, section.history_days)
         self._history = history = History(self._folder / DRAW, terms)
         has_ledger = self._log is not None
+        self._metered = metered = MeteredTimes(self._folder)
+        if (last := history.last) is not None:
+            # What was drawn since is computed until the meter is read again.
+            metered.note(last.end_ms / 1000, last.end_ms / 1000 + 1e-3, is_metered=False)
         self._verifier = Verifier(
-            self._folder / EVENTS, history, self._terms, has_ledger=has_ledger
+            self._folder / EVENTS,
+            history,
+            self._terms,
+            has_ledger=has_ledger,
+            metered=metered if self._meter is not None or metered.has_any else None,
         )
 
     async def _run(self) -> None:
@@ -202,6 +222,27 @@ class Verification:
         if today != self._tidied and self._history is not None:
             self._history.tidy(view.at_s)
             self._tidied = today
+
+    def _take(self, view: GridView) -> None:
+        """Keep the draw of a view: where it is new, what the meter of the site reads."""
+        history, times = self._history, self._metered
+        assert history is not None, "started"
+        assert times is not None, "started"
+        samples = [self._at_meter(each, view) for each in view.samples]
+        history.take(self._readings([sample for sample, _ in samples]))
+        for each, is_metered in samples:
+            times.note(each.at_s - each.span_s, each.at_s, is_metered=is_metered)
+
+    def _at_meter(self, sample: Sample, view: GridView) -> tuple[Sample, bool]:
+        """Return a sample with the metered draw, if there is one of its time, and whether it is."""
+        latest = None if self._meter is None or view.draw_w is None else self._meter.latest
+        is_of_now = 0 <= view.at_s - sample.at_s <= max(LATE_S, sample.span_s)
+        if latest is None or latest.watts is None or not is_of_now:
+            return sample, False
+        # A fleet that is emulated has no meter: what is read beside it stays emulated.
+        is_real = _rank(sample.energy_source) < rank_of("emulated")
+        source = "integrated" if is_real else sample.energy_source
+        return replace(sample, site_w=latest.watts, energy_source=source), True
 
     def _readings(self, samples: Sequence[Sample]) -> list[SiteReading]:
         """Return the readings of samples; one that is absurd is left out and shown."""

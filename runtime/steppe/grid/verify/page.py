@@ -194,9 +194,20 @@ def _proof(report: EventReport) -> str:
     said = (
         f"SHA-256 of the inputs of the baseline, which were fixed when the event could be "
         f"foreseen: {made.sha256}.{days if made.days else ''}{fallen} "
-        f"SHA-256 of the metered load: {report.load_sha256}."
+        f"SHA-256 of the metered load: {report.load_sha256}.{_meter(report)}"
     )
     return f'<p class="muted">{escaped(said)}</p>'
+
+
+def _meter(report: EventReport) -> str:
+    """Return how much of the draw was not read at the meter of the site; empty without one."""
+    if report.computed_s is None:
+        return ""
+    said = f" Draw not read at the meter of the site but computed: {_duration(report.computed_s)}"
+    if report.baseline_computed_s is None:
+        return f"{said} of the event."
+    of_inputs = f"{_duration(report.baseline_computed_s)} of the inputs of the baseline"
+    return f"{said} of the event, {of_inputs}."
 
 
 def _energy(energy_j: int) -> str:

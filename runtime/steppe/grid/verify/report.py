@@ -178,6 +178,10 @@ class EventReport:
         regulation: Its score as regulation; None for other events.
         beside: Other events that asked for something at the same time, `LINK/ID`: what was
             delivered was delivered to all of them.
+        computed_s: For how long of the event the draw was computed, not read at the meter of the
+            site, s; None without such a meter.
+        baseline_computed_s: The same of all readings that are inputs of the baseline and of its
+            placebo days; None likewise, and where no reading is.
     """
 
     asked: Asked
@@ -200,6 +204,8 @@ class EventReport:
     following: Following | None = None
     regulation: Regulation | None = None
     beside: tuple[str, ...] = ()
+    computed_s: int | None = None
+    baseline_computed_s: int | None = None
 
     @property
     def bias_j(self) -> int | None:
