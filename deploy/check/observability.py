@@ -87,18 +87,21 @@ class Known:
 
 def known_metrics() -> Known:
     """Return all metrics of the project's own registries, and those of `NOT_OURS`."""
+    labels: dict[str, frozenset[str] | None] = dict(NOT_OURS)
+    for family in text_string_to_metric_families(whole_exposition()):
+        found = frozenset(label for sample in family.samples for label in sample.labels)
+        for suffix in _SUFFIXES.get(family.type, ("",)):
+            labels[family.name + suffix] = found if family.samples else None
+    return Known(labels)
+
+
+def whole_exposition() -> str:
+    """Return what all parts of a run publish, from their own registries."""
     sys.path.append(str(ROOT / "docs"))
     from generators import metrics
 
     parts = ("fleet", "gateway", "batch", "ledger", "grid", "agent")
-    expositions = (getattr(metrics, f"{part}_exposition")() for part in parts)
-    labels: dict[str, frozenset[str] | None] = dict(NOT_OURS)
-    for exposition in expositions:
-        for family in text_string_to_metric_families(exposition):
-            found = frozenset(label for sample in family.samples for label in sample.labels)
-            for suffix in _SUFFIXES.get(family.type, ("",)):
-                labels[family.name + suffix] = found if family.samples else None
-    return Known(labels)
+    return "".join(getattr(metrics, f"{part}_exposition")() for part in parts)
 
 
 def filled_in(query: str) -> str:

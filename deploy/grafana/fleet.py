@@ -120,7 +120,7 @@ def _gpus() -> list[Json]:
     quarantined = Target(site("steppe_replica_quarantined"), "{{replica}}: {{fault}}")
     # The agents' metrics come from node_exporter, another instance than the gateway.
     leases = Target("steppe_agent_lease_left_seconds", "{{instance}} {{holder}}")
-    faults = Target("steppe_agent_gpu_fault == 1", "{{instance}} {{gpu}}")
+    faults = Target("steppe_agent_gpu_fault", "{{instance}} {{gpu}}")
     lost = Target("increase(steppe_agent_holders_lost_total[$__range])", "{{instance}}")
     return [
         row("GPUs and agents"),
