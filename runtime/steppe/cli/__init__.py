@@ -51,6 +51,10 @@ COMMANDS = {
         "steppe.cli.grid:grid_group",
         "Hear the grid, keep the promise, and prove it.",
     ),
+    "sites": (
+        "steppe.cli.sites:sites_group",
+        "Make and renew certificates of several sites.",
+    ),
     "config": ("steppe.cli.config:config_group", "Check, copy and describe run configurations."),
 }
 """Name: module and attribute of the click command, and its summary.

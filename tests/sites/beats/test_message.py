@@ -55,6 +55,11 @@ def test_unknown_fields_are_ignored() -> None:
     assert read_beat(later, 0.0) == read_beat(BODY, 0.0)
 
 
+def test_a_round_trip_that_took_too_long_is_left_out() -> None:
+    snapshot = write_snapshot(view_of("hohhot"), run_of("hohhot"), 1)
+    assert read_beat(write_beat(snapshot, "shanghai", rtt_s=11.0), 0.0).rtt_s is None
+
+
 def test_prices_may_be_below_zero() -> None:
     assert read_beat(changed(price_micro=[-20]), 0.0).view.price_micro == (-20,)
 

@@ -109,8 +109,8 @@ def write_beat(
     own: dict[str, Any] = {"to": to}
     if heard is not None:
         own["heard"] = {"run": heard.run, "seq": heard.seq}
-    if rtt_s is not None:
-        own["rtt_us"] = round(rtt_s * 1e6)
+    if rtt_s is not None and (rtt_us := round(rtt_s * 1e6)) <= _MOST_RTT_US:
+        own["rtt_us"] = rtt_us
     return orjson.dumps(own)[:-1] + b"," + snapshot[1:]
 
 

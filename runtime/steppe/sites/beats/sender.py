@@ -26,8 +26,11 @@ from steppe.sites.trust.tls import SiteTls
 
 JITTER = 0.1
 """A period is longer or shorter by up to this share, so that sites do not beat in step."""
-_QUIET_PERIODS = 1.5
+_QUIET_PERIODS = 2.5
 """Age of the last beat from which both sites of a pair begin, periods."""
+_LEAST_TIMEOUT_S, _TIMEOUT_PERIODS = 5.0, 3.0
+"""An exchange may take so long. Much more than a period: hosts that start together are busy with
+many handshakes, and giving those up early would only add more."""
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +83,7 @@ class Sender:
         self._failing: dict[str, str] = {}
         self._session: aiohttp.ClientSession | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._start_s = monotonic_s()
         self.sent = 0
         """Exchanges that were begun."""
 
@@ -136,8 +140,10 @@ class Sender:
             await asyncio.sleep(self._period_s * jitter)
 
     def _is_quiet(self, site: str) -> bool:
-        age_s = self._exchange.peers.age_s(site, self._monotonic_s())
-        return age_s is None or age_s > _QUIET_PERIODS * self._period_s
+        now_s = self._monotonic_s()
+        age_s = self._exchange.peers.age_s(site, now_s)
+        quiet_s = now_s - self._start_s if age_s is None else age_s
+        return quiet_s > _QUIET_PERIODS * self._period_s
 
     async def _post(self, address: PeerAddress, beat: bytes) -> bytes:
         """Return the answer to a beat.
@@ -168,6 +174,8 @@ class Sender:
     def _new_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=10 * self._period_s + 5),
-            timeout=aiohttp.ClientTimeout(total=max(1.0, self._period_s)),
+            timeout=aiohttp.ClientTimeout(
+                total=max(_LEAST_TIMEOUT_S, _TIMEOUT_PERIODS * self._period_s)
+            ),
             auto_decompress=False,
         )
