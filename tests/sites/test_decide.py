@@ -220,3 +220,50 @@ def test_prices_in_another_currency_are_not_compared(
 ) -> None:
     foreign = make_site("b", currency="EUR", price_micro=(1_000,) * 24)
     assert chosen(make_asked(), prepared(make_site(), foreign)).site == "a"
+
+
+def test_what_was_sent_counts_until_the_next_heartbeat_of_the_site(
+    make_site: MakeSite, make_asked: MakeAsked
+) -> None:
+    here, there = make_site(), make_site("b", surplus_w=300.0)
+    trips, asked = {"b": 0.02}, make_asked()
+    first = Prepared(["a", "b"], here, {"b": there}, trips)
+    for _ in range(8):
+        assert first.room_w[1] >= 50.0 * 0.4
+        first.take(asked, "b")
+    assert chosen(asked, first).site == "a"
+    again = Prepared(["a", "b"], here, {"b": there}, trips, before=first)
+    assert chosen(asked, again).site == "a"
+    assert again.candidates(asked).room_tps.tolist() == [400.0, 0.0]
+    heard = Prepared(["a", "b"], here, {"b": replace(there, seq=2)}, trips, before=again)
+    assert chosen(asked, heard).site == "b"
+
+
+def test_a_pool_that_is_asked_for_by_two_kinds_of_requests_has_one_room(
+    make_site: MakeSite, make_asked: MakeAsked
+) -> None:
+    sites = prepared(make_site(), make_site("b", surplus_w=300.0))
+    one, other = make_asked(), make_asked(revision="r1", ttft_s=2.0)
+    sites.candidates(one)
+    sites.take(other, "b")
+    sites.take(one, "b")
+    late = make_asked(tpot_s=0.5)
+    for asked in (one, other, late):
+        assert sites.candidates(asked).room_tps[1] == pytest.approx(300.0)
+
+
+def test_if_all_miss_the_slo_the_fastest_serves(make_site: MakeSite, make_asked: MakeAsked) -> None:
+    quick = make_site("b", pool={"ttft_s": 1.5})
+    green = make_site("c", surplus_w=300.0, pool={"ttft_s": 2.5})
+    sites = prepared(make_site(pool={"ttft_s": 3.0}), quick, green)
+    assert chosen(make_asked(ttft_s=0.5), sites) == Choice("b", "slo")
+
+
+def test_a_cache_has_a_worth_although_a_site_does_not_state_the_energy_of_prompts(
+    make_site: MakeSite, make_asked: MakeAsked
+) -> None:
+    unknown = {"prompt_uj_per_token": 0.0}
+    sites = prepared(make_site(pool=unknown), make_site("b", surplus_w=300.0, pool=unknown))
+    pin = Pin("a", 1000, NOW_S - 5.0, NOW_S - 90.0)
+    assert chosen(make_asked(output_tokens=60), sites, pin=pin).site == "a"
+    assert chosen(make_asked(output_tokens=90), sites, pin=pin).site == "b"

@@ -31,6 +31,9 @@ from steppe.sites.view import Asked
 EQUAL_SHARE = 0.02
 """Costs within this share of the lowest are equally good."""
 
+PROMPT_SHARE = 0.05
+"""Energy of a prompt token over that of an output token, assumed where a site does not state it."""
+
 Reason = Literal["hop", "pinned", "green", "slo", "cost", "plan", "full", "forbidden"]
 
 
@@ -188,8 +191,9 @@ def _stays(
         0.0 if green[index] else asked.output_tokens * float(found.joules[index, 0])
         for index in from_to
     )
-    cached = min(pin.cached_tokens, asked.prompt_tokens)
-    return not breaks(pin, now_j - then_j, cached * float(found.joules[best, 1]), now_s)
+    output_j, prompt_j = found.joules[best].tolist()
+    lost_j = min(pin.cached_tokens, asked.prompt_tokens) * (prompt_j or PROMPT_SHARE * output_j)
+    return not breaks(pin, now_j - then_j, lost_j, now_s)
 
 
 def _reason(found: Candidates, usable: Bools, green: Bools, index: int) -> Reason:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,10 @@ MICRO = 1e-6
 CHEAP_STEP, NEAR_STEP_S = 0.1, 0.005
 """Costs that differ by less than this share of the median are equally cheap; times that differ by
 less are equally near."""
-GRID_RANK, SLOW_RANK = 1e9, 1e12
+GRID_RANK, SLOW_RANK = 1e9, 1e10
 """What a site without surplus, and one that misses the SLO, adds to its rank."""
+MISS_STEP_S = 0.1
+"""Of sites that miss the SLO the fastest is best: by so much it must be faster."""
 WORST_STEP = 3e4
 """Costs and times are told apart up to so many steps."""
 
@@ -81,6 +84,18 @@ class Candidates:
     per_capacity: Floats
 
 
+class _Taken(NamedTuple):
+    """What requests since a heartbeat add to a pool.
+
+    Attributes:
+        output_tps: Output tokens per second.
+        draw_w: Power, W.
+    """
+
+    output_tps: float
+    draw_w: float
+
+
 class Prepared:
     """All sites at one moment. Only `take` changes it.
 
@@ -101,6 +116,8 @@ class Prepared:
         peers: Mapping[str, SiteView],
         rtt_s: Mapping[str, float],
         weights: Weights = Weights(),
+        *,
+        before: Prepared | None = None,
     ) -> None:
         """Take the last heartbeats.
 
@@ -110,6 +127,8 @@ class Prepared:
             peers: The other sites by name; those without a heartbeat are missing.
             rtt_s: Round trip to each of them, s; a site without one is left out.
             weights: What the parts of a cost are worth.
+            before: The arrays before these: what went to a site since counts on until its next
+                heartbeat. None at first.
         """
         assert names[0] == here.site, f"asked for {here.site} first, found {names[0]}"
         self.here, self.names, self.weights = here, tuple(names), weights
@@ -120,6 +139,9 @@ class Prepared:
         self.room_w = self._of_sites(lambda view: view.headroom_w, 0.0)
         self.surplus_w = self._of_sites(lambda view: view.surplus_w, 0.0)
         np.minimum(self.surplus_w, self.room_w, out=self.surplus_w)
+        self._taken: dict[tuple[str, str, str], _Taken] = {}
+        if before is not None:
+            self._carry(before)
         self.received_s = self._of_sites(lambda view: view.received_s, -np.inf)
         self.received_s[0] = np.inf
         heard = self.received_s[np.isfinite(self.received_s)]
@@ -139,15 +161,32 @@ class Prepared:
         return found
 
     def take(self, asked: Asked, site: str) -> None:
-        """Note that a request goes to a site, until its next heartbeat shows it."""
+        """Note that a request goes to a site: it counts until the next heartbeat from there."""
         index = self.index[site]
         chosen = self.candidates(asked)
         pool = chosen.pools[index]
+        if pool is None or not chosen.allowed[index]:
+            return
+        rate_tps, rate_w = float(chosen.rate_tps[index]), float(chosen.rate_w[index])
+        key = site, pool.model, pool.revision
+        taken = self._taken.get(key, _Taken(0.0, 0.0))
+        self._taken[key] = _Taken(taken.output_tps + rate_tps, taken.draw_w + rate_w)
         for each in self._candidates.values():
             if each.pools[index] is pool:
-                each.room_tps[index] -= chosen.rate_tps[index]
-        self.room_w[index] -= chosen.rate_w[index]
-        self.surplus_w[index] -= chosen.rate_w[index]
+                each.room_tps[index] -= rate_tps
+        self.room_w[index] -= rate_w
+        self.surplus_w[index] -= rate_w
+
+    def _carry(self, before: Prepared) -> None:
+        """Take over what went to sites that have sent no heartbeat since."""
+        for key, taken in before._taken.items():
+            index, old = self.index.get(key[0]), before.index[key[0]]
+            view, last = None if index is None else self.views[index], before.views[old]
+            if index is None or view is None or last is None or view.seq != last.seq:
+                continue
+            self._taken[key] = taken
+            self.room_w[index] -= taken.draw_w
+            self.surplus_w[index] -= taken.draw_w
 
     def _of_sites(self, number: Callable[[SiteView], float], missing: float) -> Floats:
         return np.array([missing if v is None else number(v) for v in self.views], dtype=float)
@@ -184,7 +223,8 @@ class Prepared:
         )
         rate_tps = 1.0 / np.maximum(tpot_s, 1e-6)
         keeps = (first_s <= asked.ttft_s) & (tpot_s <= asked.tpot_s)
-        slow = np.where(keeps, 0.0, SLOW_RANK) + _steps(first_s, NEAR_STEP_S)
+        misses = SLOW_RANK * (1.0 + _steps(first_s, MISS_STEP_S))
+        slow = np.where(keeps, 0.0, misses) + _steps(first_s, NEAR_STEP_S)
         cheap = _cheap_steps(joules[:, 0] * self._money_per_j, allowed)
         thrifty = _cheap_steps(joules[:, 0], allowed)
         return Candidates(
@@ -205,10 +245,11 @@ class Prepared:
     def _room(self, pools: Sequence[PoolView | None]) -> Floats:
         """Return what pools may still add, also after requests since the heartbeats."""
         room_tps = _of(pools, lambda pool: pool.free_tps)
-        for each in self._candidates.values():
-            for index, pool in enumerate(pools):
-                if pool is not None and each.pools[index] is pool:
-                    room_tps[index] = each.room_tps[index]
+        for (site, model, revision), taken in self._taken.items():
+            index = self.index[site]
+            pool = pools[index]
+            if pool is not None and (pool.model, pool.revision) == (model, revision):
+                room_tps[index] -= taken.output_tps
         return room_tps
 
     def _money(self, first_s: Floats, pools: Sequence[PoolView | None], joules: Floats) -> Floats:

@@ -21,7 +21,7 @@ SHORTEST_S, LONGEST_S = 10.0, 60.0
 """A lease lasts no shorter and no longer."""
 FADE_SHARE = 1.0 / 3.0
 """Share of its time over which a lease that is not renewed fades."""
-BURST_S = 30.0
+BURST_S = 10.0
 """Tokens that are not sent are kept for so long."""
 RAMP_PER_S = 0.1
 """Share of the capacity of a site by which all quotas to it may rise together each second."""
