@@ -6,7 +6,7 @@ from tests.fixtures.beating_sites import exchange_of, view_of
 from steppe.sites.beats.exchange import Exchange, OwnBeats
 from steppe.sites.beats.fields import MessageError
 from steppe.sites.beats.message import read_beat
-from steppe.sites.beats.peers import Health
+from steppe.sites.beats.peers import BeatSettings, Health
 from steppe.sites.beats.sender import begins
 
 
@@ -58,6 +58,14 @@ def test_a_beat_for_another_site_is_refused(hohhot: Exchange, shanghai: Exchange
 def test_own_beats_count_periods_also_when_none_is_sent() -> None:
     own = OwnBeats(lambda: view_of("hohhot"), "0" * 16, 0.5, lambda: 0.0)
     assert [own.seq(now_s) for now_s in (7.0, 7.4, 7.5, 12.0)] == [1, 1, 2, 11]
+
+
+@pytest.mark.parametrize(
+    ("period_s", "ttl_s"), [(0.1, 10.0), (1.0, 10.0), (4.0, 40.0), (30.0, 60.0)]
+)
+def test_a_beat_outlives_three_missed_ones(period_s: float, ttl_s: float) -> None:
+    site = exchange_of("hohhot", ["shanghai"], BeatSettings(period_s=period_s))
+    assert read_beat(site.beat_for("shanghai", 0.0), 0.0).ttl_s == ttl_s
 
 
 def test_what_a_site_shows_is_read_once_a_period() -> None:

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from steppe.sites.beats.fields import MessageError
-from steppe.sites.beats.message import TTL_MS, read_beat, write_beat, write_snapshot
+from steppe.sites.beats.message import MOST_TTL_MS, TTL_MS, read_beat, write_beat, write_snapshot
 from steppe.sites.beats.peers import Health, PeerTable
 from steppe.sites.view import SiteView
+
+_TTL_PERIODS = 10
 
 EpochS = Callable[[], float]
 """Reads the clock of this host, s since the Unix epoch."""
@@ -34,6 +36,8 @@ class OwnBeats:
         """
         self._read_view, self._epoch_s = read_view, epoch_s
         self._run, self._period_s = run, period_s
+        # Not shorter than the time after which three missed beats lose a site.
+        self._ttl_ms = round(min(max(TTL_MS, _TTL_PERIODS * period_s * 1e3), MOST_TTL_MS))
         self._start_s: float | None = None
         self._made, self._snapshot = 0, b""
 
@@ -54,7 +58,7 @@ class OwnBeats:
         if seq != self._made:
             view = replace(self._read_view(), seq=seq, received_s=now_s)
             at_us = round(self._epoch_s() * 1e6)
-            self._snapshot, self._made = write_snapshot(view, self._run, at_us, TTL_MS), seq
+            self._snapshot, self._made = write_snapshot(view, self._run, at_us, self._ttl_ms), seq
         return self._snapshot
 
 

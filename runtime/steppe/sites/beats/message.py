@@ -26,7 +26,9 @@ BODY_BYTES = 1 << 16
 TTL_MS = 10_000
 """Usual time after which a receiver forgets a beat, ms."""
 _MOST_SEQ = (1 << 53) - 1
-_MOST_TTL_MS, _MOST_RTT_US = 60_000, 10_000_000
+MOST_TTL_MS = 60_000
+"""Longest time after which a receiver forgets a beat, ms."""
+_MOST_RTT_US = 10_000_000
 _MOST_US = (1 << 63) - 1
 _MOST = 1e12
 """Largest power, energy or rate: 1 TW."""
@@ -141,7 +143,7 @@ def read_beat(body: bytes, received_s: float) -> Beat:
         None if heard is None else _origin(Fields.of(heard, "beat.heard")),
         None if rtt_us is None else beat.number("rtt_us", 0, _MOST_RTT_US) / 1e6,
         beat.integer("at_us", -_MOST_US, _MOST_US),
-        beat.integer("ttl_ms", 1, _MOST_TTL_MS) / 1e3,
+        beat.integer("ttl_ms", 1, MOST_TTL_MS) / 1e3,
         _view(beat, received_s),
     )
 
