@@ -13,6 +13,8 @@ from steppe.grid.service.seam import FleetAwayError, FleetLimits, GridView
 
 PERIOD_S = 1.0
 """Time between two looks, s."""
+AGAIN_S = 10.0
+"""Pause after a look that failed by an error of a part, s."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class Watch:
         parts: Sequence[Part],
         period_s: float = PERIOD_S,
         clock: Callable[[], float] = time.monotonic,
+        again_s: float = AGAIN_S,
     ) -> None:
         """Prepare.
 
@@ -39,14 +42,16 @@ class Watch:
             parts: The parts.
             period_s: Time between two looks, s.
             clock: Reads the monotonic clock, s.
+            again_s: Pause after a look that failed by an error of a part, s.
         """
         self.view: GridView | None = None
         self.away = "the controller has not been asked yet"
         self._limits, self._parts = limits, parts
-        self._period_s, self._clock = period_s, clock
+        self._period_s, self._clock, self._again_s = period_s, clock, again_s
         self._after = 0
         self._problems: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
 
     @property
     def problems(self) -> dict[str, str]:
@@ -60,6 +65,8 @@ class Watch:
 
     async def stop(self) -> None:
         """Look no more."""
+        if self._again is not None:
+            self._again.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -93,10 +100,15 @@ class Watch:
             self._problems[part.name] = problem
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Say so where it ended by an error that is not one of Steppe: the links count as lost."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.away = f"the service has failed: {error!r}"
-            _log.error("the links of the grid are lost: %s", self.away, exc_info=error)
+        """Begin anew after an error that is not one of Steppe.
+
+        Until then no part sees the site, so links may count as lost.
+        """
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self.away = f"the service has failed: {error!r}"
+        _log.error("the parts of the grid see nothing: %s", self.away, exc_info=error)
+        self._again = asyncio.get_running_loop().call_later(self._again_s, self.start)
 
     async def _run(self) -> None:
         due_s = self._clock()
