@@ -14,7 +14,7 @@ $(BIN)/pytest -q $(1) $(2) || \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs docs-serve bench format clean static style install install-dev
+.PHONY: help demo test check deploy-check docs docs-serve bench format clean static style install install-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: static ## install what is missing, then all the checks and all the tests
 
 check: static ## what must be green before a commit: format, lint, types, imports, docs, fast tests
 	$(BIN)/pytest -q
+
+deploy-check: install-dev ## check alerts and dashboards of deploy/ (needs promtool: apt-get install prometheus)
+	$(BIN)/python -m deploy.check.observability
 
 docs: install-dev ## build the documentation into docs/_build/html; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
@@ -60,4 +63,4 @@ install: ## install only (EXTRAS=cuda for NVIDIA GPUs)
 	@install/install.sh $(EXTRAS)
 
 install-dev:
-	@install/install.sh $(EXTRAS),dev,docs,kernels
+	@install/install.sh $(EXTRAS),deploy,dev,docs,kernels
