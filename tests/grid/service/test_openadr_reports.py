@@ -77,13 +77,11 @@ def view(at_s: float, since_s: float, source: str, limit: str | None = None) -> 
     )
 
 
-async def run(
-    ven: Ven, reporting: Reporting, *, until_s: int = 200, source: str = "counter"
-) -> None:
+async def run(ven: Ven, reporting: Reporting, *, until_s: int = 200) -> None:
     """Show the site every ten seconds from 20 s before the event."""
     for at_s in range(-20, until_s, 10):
         limit = "openadr/event-1" if 0 <= at_s <= 180 else None
-        reporting.see(view(NOON_S + at_s, 10.0, source, limit))
+        reporting.see(view(NOON_S + at_s, 10.0, "counter", limit))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     await reporting.stop()
@@ -96,18 +94,12 @@ async def test_each_interval_is_reported_once_with_what_was_drawn() -> None:
     assert sorted(ven.values()) == sorted(
         3
         * [
-            ("USAGE", "DIRECT_READ", [0.02]),
-            ("DEMAND", "DIRECT_READ", [1.2]),
+            ("USAGE", "ESTIMATED", [0.02]),
+            ("DEMAND", "ESTIMATED", [1.2]),
             ("OPERATING_STATE", "DIRECT_READ", ["RUNNING_CURTAILED"]),
         ]
     )
     assert reporting.sent == 9
-
-
-async def test_what_was_not_measured_is_called_an_estimate() -> None:
-    ven = Ven({"payloadType": "USAGE"})
-    await run(ven, Reporting(ven, "site", offers), source="emulated")
-    assert ven.values() == [("USAGE", "ESTIMATED", [0.02, 0.02, 0.02])]
 
 
 async def test_what_can_be_shed_is_a_forecast() -> None:
@@ -142,7 +134,7 @@ async def test_an_interval_that_was_not_seen_is_left_out() -> None:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     await reporting.stop()
-    assert ven.values() == [("USAGE", "DIRECT_READ", [0.02])]
+    assert ven.values() == [("USAGE", "ESTIMATED", [0.02])]
 
 
 async def test_the_last_report_is_sent_where_the_server_lists_the_event_no_more() -> None:
@@ -155,7 +147,7 @@ async def test_the_last_report_is_sent_where_the_server_lists_the_event_no_more(
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     await reporting.stop()
-    assert ven.values() == [("USAGE", "DIRECT_READ", [0.02, 0.02, 0.02])]
+    assert ven.values() == [("USAGE", "ESTIMATED", [0.02, 0.02, 0.02])]
 
 
 async def test_an_event_that_was_taken_back_is_not_reported() -> None:

@@ -20,13 +20,11 @@ class Drawn:
         energy_j: Energy, J; where a part of the span was not seen, in proportion.
         seen_share: Share of the span that was seen.
         curtailed_share: Share of what was seen in which a limit of the grid was in force.
-        measured: Whether all of it was measured.
     """
 
     energy_j: float
     seen_share: float
     curtailed_share: float
-    measured: bool
 
 
 @dataclass(slots=True)
@@ -34,7 +32,6 @@ class _Step:
     energy_j: float = 0.0
     seen_s: float = 0.0
     curtailed_s: float = 0.0
-    measured: bool = True
 
 
 class RecentDraw:
@@ -44,9 +41,7 @@ class RecentDraw:
         """Begin without any."""
         self._steps: OrderedDict[int, _Step] = OrderedDict()
 
-    def add(
-        self, ends_s: float, span_s: float, watts: float, *, curtailed: bool, measured: bool
-    ) -> None:
+    def add(self, ends_s: float, span_s: float, watts: float, *, curtailed: bool) -> None:
         """Note a mean draw.
 
         Args:
@@ -54,7 +49,6 @@ class RecentDraw:
             span_s: Length of its span, s.
             watts: The draw, W.
             curtailed: Whether a limit of the grid was in force.
-            measured: Whether it was measured.
         """
         at_s = ends_s - min(span_s, KEPT_S)
         while at_s < ends_s - 1e-9:
@@ -64,7 +58,6 @@ class RecentDraw:
             step.energy_j += watts * part_s
             step.seen_s += part_s
             step.curtailed_s += part_s if curtailed else 0.0
-            step.measured = step.measured and measured
             at_s += part_s
         while self._steps and (next(iter(self._steps)) + 1) * STEP_S < ends_s - KEPT_S:
             self._steps.popitem(last=False)
@@ -72,7 +65,6 @@ class RecentDraw:
     def drawn(self, from_s: float, until_s: float) -> Drawn | None:
         """Return what was drawn in a span; None if nothing of it was seen."""
         energy_j = seen_s = curtailed_s = 0.0
-        measured = True
         for number in range(math.floor(from_s / STEP_S), math.ceil(until_s / STEP_S)):
             step = self._steps.get(number)
             if step is None:
@@ -82,9 +74,8 @@ class RecentDraw:
             energy_j += share * step.energy_j
             seen_s += share * step.seen_s
             curtailed_s += share * step.curtailed_s
-            measured = measured and step.measured
         if seen_s <= 0.0:
             return None
         length_s = until_s - from_s
         seen_share = min(1.0, seen_s / length_s)
-        return Drawn(energy_j / seen_share, seen_share, curtailed_s / seen_s, measured)
+        return Drawn(energy_j / seen_share, seen_share, curtailed_s / seen_s)

@@ -21,8 +21,6 @@ from steppe.grid.service.seam import GridView
 
 LEAST_SEEN = 0.95
 """A past interval of which a smaller share was seen is left out of a report."""
-MEASURED = frozenset({"counter", "integrated"})
-"""Labels of energy that was measured."""
 SETTLE_S = 2.0
 """How long after an interval it is reported, s: the last draw of it is known then."""
 _AFTERWARDS_S = 60.0
@@ -111,10 +109,7 @@ class Reporting:
     def _note(self, view: GridView) -> None:
         curtailed = view.in_force is not None and view.in_force.name.startswith(f"{OPENADR}/")
         for each in view.samples:
-            measured = each.energy_source in MEASURED
-            self._draw.add(
-                each.at_s, each.span_s, each.site_w, curtailed=curtailed, measured=measured
-            )
+            self._draw.add(each.at_s, each.span_s, each.site_w, curtailed=curtailed)
         for now in view.events:
             if now.event.source == OPENADR:
                 self._baselines_w.setdefault(now.event.id.split("/")[0], now.baseline_w)
@@ -160,14 +155,12 @@ class Reporting:
             if drawn is not None and drawn.seen_share >= LEAST_SEEN
         ]
 
-    def _reading(self, due: DueReport) -> str:
+    @staticmethod
+    def _reading(due: DueReport) -> str:
         if due.kind in _OFFERED or due.is_forecast:
             return "FORECAST"
-        if due.kind == "BASELINE":
-            return "ESTIMATED"
-        drawn = [self._draw.drawn(a, b) for a, b in due.spans]
-        measured = all(each is None or each.measured for each in drawn)
-        return "DIRECT_READ" if measured else "ESTIMATED"
+        # What the site draws is computed from that of its GPUs: no meter at the connection read it.
+        return "DIRECT_READ" if due.kind == "OPERATING_STATE" else "ESTIMATED"
 
     async def _send(self) -> None:
         while self._waiting:
