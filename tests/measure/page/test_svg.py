@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from steppe.measure.page.svg import Axis, linear_axis, log_axis, round_ticks, tick_label
@@ -28,6 +28,7 @@ def test_equal_factors_are_equal_distances_on_a_logarithmic_axis() -> None:
     assert [axis.share(x) for x in (1, 4, 16)] == pytest.approx([0, 0.5, 1])
 
 
+@example([4.0])
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1))
 def test_an_axis_by_factors_spans_its_values_and_has_a_tick(values: list[float]) -> None:
     axis = log_axis("x", values)

@@ -60,12 +60,13 @@ def log_axis(label: str, values: Sequence[float]) -> Axis:
 
 
 def round_ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:
-    """Return at most `most` round values between two ends."""
+    """Return at most `most` round values between two ends; one at an end is that end."""
     raw = (high - low) / most
     scale = 10 ** math.floor(math.log10(raw))
     step = next(scale * f for f in (1, 2, 2.5, 5, 10) if scale * f >= raw)
     first = math.ceil(low / step - 1e-9)
-    return tuple(step * i for i in range(first, math.floor(high / step + 1e-9) + 1))
+    ticks = (step * i for i in range(first, math.floor(high / step + 1e-9) + 1))
+    return tuple(min(high, max(low, tick)) for tick in ticks)
 
 
 @dataclass(slots=True)
