@@ -57,7 +57,7 @@ class IsvSection(Section):
     """The only algorithm that the key is used with."""
     bound: bool = False
     """Whether its messages must repeat their attributes in the signed header (`ce`). Without it,
-    whoever runs the broker can replay a target."""
+    the operator of the broker can replay a target."""
 
 
 class InfraSection(IsvSection):

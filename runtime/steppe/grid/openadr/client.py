@@ -56,7 +56,7 @@ class VtnRefusedError(VtnError):
 
 @dataclass(frozen=True, slots=True)
 class VtnPlace:
-    """Where a server is, and who we are there.
+    """Where a server is, and the identity of the site there.
 
     Attributes:
         url: Base URL, such as `https://vtn.example/openadr3/3.1.0`.

@@ -22,7 +22,7 @@ _KWH = {"kWh": 1.0, "MWh": 1e3}
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a joule costs over time; below zero, who draws it is paid.
+    """What a joule costs over time; below zero, drawing it is paid for.
 
     Attributes:
         per_j: Money per joule.

@@ -1,4 +1,4 @@
-"""Tokens of tenants: the home site says to another one who asks, and how many joules it pays for.
+"""Tokens of tenants: the home site names the tenant of a request, and its most joules.
 
 A token is a compact JWS (RFC 7515) with Ed25519 (RFC 9864). It is for one request and one site, and
 lives 60 s. Its end is the only time of another host that is compared with a clock here, with a
