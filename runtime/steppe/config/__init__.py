@@ -63,6 +63,7 @@ from steppe.config.serving import (
     SweepSection,
 )
 from steppe.config.shipped import shipped_config, shipped_runs
+from steppe.config.sites import PeerSection, SitesPlanSection, SitesSection
 from steppe.config.tenants import KeySection, TenantSection, TenantsSection
 from steppe.config.yaml_file import read_mapping
 from steppe.errors import ConfigError
@@ -104,6 +105,7 @@ __all__ = [
     "OffersSection",
     "OpenAdrSection",
     "PaceSection",
+    "PeerSection",
     "PlanSection",
     "PoolSection",
     "PowerSection",
@@ -116,6 +118,8 @@ __all__ = [
     "SimSection",
     "SinkSection",
     "SiteSection",
+    "SitesPlanSection",
+    "SitesSection",
     "SleepSection",
     "SloSection",
     "SolarSupply",
@@ -178,6 +182,8 @@ class RunConfig(Section):
     """Receipts, tariffs and accounts; absent, there are none."""
     grid: GridSection | None = None
     """Limits and events of the grid; absent, there are none."""
+    sites: SitesSection | None = None
+    """Other sites that serve the same models; absent, there are none."""
     slo: SloSection = SloSection()
     """Service level objective of a request."""
     ray: RaySection = RaySection()
@@ -389,6 +395,8 @@ def _resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         updates["ledger"] = config.ledger.resolved(folder)
     if config.grid is not None:
         updates["grid"] = config.grid.resolved(folder)
+    if config.sites is not None:
+        updates["sites"] = config.sites.resolved(folder)
     updates["frontier"] = _frontier_paths(config.frontier, folder)
     updates["model"] = _with_path(config.model, folder)
     updates["models"] = tuple(_pool_paths(model, folder) for model in config.models)

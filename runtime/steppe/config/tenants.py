@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from steppe.config.section import Count, Positive, Section
+from steppe.config.sites import GENERAL, DataClass, Region
 
 
 def tenant_name(name: str) -> str:
@@ -88,6 +89,10 @@ class TenantSection(Section):
     """The highest priority class that it may ask for (`x-steppe-priority`)."""
     weight: Positive = 1.0
     """Its share among the tenants of a class while requests wait, relative to theirs."""
+    regions: Annotated[tuple[Region, ...] | None, Field(strict=False, min_length=1)] = None
+    """Regions that its requests may go to, of `sites`; only that of this site if absent."""
+    data_class: DataClass = GENERAL
+    """Class of its data: its requests go to sites that may process it."""
     admin: bool = False
     """Whether its keys may read `/metrics` and use the admin calls."""
 

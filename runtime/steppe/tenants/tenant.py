@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from steppe.config.sites import GENERAL
 from steppe.config.tenants import TenantSection, TenantsSection
 from steppe.control.admission import PRIORITIES
 from steppe.tenants.key import StoredKey
@@ -42,6 +43,8 @@ class Tenant:
         priority: The highest priority class that it may ask for, one of `PRIORITIES`.
         weight: Its share among the tenants of a class while requests wait, relative to theirs.
         is_admin: Whether it may read `/metrics` and use the admin calls.
+        regions: Regions that its requests may go to; None for that of this site alone.
+        data_class: Class of its data.
     """
 
     name: str
@@ -50,6 +53,8 @@ class Tenant:
     priority: str = PRIORITIES[0]
     weight: float = 1.0
     is_admin: bool = False
+    regions: tuple[str, ...] | None = None
+    data_class: str = GENERAL
 
     def may_ask_for(self, model: str) -> bool:
         """Return whether it may ask for a model."""
@@ -102,5 +107,12 @@ def _tenant(section: TenantSection) -> Tenant:
         section.joules_per_day,
     )
     return Tenant(
-        section.name, limits, section.models, section.priority, section.weight, section.admin
+        section.name,
+        limits,
+        section.models,
+        section.priority,
+        section.weight,
+        section.admin,
+        section.regions,
+        section.data_class,
     )
