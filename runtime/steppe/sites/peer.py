@@ -1,0 +1,103 @@
+"""Where a gateway sends a request that another site is to serve, and how that ended."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from steppe.sites.view import Asked
+
+HOP = "x-steppe-hop"
+"""Header of a call that another site has sent on: `1`. Such a call is not sent on again."""
+REVISION = "x-steppe-revision"
+"""Header with the revision of a model that a client insists on."""
+CONVERSATION = "x-steppe-conversation"
+"""Header with the key of a conversation, if the body has none."""
+SITE_TENANT = "site:"
+"""Begin of the name of the tenant that stands for another site."""
+
+End = Literal["served", "refused", "lost", "cancelled", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One try of a request at another site.
+
+    Attributes:
+        site: Name of the site.
+        url: Where it listens for sites: `https://HOST:PORT`, without a path.
+        ssl: TLS context with the certificate of this site, for a client.
+        headers: Headers for this try alone: hop, token, priority and `x-request-id`.
+        request: Id of this try, which the token and the receipt of that site name.
+    """
+
+    site: str
+    url: str
+    ssl: ssl.SSLContext = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a try at another site ended.
+
+    Attributes:
+        status: HTTP status that it answered; None without an answer.
+        prompt_tokens: Prompt tokens that it computed or found in its cache; 0 if it served nothing.
+        output_tokens: Output tokens that came from it.
+        started_epoch_s: When the request was sent there, s since the Unix epoch.
+        ended_epoch_s: When the answer ended, s since the Unix epoch.
+        end: `served`: the answer is complete, or the client's own fault (4xx). `refused`: it
+            answered 401, 403, 429 or 5xx before the first byte. `lost`: the connection broke, or
+            the engine failed, in the middle. `cancelled`: the client has left, or this gateway has
+            stopped. `unreachable`: it took no connection, so it never had the request.
+    """
+
+    status: int | None
+    prompt_tokens: int
+    output_tokens: int
+    started_epoch_s: float
+    ended_epoch_s: float
+    end: End
+
+
+class Router(Protocol):
+    """Chooses the site of each request; `SiteRouter(section, run_secret=...)` is one."""
+
+    def choose(self, asked: Asked, engine_id: str, tried: Collection[str]) -> Peer | None:
+        """Return the site to send a request to; None if it is to stay here.
+
+        The caller sends it there, and calls `note` for each peer that it got.
+
+        Args:
+            asked: What is known of it. `asked.output_tokens` are those that are still missing.
+            engine_id: Id of the request, made by this site; the id of a try is made from it.
+            tried: Sites that refused or lost it; none of them is chosen.
+        """
+        ...
+
+    def note(self, peer: Peer, outcome: Outcome) -> None:
+        """Note how a try ended; called once for each peer that `choose` returned."""
+        ...
+
+
+class RouterService(Router, Protocol):
+    """A router with what it needs while a gateway runs.
+
+    `exposition` of `SiteRouter` returns its metrics as `list[prometheus_client.Metric]`.
+    """
+
+    async def start(self) -> None:
+        """Begin to read the state of the sites service, as soon as its URL is known."""
+        ...
+
+    async def stop(self) -> None:
+        """Send what was noted and stop."""
+        ...
+
+    def set_url(self, url: str | None) -> None:
+        """Set where the sites service of the run listens; None: it does not run."""
+        ...
