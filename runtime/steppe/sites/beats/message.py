@@ -83,11 +83,19 @@ def write_snapshot(view: SiteView, run: str, at_us: int, ttl_ms: int = TTL_MS) -
     """Return the part of a beat that all receivers get, as a JSON object."""
     values = {
         "version": VERSION,
-        "site": view.site,
         "run": run,
-        "seq": view.seq,
         "at_us": at_us,
         "ttl_ms": ttl_ms,
+        **view_values(view),
+    }
+    return orjson.dumps(values)
+
+
+def view_values(view: SiteView) -> dict[str, Any]:
+    """Return a view as the fields of a JSON object; the time at which it came is none of them."""
+    return {
+        "site": view.site,
+        "seq": view.seq,
         "budget_w": view.budget_w,
         "draw_w": view.draw_w,
         "headroom_w": view.headroom_w,
@@ -101,7 +109,6 @@ def write_snapshot(view: SiteView, run: str, at_us: int, ttl_ms: int = TTL_MS) -
         "data_classes": sorted(view.data_classes),
         "pools": {name: _written_pool(pool) for name, pool in view.pools.items()},
     }
-    return orjson.dumps(values)
 
 
 def write_beat(
@@ -144,7 +151,7 @@ def read_beat(body: bytes, received_s: float) -> Beat:
         None if rtt_us is None else beat.number("rtt_us", 0, _MOST_RTT_US) / 1e6,
         beat.integer("at_us", -_MOST_US, _MOST_US),
         beat.integer("ttl_ms", 1, MOST_TTL_MS) / 1e3,
-        _view(beat, received_s),
+        view_of(beat, received_s),
     )
 
 
@@ -152,38 +159,45 @@ def _origin(fields: Fields) -> Origin:
     return Origin(fields.text("run", 16, _RUN), fields.integer("seq", 0, _MOST_SEQ))
 
 
-def _view(beat: Fields, received_s: float) -> SiteView:
-    classes = Fields(
-        {str(i): each for i, each in enumerate(beat.items("data_classes", _CLASSES))},
-        "beat.data_classes",
-    )
-    prices = beat.items("price_micro", _HOURS)
-    price = Fields({str(i): each for i, each in enumerate(prices)}, "beat.price_micro")
+def view_of(fields: Fields, received_s: float) -> SiteView:
+    """Return the view of the fields of `view_values`.
+
+    Args:
+        fields: The fields; others are ignored.
+        received_s: When they came, by the monotonic clock of this host, s.
+
+    Raises:
+        MessageError: A field is of another type or out of range.
+    """
+    classes = _listed(fields, "data_classes", _CLASSES)
+    price = _listed(fields, "price_micro", _HOURS)
+    rows = enumerate(fields.items("forecast", _FORECAST))
     return SiteView(
-        site=beat.text("site", 63, NAME),
-        seq=beat.integer("seq", 0, _MOST_SEQ),
+        site=fields.text("site", 63, NAME),
+        seq=fields.integer("seq", 0, _MOST_SEQ),
         received_s=received_s,
-        budget_w=beat.number("budget_w", 0, _MOST),
-        draw_w=beat.number("draw_w", 0, _MOST),
-        headroom_w=beat.number("headroom_w", -_MOST, _MOST),
-        surplus_w=beat.number("surplus_w", 0, _MOST),
-        storage_wh=beat.number("storage_wh", 0, _MOST),
-        forecast=tuple(_expected(each, i) for i, each in enumerate(_rows(beat))),
+        budget_w=fields.number("budget_w", 0, _MOST),
+        draw_w=fields.number("draw_w", 0, _MOST),
+        headroom_w=fields.number("headroom_w", -_MOST, _MOST),
+        surplus_w=fields.number("surplus_w", 0, _MOST),
+        storage_wh=fields.number("storage_wh", 0, _MOST),
+        forecast=tuple(_expected(row, f"{fields.where}.forecast[{i}]") for i, row in rows),
         price_micro=tuple(price.integer(i, -_MOST_US, _MOST_US) for i in price.values),
-        gco2=beat.numbers("gco2", _HOURS, 0, 1e6),
-        currency=beat.text("currency", 3, _CURRENCY),
-        region=beat.text("region", _CHARS),
+        gco2=fields.numbers("gco2", _HOURS, 0, 1e6),
+        currency=fields.text("currency", 3, _CURRENCY),
+        region=fields.text("region", _CHARS),
         data_classes=frozenset(classes.text(i, _CHARS) for i in classes.values),
-        pools=_pools(beat.values.get("pools", {})),
+        pools=_pools(fields.values.get("pools", {}), f"{fields.where}.pools"),
     )
 
 
-def _rows(beat: Fields) -> list[Any]:
-    return beat.items("forecast", _FORECAST)
+def _listed(fields: Fields, name: str, most: int) -> Fields:
+    """Return the items of a list as fields, by their place."""
+    items = fields.items(name, most)
+    return Fields({str(i): each for i, each in enumerate(items)}, f"{fields.where}.{name}")
 
 
-def _expected(row: Any, place: int) -> Expected:
-    where = f"beat.forecast[{place}]"
+def _expected(row: Any, where: str) -> Expected:
     if not isinstance(row, list) or len(row) != len(Expected._fields):
         asked = f"asked for {len(Expected._fields)} numbers"
         raise MessageError(f"{where}: {asked}, found {row!r:.60}")
@@ -195,16 +209,18 @@ def _expected(row: Any, place: int) -> Expected:
     return Expected(start_s, low, middle, high)
 
 
-def _pools(value: Any) -> Mapping[str, PoolView]:
+def _pools(value: Any, where: str) -> Mapping[str, PoolView]:
     if not isinstance(value, dict) or len(value) > _POOLS:
         found = f"{len(value)}" if isinstance(value, dict) else f"{value!r:.60}"
-        raise MessageError(f"beat.pools: asked for at most {_POOLS} pools, found {found}")
-    names = Fields({name: name for name in value}, "beat.pools: name")
-    return {names.text(name, _CHARS): _pool(pool, name) for name, pool in value.items()}
+        raise MessageError(f"{where}: asked for at most {_POOLS} pools, found {found}")
+    names = Fields({name: name for name in value}, f"{where}: name")
+    return {
+        names.text(name, _CHARS): _pool(pool, f"{where}.{name}") for name, pool in value.items()
+    }
 
 
-def _pool(value: Any, name: str) -> PoolView:
-    fields = Fields.of(value, f"beat.pools.{name}")
+def _pool(value: Any, where: str) -> PoolView:
+    fields = Fields.of(value, where)
     points = fields.items("points", _POINTS)
     return PoolView(
         model=fields.text("model", 2 * _CHARS),
