@@ -69,6 +69,20 @@ def test_every_limit_is_kept_listed_and_changed(place: str) -> None:
     assert changed == document("show", "a", "--store", place)
 
 
+def test_regions_and_the_class_of_data_are_kept_and_changed(place: str) -> None:
+    run("add", "a", "--store", place, "--region", "cn", "--region", "eu", "--data-class", "health")
+    (row,) = document("list", "--store", place)["tenants"]
+    assert (row["regions"], row["data_class"]) == (["cn", "eu"], "health")
+    assert "regions=cn,eu  data_class=health" in run("list", "--store", place).output
+    changed = document("set", "a", "--store", place, "--own-region", "--data-class", "general")
+    assert (changed["regions"], changed["data_class"]) == (None, "general")
+    result = run("set", "a", "--store", place, "--region", "two words")
+    assert result.exit_code == 2
+    assert "asked for at most 64 of A-Z a-z 0-9 ._-, found 'two words'" in result.output
+    result = run("set", "a", "--store", place, "--region", "cn", "--own-region")
+    assert result.exit_code == 2
+
+
 def test_a_rotation_has_an_overlap_and_a_revocation_none(place: str) -> None:
     old = document("add", "a", "--store", place)["key"]
     new = document("rotate", "a", "--store", place, "--overlap-s", "3600")["key"]

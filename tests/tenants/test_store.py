@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,22 @@ from steppe.tenants.store import TenantStore
 from steppe.tenants.tenant import Tenant, TenantLimits
 
 FULL = Tenant(
-    "a", TenantLimits(60, 10_000, 4, 1e5, 1e6), ("m", "n"), "standard", 2.5, is_admin=True
+    "a",
+    TenantLimits(60, 10_000, 4, 1e5, 1e6),
+    ("m", "n"),
+    "standard",
+    2.5,
+    is_admin=True,
+    regions=("cn", "eu"),
+    data_class="personal",
 )
+EARLIER = """
+CREATE TABLE steppe_tenants (
+    name VARCHAR(128) PRIMARY KEY, requests_per_minute BIGINT, tokens_per_minute BIGINT,
+    concurrency BIGINT, joules_per_hour FLOAT, joules_per_day FLOAT, models TEXT,
+    priority VARCHAR(16) NOT NULL, weight FLOAT NOT NULL, is_admin BOOLEAN NOT NULL
+)
+"""
 
 
 @pytest.fixture
@@ -40,7 +55,7 @@ def check_store(store: TenantStore) -> None:
     assert store.revoke("a", second.stored.prefix, 301.0) == 0
     assert store.read().keys[1].revoked_epoch_s == 300.0
     assert store.revoke("a", None, 302.0) == 1
-    changed = replace(FULL, weight=1.0, models=None)
+    changed = replace(FULL, weight=1.0, models=None, regions=None)
     store.update(changed)
     assert store.read().tenants[0] == changed
     with pytest.raises(UsageError, match="none of this name"):
@@ -56,6 +71,23 @@ def test_another_process_sees_what_was_added(store: TenantStore, tmp_path: Path)
     other = TenantStore(str(tmp_path / "tenants.db"))
     assert other.read().tenants == (FULL,)
     other.close()
+
+
+def test_a_table_of_an_earlier_release_gets_the_columns_it_lacks(tmp_path: Path) -> None:
+    place = str(tmp_path / "tenants.db")
+    with sqlite3.connect(place) as earlier:
+        earlier.execute(EARLIER)
+        earlier.execute(
+            "INSERT INTO steppe_tenants (name, models, priority, weight, is_admin) "
+            "VALUES ('a', '[\"m\"]', 'standard', 2.5, 1)"
+        )
+    store, again = TenantStore(place), TenantStore(place)
+    (old,) = again.read().tenants
+    assert (old.name, old.models, old.regions, old.data_class) == ("a", ("m",), None, "general")
+    store.update(FULL)
+    assert again.read().tenants == (FULL,)
+    store.close()
+    again.close()
 
 
 def test_a_rotation_never_prolongs_a_key(store: TenantStore) -> None:

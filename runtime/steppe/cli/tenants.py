@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from steppe.config import load_config
+from steppe.config.sites import GENERAL, label
 from steppe.control.admission import PRIORITIES
 from steppe.errors import UsageError
 from steppe.options import ABOVE_ZERO, GivenPath, GivenText
@@ -45,6 +46,20 @@ class _Time(click.ParamType[float]):
         return found.timestamp()
 
 
+class _Label(click.ParamType[str]):
+    """A region or a class of data, as the configuration has it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the label; fail if it has other characters or too many."""
+        try:
+            return label(str(value))
+        except ValueError as error:
+            self.fail(f"{error}, found {value!r}", param, ctx)
+
+
 def _store_options(command: _Command) -> _Command:
     """Add the two ways to name the store."""
     config = click.option(
@@ -65,6 +80,14 @@ def _limit_options(command: _Command) -> _Command:
         click.option("--model", "models", multiple=True, help="A model that it may use; repeat."),
         click.option("--priority", type=click.Choice(PRIORITIES), help="Highest class."),
         click.option("--weight", type=ABOVE_ZERO, help="Share among the tenants of a class."),
+        click.option(
+            "--region",
+            "regions",
+            multiple=True,
+            type=_Label("region"),
+            help="A region that its requests may go to; repeat.",
+        ),
+        click.option("--data-class", type=_Label("data_class"), help="Class of its data."),
         click.option("--admin/--no-admin", default=None, help="Metrics and admin calls."),
     )
     for option in reversed(options):
@@ -155,6 +178,7 @@ def show_command(name: str, store: str | None, config: Path | None, *, as_json: 
 @_store_options
 @_limit_options
 @click.option("--unlimit", multiple=True, type=click.Choice(_LIMITS), help="Remove this limit.")
+@click.option("--own-region", is_flag=True, help="Requests go to the region of this site alone.")
 @_json_option
 def set_command(
     name: str,
@@ -162,12 +186,17 @@ def set_command(
     store: str | None,
     config: Path | None,
     unlimit: tuple[str, ...],
+    own_region: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
     """Change the limits of the tenant NAME; what is not given stays."""
+    if own_region and given["regions"]:
+        raise UsageError("--own-region: asked for no --region beside it, found one")
     with _opened(store, config) as opened:
         tenant = _changed(_tenant(opened.read(), name), given)
+        if own_region:
+            tenant = replace(tenant, regions=None)
         limits = replace(tenant.limits, **dict.fromkeys(unlimit))
         opened.update(replace(tenant, limits=limits))
         known = opened.read()
@@ -256,9 +285,9 @@ def _valid(name: str) -> str:
 def _changed(tenant: Tenant, given: dict[str, Any]) -> Tenant:
     """Return a tenant with the limits and rights that were given."""
     new = {field: given[field] for field in _LIMITS if given[field] is not None}
-    rights = {field: given[field] for field in ("priority", "weight") if given[field] is not None}
-    if given["models"]:
-        rights["models"] = given["models"]
+    named = ("priority", "weight", "data_class")
+    rights = {field: given[field] for field in named if given[field] is not None}
+    rights |= {field: given[field] for field in ("models", "regions") if given[field]}
     if given["admin"] is not None:
         rights["is_admin"] = given["admin"]
     return replace(tenant, limits=replace(tenant.limits, **new), **rights)
@@ -281,6 +310,8 @@ def _row(tenant: Tenant, known: KnownTenants) -> dict[str, Any]:
         "priority": tenant.priority,
         "weight": tenant.weight,
         "admin": tenant.is_admin,
+        "regions": None if tenant.regions is None else list(tenant.regions),
+        "data_class": tenant.data_class,
         "keys": [
             {"prefix": key.prefix, "state": _state(key, now_s)}
             for key in known.keys
@@ -304,6 +335,8 @@ def _line(tenant: Tenant, known: KnownTenants) -> str:
     limits = [f"{field}={row[field]:g}" for field in _LIMITS if row[field] is not None]
     rights = [tenant.priority, f"weight={tenant.weight:g}", *(["admin"] if row["admin"] else [])]
     rights += [] if tenant.models is None else [f"models={','.join(tenant.models)}"]
+    rights += [] if tenant.regions is None else [f"regions={','.join(tenant.regions)}"]
+    rights += [] if tenant.data_class == GENERAL else [f"data_class={tenant.data_class}"]
     return "  ".join([tenant.name, f"keys={valid}", *rights, *limits])
 
 

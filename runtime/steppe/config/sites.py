@@ -21,7 +21,12 @@ def _name(text: str) -> str:
     return text
 
 
-def _label(text: str) -> str:
+def label(text: str) -> str:
+    """Return the name of a region or of a class of data.
+
+    Raises:
+        ValueError: It has other characters, or too many.
+    """
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
         raise ValueError("asked for at most 64 of A-Z a-z 0-9 ._-")
     return text
@@ -35,9 +40,9 @@ def _address(text: str) -> str:
 
 SiteName = Annotated[str, AfterValidator(_name)]
 """Name of a site, as its certificate has it."""
-Region = Annotated[str, AfterValidator(_label)]
+Region = Annotated[str, AfterValidator(label)]
 """A region in law, such as `cn`: tenants name those that their requests may go to."""
-DataClass = Annotated[str, AfterValidator(_label)]
+DataClass = Annotated[str, AfterValidator(label)]
 """A class of data, such as `personal`: sites name those that they may process."""
 
 

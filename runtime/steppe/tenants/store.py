@@ -12,6 +12,7 @@ import sqlalchemy as sql
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError, NoSuchModuleError, SQLAlchemyError
 
+from steppe.config.sites import GENERAL
 from steppe.errors import InstallError, UsageError
 from steppe.tenants.key import StoredKey
 from steppe.tenants.tenant import KnownTenants, Tenant, TenantLimits
@@ -30,7 +31,12 @@ _TENANTS = sql.Table(
     sql.Column("priority", sql.String(16), nullable=False),
     sql.Column("weight", sql.Float, nullable=False),
     sql.Column("is_admin", sql.Boolean, nullable=False),
+    sql.Column("regions", sql.Text),  # a JSON list
+    sql.Column("data_class", sql.String(64)),
 )
+_ADDED = ("regions", "data_class")
+"""Columns that tables of earlier releases lack. They may be empty: an earlier release that writes
+to the same table does not fill them."""
 _KEYS = sql.Table(
     "steppe_tenant_keys",
     _TABLES,
@@ -69,6 +75,7 @@ class TenantStore:
         self.name = self._engine.url.render_as_string(hide_password=True)
         with self._errors():
             _TABLES.create_all(self._engine)
+            self._add_columns()
 
     def close(self) -> None:
         """Close all connections."""
@@ -153,6 +160,21 @@ class TenantStore:
         with self._errors(), self._engine.begin() as connection:
             return connection.execute(change, {"revoked_epoch_s": now_epoch_s}).rowcount
 
+    def _add_columns(self) -> None:
+        """Add the columns that a table of an earlier release lacks."""
+        for name in self._missing():
+            column = sql.schema.CreateColumn(_TENANTS.c[name]).compile(self._engine)
+            try:
+                with self._engine.begin() as connection:
+                    connection.execute(sql.text(f"ALTER TABLE {_TENANTS.name} ADD COLUMN {column}"))
+            except SQLAlchemyError:
+                if name in self._missing():  # else another process has added it meanwhile
+                    raise
+
+    def _missing(self) -> tuple[str, ...]:
+        found = {column["name"] for column in sql.inspect(self._engine).get_columns(_TENANTS.name)}
+        return tuple(name for name in _ADDED if name not in found)
+
     @contextmanager
     def _errors(self) -> Generator[None]:
         try:
@@ -182,6 +204,8 @@ def _row(tenant: Tenant) -> dict[str, Any]:
         "priority": tenant.priority,
         "weight": tenant.weight,
         "is_admin": tenant.is_admin,
+        "regions": None if tenant.regions is None else json.dumps(tenant.regions),
+        "data_class": tenant.data_class,
     }
 
 
@@ -193,4 +217,6 @@ def _tenant(row: Mapping[Any, Any]) -> Tenant:
         row["priority"],
         row["weight"],
         row["is_admin"],
+        None if row["regions"] is None else tuple(json.loads(row["regions"])),
+        row["data_class"] or GENERAL,
     )
