@@ -149,6 +149,11 @@ class Prepared:
         self._money_per_j = self._prices()
         self._candidates: dict[tuple[object, ...], Candidates] = {}
 
+    @property
+    def rtt_s(self) -> Floats:
+        """Round trip to each site, s; 0 to this one, infinite where it is not known."""
+        return self._rtt_s
+
     def candidates(self, asked: Asked) -> Candidates:
         """Return the sites for a request; they are computed once for each kind of request."""
         key = (

@@ -1,0 +1,1 @@
+"""What would several sites do, each with its own wind and sun? Their fleets in one virtual time."""
