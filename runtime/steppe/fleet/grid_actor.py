@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import ray
 
 from steppe.fleet.cluster import error_line
+from steppe.fleet.ledger_log import LedgerLog
 from steppe.fleet.service_actor import Service, ServiceActor
-from steppe.grid.service.entry_log import EntryLog, LedgerAwayError
 from steppe.grid.service.seam import Change, FleetAwayError, FleetLimits, FleetPoints, GridView
-from steppe.ledger.grid_entry import GridEntry
+from steppe.ledger.entry_log import EntryLog
 
 TIMEOUT_S = 5.0
 """Longest wait for an answer of the controller, s."""
@@ -78,29 +78,6 @@ class ControllerLimits:
         if not names:
             raise FleetAwayError("the controller of the run has not started yet")
         return ray.get_actor(names[-1])
-
-
-class LedgerLog:
-    """The log in the ledger of a run, whose actor is found by its name."""
-
-    def __init__(self, run_id: str) -> None:
-        """Name the run; its ledger may start later."""
-        self._name = f"steppe-ledger-{run_id}"
-
-    async def log_entries(self, entries: Sequence[GridEntry]) -> int:
-        """Write entries, as `EntryLog.log_entries` does.
-
-        A call that takes too long may still be carried out; the same entries again change nothing.
-        """
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                actor = await asyncio.to_thread(ray.get_actor, self._name)
-                new: int = await actor.log_entries.remote(list(entries))
-                return new
-        except TimeoutError as error:
-            raise LedgerAwayError("the ledger does not answer in time") from error
-        except (ray.exceptions.RayError, ValueError) as error:
-            raise LedgerAwayError(f"the ledger does not answer: {error_line(error)}") from error
 
 
 class GridActor(ServiceActor):

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from steppe.fleet.service_actor import Service, ServiceActor
 from steppe.ledger.booking import Booking
-from steppe.ledger.grid_entry import GridEntry
+from steppe.ledger.service_entry import ServiceEntry
 
 
 class TakesBookings(Service, Protocol):
@@ -17,8 +17,8 @@ class TakesBookings(Service, Protocol):
         """Write what a booking brings; return the number of the last one that is on disk."""
         ...
 
-    async def log_entries(self, entries: Sequence[GridEntry]) -> int:
-        """Write entries of the grid; return how many are new."""
+    async def log_entries(self, entries: Sequence[ServiceEntry]) -> int:
+        """Write entries of another service; return how many are new."""
         ...
 
 
@@ -44,8 +44,8 @@ class LedgerActor(ServiceActor):
                 break
         return number
 
-    async def log_entries(self, entries: Sequence[GridEntry]) -> int:
-        """Write entries of the grid; return how many are new.
+    async def log_entries(self, entries: Sequence[ServiceEntry]) -> int:
+        """Write entries of another service; return how many are new.
 
         Raises:
             UsageError: One of them conflicts with one of that kind and id, or they cannot be

@@ -9,7 +9,7 @@ from steppe.errors import UsageError
 from steppe.grid.reports.checking import CheckedEvent, checked_event
 from steppe.grid.reports.event_folder import EventFolder, event_folders
 from steppe.grid.reports.record import EventRecord
-from steppe.ledger.grid_entry import GRID_EVENT
+from steppe.ledger.service_entry import GRID_EVENT
 from steppe.report.record_folder import GRID_FOLDER
 from steppe.run.ledger_folder import ledger_folder
 

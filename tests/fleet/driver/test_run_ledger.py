@@ -19,7 +19,7 @@ from steppe.fleet.driver.left_bookings import left_files, read_bookings
 from steppe.fleet.driver.run_ledger import FIRST_RETRY_S, RunLedger
 from steppe.fleet.ledger_actor import LedgerActor
 from steppe.ledger.booking import BookedRequest, Booking, Totals
-from steppe.ledger.grid_entry import GridEntry
+from steppe.ledger.service_entry import ServiceEntry
 
 EPOCH_S = 1_764_000_000.0
 DEAD = ray.exceptions.RayActorError()
@@ -286,7 +286,7 @@ class Service:
             self.taken.append(booking.number)
         return self.taken[-1]
 
-    async def log_entries(self, entries: Sequence[GridEntry]) -> int:
+    async def log_entries(self, entries: Sequence[ServiceEntry]) -> int:
         return len(entries)
 
 

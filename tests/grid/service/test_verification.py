@@ -21,13 +21,13 @@ from steppe.grid.meters.part import SiteMeterPart
 from steppe.grid.meters.site_meter import MeteredDraw, SiteMeter
 from steppe.grid.reports.event_folder import EventFolder, event_folders
 from steppe.grid.reports.record import State
-from steppe.grid.service.entry_log import LedgerAwayError
 from steppe.grid.service.links import links_of
 from steppe.grid.service.seam import Cancel, PutEvent, Sample
 from steppe.grid.service.verification import Verification
 from steppe.grid.verify.audit import faults_of
 from steppe.grid.verify.report import EventReport
-from steppe.ledger.grid_entry import GridEntry
+from steppe.ledger.entry_log import LedgerAwayError
+from steppe.ledger.service_entry import ServiceEntry
 from steppe.power.signal import Missing, Reading
 
 START_S = 1_782_482_400.0
@@ -50,7 +50,7 @@ class Log:
     asked: int = 0
     entries: dict[str, bytes] = field(default_factory=dict)
 
-    async def log_entries(self, entries: Sequence[GridEntry]) -> int:
+    async def log_entries(self, entries: Sequence[ServiceEntry]) -> int:
         self.asked += 1
         if self.is_away:
             raise LedgerAwayError("the ledger does not answer")

@@ -23,9 +23,9 @@ from steppe.grid.verify.load import Load
 from steppe.grid.verify.report import EventReport, Metered
 from steppe.grid.verify.settlement import WholeTerms
 from steppe.grid.verify.stated import DeclaredBaseline, FirmLevel, sha256_of
-from steppe.ledger.grid_entry import GRID_EVENT, GridEntry
 from steppe.ledger.log.tiles import MOST_BYTES
 from steppe.ledger.receipt import canonical, read_entry
+from steppe.ledger.service_entry import GRID_EVENT, ServiceEntry
 
 
 def test_a_report_is_read_back_as_it_was_written() -> None:
@@ -160,4 +160,4 @@ def test_a_day_by_the_second_is_small_enough_for_a_log() -> None:
     report = made_report()
     long = replace(report, rows=report.rows * 7200)
     assert len(long.entry) > MOST_BYTES
-    GridEntry(GRID_EVENT, "e-17", 0, long.log_entry)
+    ServiceEntry(GRID_EVENT, "e-17", 0, long.log_entry)

@@ -19,7 +19,7 @@ from steppe.grid.reports.terms import VerifyTerms
 from steppe.grid.verify.audit import kept_of
 from steppe.grid.verify.page import page_html
 from steppe.grid.verify.times import Span
-from steppe.ledger.grid_entry import GRID_EVENT, GridEntry
+from steppe.ledger.service_entry import GRID_EVENT, ServiceEntry
 
 GRACE_S = 15.0
 """A report waits so much longer than it is due, s: the last readings may come late."""
@@ -118,7 +118,7 @@ class Verifier:
                 made.append(name)
         return made
 
-    def to_log(self) -> list[tuple[str, GridEntry]]:
+    def to_log(self) -> list[tuple[str, ServiceEntry]]:
         """Return the entries of the reports that are not in the log yet, by name.
 
         Raises:
@@ -130,7 +130,7 @@ class Verifier:
         for name, (folder, record) in sorted(self._found.items()):
             if record.state is State.REPORTED and (report := folder.report()) is not None:
                 due_s = record.due_s or 0
-                entry = GridEntry(
+                entry = ServiceEntry(
                     GRID_EVENT, f"{self._terms.site}/{name}", due_s * 1_000_000, report.log_entry
                 )
                 found.append((name, entry))

@@ -14,7 +14,6 @@ from steppe.grid.offers.offer import FlexOffer
 from steppe.grid.openadr.translation import Rate
 from steppe.grid.service.budget_api import BudgetApi
 from steppe.grid.service.drills import Drills
-from steppe.grid.service.entry_log import EntryLog
 from steppe.grid.service.events_api import EventsApi
 from steppe.grid.service.grid_api import FlexibilityApi
 from steppe.grid.service.offers.api import OffersApi
@@ -29,6 +28,7 @@ from steppe.grid.service.reports_api import ReportsApi
 from steppe.grid.service.seam import FleetLimits, GridView
 from steppe.grid.service.settings import GridSettings
 from steppe.grid.service.verification import Verification
+from steppe.ledger.entry_log import EntryLog
 from steppe.services.application import RoutesOf
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from aiohttp import web
 
 from steppe.engine.run_secret import HEADER
-from steppe.grid.service.entry_log import EntryLog
 from steppe.grid.service.grid_api import GridApi
 from steppe.grid.service.links import links_of
 from steppe.grid.service.metrics import GridMetrics
@@ -18,6 +17,7 @@ from steppe.grid.service.refusals import NotedLimits, Refusals
 from steppe.grid.service.seam import FleetLimits
 from steppe.grid.service.settings import GridSettings
 from steppe.grid.service.watch import PERIOD_S, Watch
+from steppe.ledger.entry_log import EntryLog
 from steppe.services.application import build_application
 from steppe.services.folder_lock import FolderLock
 

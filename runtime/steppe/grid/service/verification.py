@@ -21,9 +21,9 @@ from steppe.grid.reports.metered_times import MeteredTimes
 from steppe.grid.reports.record import EventRecord, State
 from steppe.grid.reports.terms import VerifyTerms, declared_load
 from steppe.grid.reports.verifier import HeldEvent, Verifier
-from steppe.grid.service.entry_log import EntryLog
 from steppe.grid.service.seam import EventNow, FleetLimits, GridView, Sample
 from steppe.grid.verify.audit import kept_of
+from steppe.ledger.entry_log import EntryLog
 
 DRAW, EVENTS = "draw", "events"
 """Folders of the history and of the events, in the folder of the grid."""

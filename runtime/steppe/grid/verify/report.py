@@ -19,8 +19,8 @@ from steppe.grid.verify.rebound import Rebound
 from steppe.grid.verify.settlement import EnergyTerms, Settlement, WholeTerms
 from steppe.grid.verify.times import EventTimes
 from steppe.grid.verify.tracking import Following
-from steppe.ledger.grid_entry import GRID_EVENT
 from steppe.ledger.receipt import ENERGY_SOURCES, canonical, read_entry
+from steppe.ledger.service_entry import GRID_EVENT
 
 VERSION = 1
 KIND = "event_report"

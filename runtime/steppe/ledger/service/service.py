@@ -12,7 +12,6 @@ from steppe.engine.run_secret import HEADER
 from steppe.errors import UsageError
 from steppe.ledger.admission import AdmissionRules
 from steppe.ledger.booking import Booking
-from steppe.ledger.grid_entry import GridEntry
 from steppe.ledger.log.log import Log
 from steppe.ledger.service.admissions_api import AdmissionsApi
 from steppe.ledger.service.balance_api import BalanceApi
@@ -35,6 +34,7 @@ from steppe.ledger.service.receipts_api import ReceiptsApi
 from steppe.ledger.service.settings import LedgerSettings
 from steppe.ledger.service.tariffs_api import TariffsApi
 from steppe.ledger.service.writer import Writer
+from steppe.ledger.service_entry import ServiceEntry
 from steppe.ledger.store.books import Taken, take
 from steppe.ledger.store.ledger_store import LedgerStore, LogEntry
 from steppe.ledger.store.transaction import Transaction
@@ -113,8 +113,8 @@ class LedgerService:
         self._metrics.count_booking(taken)
         return taken.number
 
-    async def log_entries(self, entries: Sequence[GridEntry]) -> int:
-        """Write entries of the grid; return how many are new.
+    async def log_entries(self, entries: Sequence[ServiceEntry]) -> int:
+        """Write entries of another service; return how many are new.
 
         The same entry again changes nothing. On return they are on disk; the log has them at its
         next head.

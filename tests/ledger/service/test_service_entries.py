@@ -1,4 +1,4 @@
-"""Entries of the grid: each is in the log once, and none can keep others out of it."""
+"""Entries of other services: each is in the log once, and none can keep others out of it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import pytest
 from tests.ledger.service.running import NOON_US, Running
 
 from steppe.errors import UsageError
-from steppe.ledger.grid_entry import GRID_EVENT, GridEntry
 from steppe.ledger.log.log import LogReader
 from steppe.ledger.log.tiles import MOST_BYTES
 from steppe.ledger.receipt import canonical
+from steppe.ledger.service_entry import GRID_EVENT, ServiceEntry
 from steppe.ledger.signing import PublicKey
 from steppe.ledger.store.ledger_store import ConflictError
 
 
-def entry(id_: str, delivered_j: int = 7) -> GridEntry:
+def entry(id_: str, delivered_j: int = 7) -> ServiceEntry:
     body = canonical({"kind": GRID_EVENT, "v": 1, "id": id_, "delivered_j": delivered_j})
-    return GridEntry(GRID_EVENT, id_, NOON_US, body)
+    return ServiceEntry(GRID_EVENT, id_, NOON_US, body)
 
 
 async def test_an_entry_that_is_sent_again_is_logged_once(service: Running) -> None:
@@ -52,7 +52,10 @@ async def test_other_bytes_of_a_logged_entry_are_refused_with_all_beside_them(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"kind": "receipt"}, "asked for one of grid_event, commitment, found 'receipt'"),
+        (
+            {"kind": "receipt"},
+            "asked for one of grid_event, commitment, settlement, remote_energy, found 'receipt'",
+        ),
         ({"id": ""}, "asked for an id of 1 to 128 ASCII characters, found ''"),
         ({"id": "é"}, "asked for an id of 1 to 128 ASCII characters, found 'é'"),
         ({"time_us": -1}, "asked for a time from 0 us on, found -1"),
@@ -64,4 +67,4 @@ def test_what_the_log_cannot_hold_is_refused(changes: dict[str, object], said: s
     values: dict[str, object] = {"kind": GRID_EVENT, "id": "e1", "time_us": 0}
     values |= {"entry": entry("e1").entry, **changes}
     with pytest.raises(UsageError, match=said):
-        GridEntry(**values)  # type: ignore[arg-type]
+        ServiceEntry(**values)  # type: ignore[arg-type]

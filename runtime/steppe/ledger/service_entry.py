@@ -1,4 +1,4 @@
-"""Entries of the grid in the log: what an event changed, and what was sold to the grid."""
+"""Entries of other services in the log: of the grid, and what sites owe each other."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from steppe.ledger.log.tiles import MOST_BYTES
 from steppe.ledger.receipt import read_entry
 
 GRID_EVENT, COMMITMENT = "grid_event", "commitment"
-GRID_KINDS = (GRID_EVENT, COMMITMENT)
+SETTLEMENT, REMOTE_ENERGY = "settlement", "remote_energy"
+SERVICE_KINDS = (GRID_EVENT, COMMITMENT, SETTLEMENT, REMOTE_ENERGY)
 """What the log calls these kinds of entries."""
 _ID_CHARS = 128
 
 
 @dataclass(frozen=True, slots=True)
-class GridEntry:
-    """An entry that the grid's part of a run puts into the log.
+class ServiceEntry:
+    """An entry that another service of a run puts into the log.
 
     Attributes:
-        kind: What it is, one of `GRID_KINDS`.
+        kind: What it is, one of `SERVICE_KINDS`.
         id: Its name, unique among those of its kind at a site.
         time_us: Its time, us since the Unix epoch.
         entry: Its bytes, as `canonical` makes them, version 1.
@@ -36,9 +37,9 @@ class GridEntry:
         Raises:
             UsageError: Its kind, id, time, length or form is not as asked for.
         """
-        if self.kind not in GRID_KINDS:
-            asked = f"asked for one of {', '.join(GRID_KINDS)}"
-            raise UsageError(f"entry of the grid: {asked}, found {self.kind!r:.60}")
+        if self.kind not in SERVICE_KINDS:
+            asked = f"asked for one of {', '.join(SERVICE_KINDS)}"
+            raise UsageError(f"entry of a service: {asked}, found {self.kind!r:.60}")
         if not (0 < len(self.id) <= _ID_CHARS and self.id.isascii() and self.id.isprintable()):
             asked = f"asked for an id of 1 to {_ID_CHARS} ASCII characters"
             raise UsageError(f"{self.kind}: {asked}, found {self.id!r:.60}")

@@ -1,4 +1,4 @@
-"""What the grid service asks of the ledger of the run: a signed log of its entries."""
+"""What other services of a run ask of its ledger: a signed log of their entries."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from steppe.errors import SteppeError
-from steppe.ledger.grid_entry import GridEntry
+from steppe.ledger.service_entry import ServiceEntry
 
 
 class EntryLog(Protocol):
     """The log of the ledger of a run."""
 
-    async def log_entries(self, entries: Sequence[GridEntry]) -> int:
+    async def log_entries(self, entries: Sequence[ServiceEntry]) -> int:
         """Write entries, each once; return how many are new.
 
         Raises:
