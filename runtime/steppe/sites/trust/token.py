@@ -23,7 +23,7 @@ LIFE_S = 60
 """Longest life of a token, s."""
 LEEWAY_S = 5.0
 """By how much the clocks of two sites may differ, s."""
-HEADER = "x-steppe-tenant-token"
+HEADER = "x-steppe-site-token"
 """Header that carries the token of a forwarded request."""
 _TYPE, _ALGORITHM, _VERSION = "steppe-tenant+jwt", "Ed25519", 1
 _CHARS = 4096
