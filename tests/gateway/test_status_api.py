@@ -50,3 +50,23 @@ async def test_the_list_of_models_has_what_the_controller_knows(site: Site) -> N
         "replicas": 3,
         "headroom_tps": 7.0,
     }
+
+
+async def test_the_status_has_the_last_minute_of_the_requests(site: Site) -> None:
+    await site.awake_replica()
+    assert json.loads((await site.get("/steppe/v1/status"))[2])["models"]["m"]["demand"] == []
+    await site.post()
+    model = json.loads((await site.get("/steppe/v1/status"))[2])["models"]["m"]
+    (demand,) = model["demand"]
+    assert demand["output_tps"] > 0
+    assert (demand["priority"], demand["regions"], demand["data_class"]) == (
+        "standard",
+        None,
+        "general",
+    )
+
+
+async def test_requests_of_other_sites_are_no_demand_of_this_one(site: Site) -> None:
+    await site.awake_replica()
+    await site.post(X_Steppe_Tenant="site:shanghai")
+    assert json.loads((await site.get("/steppe/v1/status"))[2])["models"]["m"]["demand"] == []

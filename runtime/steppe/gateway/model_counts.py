@@ -7,6 +7,7 @@ from dataclasses import replace
 from steppe.control.admission import DEFERRABLE, PRIORITIES
 from steppe.gateway.prompt_size import PromptCount, PromptSize, PromptTotals
 from steppe.gateway.rate_window import RateWindow
+from steppe.gateway.recent_times import RecentTimes
 from steppe.gateway.request import FAILED, REFUSED, FinishedRequest, RequestContext
 from steppe.gateway.served_model import GatewayModel
 from steppe.gateway.slo_counts import SloCounts
@@ -20,6 +21,7 @@ class ModelCounts:
         model: The model.
         ends: Rate of ends of requests that a replica had; each frees a slot.
         slo: How many requests miss its SLO.
+        recent: How fast its requests were in the last minute, and what they asked for.
     """
 
     def __init__(self, model: GatewayModel, started_s: float) -> None:
@@ -27,6 +29,7 @@ class ModelCounts:
         self.model = model
         self.ends = RateWindow(started_s)
         self.slo = SloCounts(model.ttft_s, model.tpot_s)
+        self.recent = RecentTimes(started_s)
         self._prompts = PromptTotals()
         self._arrived = self._finished = self._failed = self._refused = self._answered = 0
         self._deferrable_arrived = self._deferrable_finished = 0
@@ -73,6 +76,8 @@ class ModelCounts:
         if is_answered and not is_refused:
             self.ends.add(now_s)
         self.slo.end(context, finished)
+        is_deferrable = finished.priority == PRIORITIES[DEFERRABLE]
+        self.recent.add(finished, is_deferrable=is_deferrable, now_s=now_s)
         if context.usage is not None:
             self._prompts.end(context.prompt, context.counted, context.usage)
         elif finished.finish == "invalid":

@@ -134,7 +134,12 @@ class Gateway:
         self._metrics.watch(lambda: len(self._guard), lambda: self._bodies.reserved)
         self._usage, self._fleet_state = UsageTable(), FleetState()
         self._steppe_api = SteppeApi(
-            self._energy, self._usage, self._fleet_state, self._pools, self._access
+            self._energy,
+            self._usage,
+            self._fleet_state,
+            self._pools,
+            self._access,
+            now_s=now_s,
         )
         self._sharing: Sharing | None = None
         self._changes = ConfigChanges(settings.config)
@@ -188,6 +193,7 @@ class Gateway:
         self._access_log = AccessLog(settings.access_log)
         session = open_session(settings.connect_timeout_s, settings.replica_headers)
         self._handlers = self._new_handlers(session)
+        self._steppe_api.counts = self._handlers.tracker.counts
         self._services.ledger_api.find_open = self._handlers.tracker.get
         self._services.ledger_api.find_ended = self._steppe_api.find
         if self._sharing is not None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -12,11 +15,14 @@ from steppe.gateway.access import CALLER, NOBODY, AccessControl
 from steppe.gateway.answers import error_answer, json_answer
 from steppe.gateway.ended_requests import EndedRequest
 from steppe.gateway.fleet_state import FleetState
+from steppe.gateway.model_counts import ModelCounts
 from steppe.gateway.pools import Pools
 from steppe.gateway.request_energy import EnergyBook
 from steppe.gateway.sharing.messages import NONE
 from steppe.gateway.sharing.sharing import Sharing
 from steppe.gateway.usage import UsageTable
+from steppe.sites.peer import SITE_TENANT
+from steppe.tenants.tenant import Tenant
 
 
 class SteppeApi:
@@ -29,12 +35,17 @@ class SteppeApi:
         fleet: FleetState,
         pools: Pools,
         access: AccessControl,
+        *,
+        now_s: Callable[[], float],
     ) -> None:
         """Create it from the objects that it shows.
 
-        It asks other gateways once `sharing` is set.
+        It asks other gateways once `sharing` is set, and shows the last minute of the requests once
+        `counts` is.
         """
         self.sharing: Sharing | None = None
+        self.counts: Mapping[str, ModelCounts] = {}
+        self._now_s = now_s
         self._energy, self._usage, self._fleet = energy, usage, fleet
         self._pools, self._access = pools, access
 
@@ -58,6 +69,7 @@ class SteppeApi:
                 "outstanding": outstanding + others.outstanding,
                 "serves_in_s": gate.capacity_in_s(),
                 "joules_per_token": self._energy.joules_per_token(name),
+                **self._recent(name),
                 **self._fleet.of_model(name),
             }
         age_s = self._pools.routes_age_s
@@ -73,6 +85,37 @@ class SteppeApi:
                 "models": models,
             }
         )
+
+    def _recent(self, model: str) -> dict[str, Any]:
+        """Return the last minute of the requests for a model.
+
+        Of several gateways each has about the same part of the requests.
+        """
+        if model not in self.counts:
+            return {}
+        recent, now_s = self.counts[model].recent, self._now_s()
+        gate = self._pools.of(model).gate
+        asked = recent.demand_tps(now_s, gate.waiting - gate.deferrable, gate.deferrable)
+        gateways = 1 if self.sharing is None else max(1, len(self.sharing.places.share.gateways))
+        sums: defaultdict[tuple[str, tuple[str, ...] | None, str], float] = defaultdict(float)
+        for (name, priority), output_tps in asked.items():
+            if name.startswith(SITE_TENANT):
+                continue
+            tenant = self._access.directory.tenant(name) or Tenant(name)
+            sums[priority, tenant.regions, tenant.data_class] += gateways * output_tps
+        return {
+            "ttft_p95_s": recent.ttft_p95_s(now_s),
+            "tpot_mean_s": recent.tpot_mean_s(now_s),
+            "demand": [
+                {
+                    "priority": priority,
+                    "regions": regions,
+                    "data_class": data_class,
+                    "output_tps": output_tps,
+                }
+                for (priority, regions, data_class), output_tps in sums.items()
+            ],
+        }
 
     async def find(self, id_: str) -> EndedRequest | None:
         """Return a request that ended lately at any gateway; None if none is known."""

@@ -109,3 +109,46 @@ def test_the_state_shows_plan_shortages_forecast_and_sources(
     assert found["forecast"][0] == {"in_s": 0.0, "budget_w": 1000.0}
     kinds = [(source["kind"], source["state"], source["watts"]) for source in found["sources"]]
     assert kinds == [("supply", "fresh", 1000.0), ("limit", "fresh", 1000.0)]
+
+
+def test_a_model_shows_at_most_eight_points_of_the_replicas_that_serve_or_could(
+    budget: PowerBudget,
+) -> None:
+    points = tuple(OperatingPoint(n, 8, 10.0 * n, 20.0 * n) for n in range(1, 21))
+    many = Frontier(points, asleep_w=5.0, idle_w=10.0, source="modelled")
+    replicas = (replica("big-1"), replica("big-2", "asleep"), replica("big-3", "starting"))
+    shown = state(budget, many, *replicas)["models"]["big"]["points"]
+    assert len(shown) == 8
+    assert (shown[0], shown[-1]) == ([20.0, 40.0], [400.0, 800.0])
+    assert shown == sorted(shown)
+    assert state(budget, many, replica("big-1", "starting"))["models"]["big"]["points"] == []
+
+
+def test_a_run_of_several_sites_shows_the_surplus_of_the_next_steps(frontier: Frontier) -> None:
+    wind = {"kind": "solar", "station": "greensboro", "rated_w": 1000.0}
+    power = PowerSection.model_validate(
+        {
+            "supply": [{"kind": "constant", "watts": 100.0}, wind],
+            "start": "2001-06-05T12:00:00",
+            "battery": {
+                "capacity_wh": 10.0,
+                "max_charge_w": 5.0,
+                "max_discharge_w": 5.0,
+                "initial_share": 0.5,
+            },
+        }
+    )
+    site = budget_from_config(power, SiteSection())
+    record = tick_record(0.0, replicas=())
+    labels = EnergyLabels("counter", "gpu")
+    found = json.loads(fleet_state(record, {}, site, labels, outlook_step_s=900.0))
+    assert [step["in_s"] for step in found["outlook"]] == [900.0 * n for n in range(16)]
+    assert found["outlook"][0]["surplus_w"] == found["power"]["surplus_w"]
+    assert found["power"]["battery_wh"] == 5.0
+    assert json.loads(fleet_state(record, {}, site, labels))["outlook"] == []
+
+
+def test_where_all_power_is_bought_the_outlook_has_no_surplus(budget: PowerBudget) -> None:
+    record = tick_record(0.0, replicas=())
+    text = fleet_state(record, {}, budget, EnergyLabels("counter", "gpu"), outlook_step_s=900.0)
+    assert {step["surplus_w"] for step in json.loads(text)["outlook"]} == {0.0}

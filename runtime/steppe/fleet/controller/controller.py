@@ -372,6 +372,7 @@ class Controller:
                 self._board_limits.by_replica_w,
             )
             self._gateways.set_metrics(metrics)
+            sites = self._config.sites
             self._gateways.set_fleet_state(
                 fleet_state(
                     record,
@@ -380,6 +381,7 @@ class Controller:
                     self._provenance,
                     plan.batch,
                     grid=self._grid.status(),
+                    outlook_step_s=None if sites is None else sites.plan.step_s,
                 )
             )
 

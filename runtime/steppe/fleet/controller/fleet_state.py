@@ -12,11 +12,16 @@ import orjson
 from steppe.control.batch_work import BatchPace
 from steppe.frontier.mix import best_mix
 from steppe.frontier.pareto import Frontier
+from steppe.power.battery import JOULES_PER_WH
 from steppe.power.budget import PowerBudget
 from steppe.report.records import ReplicaTick, TickRecord
 
 FORECAST_S, FORECAST_STEP_S = 3600.0, 300.0
 """Length of the shown forecast and of its steps, s of run time."""
+OUTLOOK_STEPS = 16
+"""Steps of the outlook that other sites get."""
+MOST_POINTS = 8
+"""Most operating points of a model that are shown."""
 NO_BATCH: Mapping[str, BatchPace] = {}
 _SERVES = ("awake", "asleep", "draining")
 """States of replicas that serve, or could."""
@@ -56,6 +61,7 @@ def fleet_state(
     batch: Mapping[str, BatchPace] = NO_BATCH,
     *,
     grid: Mapping[str, Any] | None = None,
+    outlook_step_s: float | None = None,
 ) -> bytes:
     """Return the state after a tick as JSON.
 
@@ -66,6 +72,7 @@ def fleet_state(
         provenance: How power is measured.
         batch: The pace of each batch job, by its key.
         grid: What the grid asks; None in a run without one.
+        outlook_step_s: Length of a step of the outlook, s; None for none.
     """
     return orjson.dumps(
         {
@@ -83,6 +90,7 @@ def fleet_state(
                 "curtailed_w": record.curtailed_w,
                 "stale": record.stale,
                 "battery": None if record.battery is None else asdict(record.battery),
+                "battery_wh": _stored_wh(budget),
                 **asdict(provenance),
             },
             "models": {name: _model(record, facts) for name, facts in models.items()},
@@ -92,6 +100,7 @@ def fleet_state(
                 {"in_s": at_s - record.t_s, "budget_w": watts}
                 for at_s, watts in budget.forecast(record.t_s, FORECAST_S, FORECAST_STEP_S)
             ],
+            "outlook": _outlook(budget, record.t_s, outlook_step_s),
             "batch": {key: asdict(pace) for key, pace in batch.items()},
             "grid": grid,
             "sources": [asdict(source) for source in budget.sources(record.t_s)],
@@ -102,6 +111,21 @@ def fleet_state(
 def _surplus_w(budget: PowerBudget, now_s: float) -> float:
     """Return what supplies that are not bought leave for the GPUs, before any draw of them, W."""
     return budget.surplus(now_s, 1.0, 1.0)[0][1] if budget.has_surplus else 0.0
+
+
+def _stored_wh(budget: PowerBudget) -> float | None:
+    """Return the energy in the battery at the GPUs, Wh of run time; None without one."""
+    view = budget.battery_view
+    return None if view is None else view.stored_j() / JOULES_PER_WH
+
+
+def _outlook(budget: PowerBudget, now_s: float, step_s: float | None) -> list[dict[str, float]]:
+    """Return the surplus of the next steps, W at the GPUs, before any draw of them."""
+    if step_s is None:
+        return []
+    ahead = budget.surplus(now_s, OUTLOOK_STEPS * step_s, step_s)
+    most = 1.0 if budget.has_surplus else 0.0
+    return [{"in_s": at_s - now_s, "surplus_w": most * watts} for at_s, watts in ahead]
 
 
 def _model(record: TickRecord, facts: ModelFacts) -> dict[str, Any]:
@@ -118,7 +142,23 @@ def _model(record: TickRecord, facts: ModelFacts) -> dict[str, Any]:
         "most_output_tps": most_tps,
         "headroom_tps": max(0.0, most_tps - output_tps),
         "draw_w": sum(replica.draw_w for replica in own),
+        "full_tpot_s": facts.frontier.full.tpot_s,
+        "full_joules_per_token": facts.frontier.full.joules_per_token,
+        "points": _points(own, facts.frontier),
     }
+
+
+def _points(own: Sequence[ReplicaTick], frontier: Frontier) -> list[list[float]]:
+    """Return operating points of all replicas that serve, or could: tokens per second, and W."""
+    usable = sum(replica.state in _SERVES for replica in own)
+    points = frontier.points if usable else ()
+    last = len(points) - 1
+    shown = (
+        range(len(points))
+        if last < MOST_POINTS
+        else [round(n * last / (MOST_POINTS - 1)) for n in range(MOST_POINTS)]
+    )
+    return [[usable * points[n].output_tps, usable * points[n].draw_w] for n in shown]
 
 
 def _most_tps(own: Sequence[ReplicaTick], frontier: Frontier, watts: float) -> float:
