@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steppe.sites.pins import Pin, breaks
-from steppe.sites.prepared import MISSED_S, Bools, Candidates, Floats, Prepared
+from steppe.sites.prepared import Bools, Candidates, Floats, Prepared
 from steppe.sites.quotas import Quotas
 from steppe.sites.view import Asked
 
@@ -102,8 +102,8 @@ def _usable(
     usable: Bools = found.room_tps >= found.rate_tps
     usable &= sites.room_w >= found.rate_w
     usable &= quotas.left_of(asked.model, asked.priority) >= asked.output_tokens
-    if now_s - sites.oldest_s > MISSED_S:
-        usable &= now_s - sites.received_s <= MISSED_S
+    if now_s - sites.oldest_s > sites.missed_s:
+        usable &= now_s - sites.received_s <= sites.missed_s
     if asked.deadline_s is not None:
         usable &= found.first_s + asked.output_tokens * found.tpot_s <= asked.deadline_s
     return usable

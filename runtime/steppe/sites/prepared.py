@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 MISSED_S = 3.0
-"""A site whose last heartbeat is older gets nothing new: three were missed."""
+"""A site whose last heartbeat is older gets nothing new: three were missed, of one a second."""
 J_PER_KWH = 3.6e6
 MICRO = 1e-6
 CHEAP_STEP, NEAR_STEP_S = 0.1, 0.005
@@ -107,6 +107,7 @@ class Prepared:
         surplus_w: How much of that is surplus, W; falls too.
         received_s: When each heartbeat came, s.
         oldest_s: When the oldest of the other sites' came, s.
+        missed_s: A site whose last heartbeat is older gets nothing new, s.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Prepared:
         weights: Weights = Weights(),
         *,
         before: Prepared | None = None,
+        missed_s: float = MISSED_S,
     ) -> None:
         """Take the last heartbeats.
 
@@ -129,9 +131,11 @@ class Prepared:
             weights: What the parts of a cost are worth.
             before: The arrays before these: what went to a site since counts on until its next
                 heartbeat. None at first.
+            missed_s: A site whose last heartbeat is older gets nothing new, s.
         """
         assert names[0] == here.site, f"asked for {here.site} first, found {names[0]}"
         self.here, self.names, self.weights = here, tuple(names), weights
+        self.missed_s = missed_s
         known = {name: view for name, view in peers.items() if name in rtt_s} | {here.site: here}
         self.views = tuple(known.get(name) for name in names)
         self.index = {name: index for index, name in enumerate(names)}

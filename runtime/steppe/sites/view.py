@@ -151,6 +151,7 @@ class Asked:
         ttft_s: Longest time to the first token of its SLO, s.
         tpot_s: Longest time per output token of its SLO, s.
         hops: How many sites have sent it on: at most one may.
+        tenant: Its tenant, as this site calls it; other sites never see the name.
     """
 
     model: str
@@ -165,6 +166,7 @@ class Asked:
     ttft_s: float = math.inf
     tpot_s: float = math.inf
     hops: int = 0
+    tenant: str = "default"
 
     def __post_init__(self) -> None:
         """Check the class."""

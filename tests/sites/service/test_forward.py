@@ -28,6 +28,7 @@ from tests.fixtures.site_door import (
 from steppe.ledger.signing import PrivateKey
 from steppe.sites.peer import HOP, REVISION
 from steppe.sites.service.forward import REFUSED, DoorLimits
+from steppe.sites.settlement.sent import Taken
 from steppe.sites.trust.certificates import Credential, new_authority
 from steppe.sites.trust.token import HEADER
 
@@ -95,6 +96,7 @@ async def test_a_call_reaches_the_gateway_in_the_name_of_the_home_site(open_site
     assert call.headers["traceparent"] == "00-1-2-03"
     assert call.headers["x-steppe-priority"] == "interactive"
     assert HEADER not in call.headers
+    assert site.taken == [Taken(made.request, HOME, made.most_uj, headers[HEADER])]
     assert counts(site) == {"answered": 1}
     assert not is_open(site)
 
@@ -330,7 +332,7 @@ async def test_embeddings_need_no_energy_for_output(open_site: OpenDoor) -> None
 async def test_a_body_that_is_no_json_object_is_refused(open_site: OpenDoor, body: bytes) -> None:
     site = await open_site()
     async with site.post(body) as answer:
-        assert (await refusal(answer))[:2] == (400, "not_json")
+        assert (await refusal(answer))[:2] == (403, "not_json")
 
 
 async def test_a_site_that_does_not_know_itself_takes_nothing(open_site: OpenDoor) -> None:
@@ -419,7 +421,7 @@ async def test_a_body_that_is_too_large_is_refused_with_and_without_a_length(
 
     for body in (b" " * 2000, pieces()):
         async with site.post(body) as answer:
-            assert (await refusal(answer))[:2] == (413, "body_too_large")
+            assert (await refusal(answer))[:2] == (403, "body_too_large")
     assert not site.gateway.calls
 
 
@@ -434,7 +436,7 @@ async def test_a_body_that_is_too_slow_is_refused(open_site: OpenDoor) -> None:
     site = await open_site(limits=DoorLimits(body_s=0.05))
     head = "".join(f"{name}: {value}\r\n" for name, value in headers_of(token()).items())
     text = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n{head}\r\n{{"
-    assert (await raw(site, text.encode())).split()[1] == b"408"
+    assert (await raw(site, text.encode())).split()[1] == b"503"
 
 
 async def test_more_calls_than_a_site_may_have_open_are_refused(open_site: OpenDoor) -> None:

@@ -1,4 +1,7 @@
-"""What a call of another site must be, before anything of this site is spent on it."""
+"""What a call of another site must be, before anything of this site is spent on it.
+
+A call that is not as it must be gets a 403, so that no client gets an answer meant for its site.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ class CallChecks:
             raise ApiError(403, "hop_not_allowed", f"{HOP}: asked for 1, found {found:.40}", HOP)
         if request.content_type != JSON or "Content-Encoding" in request.headers:
             asked = f"asked for {JSON} without a Content-Encoding"
-            raise ApiError(415, "not_json", f"{asked}, found {request.content_type:.80}")
+            raise ApiError(403, "not_json", f"{asked}, found {request.content_type:.80}")
         texts = request.headers.getall(TOKEN, [])
         try:
             if len(texts) != 1:
@@ -107,9 +110,9 @@ class CallChecks:
         try:
             found = orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            raise ApiError(400, "not_json", f"asked for JSON, found {error}") from error
+            raise ApiError(403, "not_json", f"asked for JSON, found {error}") from error
         if not isinstance(found, dict):
-            raise ApiError(400, "not_json", f"asked for an object, found {type(found).__name__}")
+            raise ApiError(403, "not_json", f"asked for an object, found {type(found).__name__}")
         view = self._read_view()
         if view is None:
             raise ApiError(503, "site_not_ready", f"{self._site} does not know its own power yet")

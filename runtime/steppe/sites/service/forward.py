@@ -30,6 +30,8 @@ from steppe.services.api_error import ApiError
 from steppe.sites.beats.exchange import EpochS
 from steppe.sites.peer import HOP, SITE_TENANT
 from steppe.sites.service.calls import JSON, PATHS, CallChecks
+from steppe.sites.settlement.sent import Taken
+from steppe.sites.trust.token import HEADER as TOKEN
 from steppe.sites.trust.token import Token
 from steppe.sites.view import SiteView
 
@@ -45,6 +47,8 @@ TO_HOME = ("cache-control", "content-encoding", "content-type", "retry-after")
 NOT_HERE = frozenset({401, 404, 405})
 """What the gateway answers to a call that it cannot take: to the home site that is a refusal."""
 _CONNECT_S, _SILENT_S = 2.0, 3600.0
+_UNREAD = frozenset({"body_too_large", "body_too_slow", "site_full"})
+"""After these the rest of a body may still come: the connection is closed."""
 _SMALL_BYTES = 16 << 10
 """A piece of this size is written at once if nothing waits to be sent."""
 
@@ -98,6 +102,7 @@ class ForwardDoor:
         read_view: Callable[[], SiteView | None],
         *,
         limits: DoorLimits = DoorLimits(),
+        on_taken: Callable[[Taken], None] = lambda taken: None,
         epoch_s: EpochS = time.time,
     ) -> None:
         """Keep its parts.
@@ -108,9 +113,10 @@ class ForwardDoor:
             gateway: Where calls go.
             read_view: Returns what this site shows of itself; None before it is known.
             limits: How much other sites may hold here.
+            on_taken: Notes a call that goes to the gateway; must not wait.
             epoch_s: The clock by which certificates and tokens end, s since the Unix epoch.
         """
-        self._gateway, self._limits = gateway, limits
+        self._gateway, self._limits, self._on_taken = gateway, limits, on_taken
         self._checks = CallChecks(site, keys, read_view, epoch_s)
         self._session: aiohttp.ClientSession | None = None
         self._open: Counter[str] = Counter()
@@ -164,6 +170,8 @@ class ForwardDoor:
                 token = self._checks.token_of(request, home)
                 body = await self._read(request)
                 self._checks.check_body(request, token, body)
+                text = request.headers[TOKEN]
+                self._on_taken(Taken(token.request, home, token.most_uj, text))
                 return await self._forward(request, token, body)
         except ApiError as error:
             return self._refusal(home, error)
@@ -211,7 +219,7 @@ class ForwardDoor:
                         raise ApiError(503, "site_full", asked)
         except TimeoutError as error:
             message = f"asked for the body within {limits.body_s:g} s, found {size} bytes"
-            raise ApiError(408, "request_timeout", message) from error
+            raise ApiError(503, "body_too_slow", message) from error
         finally:
             self._bodies_bytes -= size
         return b"".join(parts)
@@ -300,13 +308,13 @@ class ForwardDoor:
         answer.headers[REFUSED] = error.code
         if error.status == 503:
             answer.headers["Retry-After"] = str(RETRY_AFTER_S)
-        if not home or error.status in (408, 413):
+        if not home or error.code in _UNREAD:
             answer.force_close()
         return answer
 
 
 def _too_large(found: int, most: int) -> ApiError:
-    return ApiError(413, "body_too_large", f"asked for at most {most} bytes, found {found}")
+    return ApiError(403, "body_too_large", f"asked for at most {most} bytes, found {found}")
 
 
 def _open_session(gateway: LocalGateway) -> aiohttp.ClientSession:
