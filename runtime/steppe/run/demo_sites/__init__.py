@@ -1,0 +1,1 @@
+"""How do three sites on one machine share a compressed day?"""
