@@ -128,6 +128,11 @@ class GatewaySection(Section):
     """Where gateways run: on the node of `steppe serve`, or also on every other node of the run.
     With `every` each listens on the address of its node, or on all addresses if `host` is
     `0.0.0.0` or `::`; `host` is otherwise left out."""
+    page: bool = True
+    """Answer `/` with the live page, for browsers; with `off`, with JSON, as for other clients."""
+    page_history_s: Annotated[float, Field(ge=60, le=86_400)] = 3600.0
+    """How far back the charts of the page reach with fine points, s; the whole run has coarser
+    ones."""
     tls_certificate: FilePath | None = None
     """Certificate of the endpoint and those that lead to its root, a PEM file; relative to this
     file. With it clients use `https`."""

@@ -128,7 +128,7 @@ class AccessControl:
         now_s: Callable[[], float] = time.monotonic,
         epoch_s: Callable[[], float] = time.time,
         on_denied: Callable[[str, str], None] = lambda tenant, reason: None,
-        is_public: Callable[[str], bool] = lambda raw_path: False,
+        is_public: Callable[[web.Request], bool] = lambda request: False,
     ) -> None:
         """Take the tenants of the configuration; `start` reads the store.
 
@@ -137,7 +137,7 @@ class AccessControl:
             now_s: Reads the monotonic clock, s.
             epoch_s: Reads the time, s since the Unix epoch, for the expiry of keys.
             on_denied: Gets tenant and reason of each refusal, for the metrics.
-            is_public: Returns whether a path, as the client wrote it, needs no key.
+            is_public: Returns whether a request needs no key.
         """
         self._settings = settings
         self._now_s, self._epoch_s, self._on_denied = now_s, epoch_s, on_denied
@@ -263,15 +263,20 @@ class AccessControl:
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
             try:
-                if request.path not in OPEN_PATHS and not self._is_public(request.raw_path):
-                    request[CALLER] = self._caller(request)
+                if request.path not in OPEN_PATHS and not self._is_public(request):
+                    request[CALLER] = self.caller(request)
                 return await handler(request)
             except DeniedError as error:
                 return self._denied(request, error)
 
         return check
 
-    def _caller(self, request: web.Request) -> Caller:
+    def caller(self, request: web.Request) -> Caller:
+        """Return who sent a request.
+
+        Raises:
+            DeniedError: Its key is missing or refused.
+        """
         named = request.headers.get(TENANT_HEADER)
         if self._settings.is_open:
             name = named or "default"

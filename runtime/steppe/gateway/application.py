@@ -24,6 +24,7 @@ from steppe.gateway.generation import Generation, proxied_request
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.model_list import ModelList
 from steppe.gateway.openai_error import phrase_code
+from steppe.gateway.page_api import PageApi, wants_page
 from steppe.gateway.pools import ModelNameError, Pool, Pools
 from steppe.gateway.replica_client import (
     ProxyRequest,
@@ -106,6 +107,7 @@ class Handlers:
         controller_metrics: The controller's Prometheus exposition, shown after the gateway's.
         service_metrics: Returns that of the services of the run, shown after it.
         sharing: What it shares with other gateways; None if it is the only one.
+        page: The live page; None without one.
     """
 
     pools: Pools
@@ -121,9 +123,12 @@ class Handlers:
     controller_metrics: bytes = b""
     service_metrics: Callable[[], Awaitable[bytes]] | None = None
     sharing: Sharing | None = None
+    page: PageApi | None = None
 
-    async def about(self, _request: web.Request) -> web.Response:
-        """Return the name of the service, its models and its API."""
+    async def about(self, request: web.Request) -> web.Response:
+        """Return the live page to a browser; else name of the service, its models and its API."""
+        if self.page is not None and wants_page(request):
+            return await self.page.show_page(request)
         return json_answer({"name": "steppe", "models": self.pools.names, "api": "/v1"})
 
     async def live(self, _request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The services of a run behind the gateway: the Batch API, the ledger and the grid."""
+"""The services of a run behind the gateway: the Batch API, the ledger, the grid and the sites."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from steppe.gateway.run_service import RunService
 from steppe.gateway.settings import GatewaySettings
 from steppe.ledger.tariff import Band
 
-BATCH, LEDGER, GRID = "batch", "ledger", "grid"
+BATCH, LEDGER, GRID, SITES = "batch", "ledger", "grid", "sites"
 """Their names in the news of the driver."""
 
 
@@ -29,6 +29,7 @@ class RunServices:
         batch_api: The Batch API.
         ledger_api: Receipts and accounts.
         grid_api: Budget, events and flexibility.
+        sites: The sites service.
         holds: Asks the ledger about each request; None where requests have no price.
     """
 
@@ -54,7 +55,7 @@ class RunServices:
         """
         secret = settings.replica_headers
         self._batch, self._ledger = RunService(BATCH, secret), RunService(LEDGER, secret)
-        self._grid = RunService(GRID, secret)
+        self._grid, self.sites = RunService(GRID, secret), RunService(SITES, secret)
         self.batch_api = BatchApi(settings.uploads, access, bodies, self._batch)
         self.ledger_api = LedgerApi(settings.ledger, access, bodies, self._ledger)
         is_configured = settings.config is not None and settings.config.grid is not None
@@ -68,7 +69,7 @@ class RunServices:
     def set_urls(self, urls: Mapping[str, str]) -> None:
         """Set where they listen, by name; those that start are not there."""
         self._batch.url, self._ledger.url = urls.get(BATCH, ""), urls.get(LEDGER, "")
-        self._grid.url = urls.get(GRID, "")
+        self._grid.url, self.sites.url = urls.get(GRID, ""), urls.get(SITES, "")
 
     async def metrics(self) -> bytes:
         """Return their metrics for Prometheus; nothing of one that does not answer."""
@@ -87,3 +88,4 @@ class RunServices:
         await self._batch.stop()
         await self._ledger.stop()
         await self._grid.stop()
+        await self.sites.stop()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
+from aiohttp import web
 from prometheus_client import Metric
 
 from steppe.control.placing import PROMPT_WAIT_SHARE
@@ -39,6 +40,7 @@ from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.model_list import ModelList
 from steppe.gateway.openapi import OpenApi
+from steppe.gateway.page_api import NoPage, PageApi, is_part_of_page
 from steppe.gateway.pools import Pool, Pools
 from steppe.gateway.ports import hold_port, refuse_port_in_use
 from steppe.gateway.replica_client import open_session
@@ -117,7 +119,7 @@ class Gateway:
         self._pools = Pools(pools, settings.aliases)
         self._metrics, self._energy = GatewayMetrics(), EnergyBook()
         self._access = AccessControl(
-            settings.access, now_s, on_denied=self._metrics.deny, is_public=is_public
+            settings.access, now_s, on_denied=self._metrics.deny, is_public=_is_public
         )
         self._guard = ConnectionGuard(
             settings.http,
@@ -157,7 +159,14 @@ class Gateway:
         )
         admin, services = AdminApi(door, self._changes), self._services
         own = (self._steppe_api, admin, OpenApi(), self._work)
-        self._parts = (*own, services.batch_api, services.ledger_api, services.grid_api)
+        self._page = self._new_page(door) if settings.page else None
+        self._parts = (
+            *own,
+            services.batch_api,
+            services.ledger_api,
+            services.grid_api,
+            self._page or NoPage(),
+        )
         self._handlers: Handlers | None = None
         self._server: HttpServer | None = None
 
@@ -216,6 +225,8 @@ class Gateway:
         """
         self._guard.is_stopping = True
         self._pools.close()
+        if self._page is not None:
+            self._page.close()
         loop, timeout_s = asyncio.get_running_loop(), self._settings.stop_timeout_s
         timer = loop.call_later(timeout_s, self._cancel_all)
         await self._drain(timeout_s)
@@ -283,6 +294,8 @@ class Gateway:
     def set_fleet_state(self, state: bytes) -> None:
         """Set what the controller says of the fleet, a JSON object, for the status."""
         self._fleet_state.set(state, self._now_s())
+        if self._page is not None:
+            self._page.add_tick(self._fleet_state.values)
 
     def set_unclaimed(self, energy_j: float) -> None:
         """Set the energy that no request claims, J, for the metrics."""
@@ -365,6 +378,20 @@ class Gateway:
             prefix_wait_s=0.0 if affinity is None else affinity.wait_share * model.ttft_s,
         )
 
+    def _new_page(self, door: AdminDoor) -> PageApi:
+        settings = self._settings
+        return PageApi(
+            self._steppe_api.status,
+            self._usage,
+            self._access,
+            door,
+            changes=self._changes,
+            sites=self._services.sites,
+            history_s=settings.page_history_s,
+            jobs=lambda: self._work.alive,
+            has_grid=settings.config is not None and settings.config.grid is not None,
+        )
+
     def _new_handlers(self, session: aiohttp.ClientSession) -> Handlers:
         tracker = RequestTracker(
             self._now_s(), time.time(), self._settings.models, self._settings.name
@@ -385,6 +412,7 @@ class Gateway:
             now_s=self._now_s,
             service_metrics=self._services.metrics,
             sharing=self._sharing,
+            page=self._page,
         )
 
     def _new_generation(
@@ -447,6 +475,11 @@ class Gateway:
             self._access_log.close()
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)
+
+
+def _is_public(request: web.Request) -> bool:
+    """Return whether a request needs no key: the page without its data, and checkpoints."""
+    return is_part_of_page(request) or is_public(request.raw_path)
 
 
 def _traces_of(settings: GatewaySettings) -> RequestTraces | None:

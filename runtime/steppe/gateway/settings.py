@@ -57,6 +57,8 @@ class GatewaySettings:
         ledger: How it uses the ledger of the run; None without one.
         name: Name of this gateway among several; empty if it is the only one.
         gateways: How many gateways the run has at first.
+        page: Whether browsers get the live page at `/`.
+        page_history_s: How far back the finer points of its charts reach, s.
         shares_port: Whether other processes of this user may listen on the same port.
     """
 
@@ -91,4 +93,6 @@ class GatewaySettings:
     ledger: LedgerLink | None = None
     name: str = ""
     gateways: int = 1
+    page: bool = True
+    page_history_s: float = 3600.0
     shares_port: bool = False

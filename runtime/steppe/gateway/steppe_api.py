@@ -57,6 +57,10 @@ class SteppeApi:
 
     async def show_status(self, _request: web.Request) -> web.Response:
         """Return the state of the fleet: power, models, plan, shortages and forecast."""
+        return json_answer(self.status())
+
+    def status(self) -> dict[str, Any]:
+        """Return what the status call answers."""
         models = {}
         for pool in self._pools:
             name, gate = pool.model.name, pool.gate
@@ -73,18 +77,16 @@ class SteppeApi:
                 **self._fleet.of_model(name),
             }
         age_s = self._pools.routes_age_s
-        return json_answer(
-            {
-                "object": "steppe.status",
-                "controller": {
-                    "age_s": None if math.isnan(age_s) else age_s,
-                    "stale": self._pools.is_stale,
-                },
-                **self._fleet.values,
-                "request_energy_j": dict(self._energy.by_priority_j),
-                "models": models,
-            }
-        )
+        return {
+            "object": "steppe.status",
+            "controller": {
+                "age_s": None if math.isnan(age_s) else age_s,
+                "stale": self._pools.is_stale,
+            },
+            **self._fleet.values,
+            "request_energy_j": dict(self._energy.by_priority_j),
+            "models": models,
+        }
 
     def _recent(self, model: str) -> dict[str, Any]:
         """Return the last minute of the requests for a model.

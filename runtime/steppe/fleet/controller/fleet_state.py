@@ -23,6 +23,8 @@ OUTLOOK_STEPS = 16
 MOST_POINTS = 8
 """Most operating points of a model that are shown."""
 NO_BATCH: Mapping[str, BatchPace] = {}
+_OF_TICK = ("demand_tps", "output_tps", "energy_j", "output_tokens", "waiting", "running", "bound")
+"""What of a tick is shown as its record has it."""
 _SERVES = ("awake", "asleep", "draining")
 """States of replicas that serve, or could."""
 
@@ -93,6 +95,7 @@ def fleet_state(
                 "battery_wh": _stored_wh(budget),
                 **asdict(provenance),
             },
+            "tick": {name: getattr(record, name) for name in _OF_TICK},
             "models": {name: _model(record, facts) for name, facts in models.items()},
             "plan": [_planned(replica) for replica in record.replicas],
             "shortages": [asdict(shortage) for shortage in record.shortages],
@@ -176,8 +179,11 @@ def _most_tps(own: Sequence[ReplicaTick], frontier: Frontier, watts: float) -> f
 def _planned(replica: ReplicaTick) -> dict[str, Any]:
     return {
         "replica": replica.id,
+        "pool": replica.pool or None,
         "state": replica.state,
         "depth": replica.depth or None,
+        "fault": replica.fault or None,
+        "conditions": replica.conditions,
         "clock_mhz": replica.clock_mhz,
         "batch_limit": replica.batch_limit,
         "draw_w": replica.draw_w,

@@ -72,6 +72,8 @@ def gateway_settings(
         access_log=AccessLogSettings(gateway.access_log, gateway.access_log_file),
         traces=gateway.traces,
         trace_share=gateway.trace_share,
+        page=gateway.page,
+        page_history_s=gateway.page_history_s,
         uploads=None
         if batch is None
         else UploadLimits(batch.file_bytes, batch.uploads, batch.upload_idle_s),

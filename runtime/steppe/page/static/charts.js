@@ -1,0 +1,128 @@
+// Charts over time, each with its values at the cursor and as a table.
+"use strict";
+
+(function () {
+  const MOST_ROWS = 60;
+  const charts = [];
+
+  function round(value) {
+    if (value === null || value === undefined || !isFinite(value)) return "–";
+    const size = Math.abs(value);
+    const digits = size >= 1000 ? 0 : size >= 10 ? 1 : 3;
+    return value.toLocaleString("en", { maximumFractionDigits: digits });
+  }
+
+  // The x of a record is the time since its begin, s; of a live run, the time of day.
+  function clockText(x, isTime) {
+    if (isTime) return new Date(x * 1000).toLocaleTimeString("en-GB");
+    const whole = Math.round(x);
+    const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+    return parts.map((part) => String(part).padStart(2, "0")).join(":");
+  }
+
+  function withAlpha(colour, alpha) {
+    const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+    return `rgba(${r}, ${g}, ${b}, ${alpha})`;
+  }
+
+  function lineOf(series) {
+    const found = {
+      label: series.label,
+      stroke: () => steppe.colour(series.colour),
+      width: 1.6,
+      points: { show: false },
+    };
+    if (series.is_dashed) found.dash = [6, 4];
+    if (series.is_filled) found.fill = () => withAlpha(steppe.colour(series.colour), 0.16);
+    return found;
+  }
+
+  function axis(extra) {
+    return {
+      stroke: () => steppe.colour("muted"),
+      grid: { stroke: () => steppe.colour("edge"), width: 1 },
+      ticks: { show: false },
+      font: "12px system-ui, sans-serif",
+      ...extra,
+    };
+  }
+
+  function optionsOf(spec, box, isTime, sync) {
+    return {
+      width: box.clientWidth,
+      height: box.clientHeight || 170,
+      legend: { show: false },
+      cursor: { sync: { key: sync }, drag: { x: true, y: false } },
+      scales: { x: { time: isTime }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.06 : 1] } },
+      axes: [
+        axis({ values: (_, splits) => splits.map((x) => clockText(x, isTime)), space: 80 }),
+        axis({ values: (_, splits) => splits.map(round), size: 56 }),
+      ],
+      series: [{}, ...spec.series.map(lineOf)],
+      hooks: { setCursor: [(plot) => showAt(spec, plot)] },
+    };
+  }
+
+  function showAt(spec, plot) {
+    const legend = document.getElementById("legend-" + spec.key);
+    const last = plot.data[0].length - 1;
+    const at = plot.cursor.idx ?? last;
+    spec.series.forEach((series, index) => {
+      const place = legend.querySelector(`[data-at="${series.column}"]`);
+      place.textContent = at < 0 ? "" : round(plot.data[index + 1][at]);
+    });
+  }
+
+  function fillNumbers(chart) {
+    const body = document.querySelector(`#numbers-${chart.spec.key} tbody`);
+    const times = chart.plot.data[0];
+    const step = Math.max(1, Math.ceil(times.length / MOST_ROWS));
+    const rows = [];
+    for (let at = times.length - 1; at >= 0; at -= step) {
+      const row = document.createElement("tr");
+      const head = document.createElement("th");
+      head.scope = "row";
+      head.textContent = clockText(times[at], chart.isTime);
+      row.append(head);
+      chart.spec.series.forEach((_, index) => {
+        const cell = document.createElement("td");
+        cell.className = "number";
+        cell.textContent = round(chart.plot.data[index + 1][at]);
+        row.append(cell);
+      });
+      rows.push(row);
+    }
+    body.replaceChildren(...rows);
+  }
+
+  function fit(chart) {
+    const width = chart.box.clientWidth;
+    if (width && width !== chart.plot.width) {
+      chart.plot.setSize({ width, height: chart.plot.height });
+    }
+  }
+
+  // Draws a chart in a box; returns what sets its data: [x, one list a series].
+  steppe.chart = function (box, isTime, sync) {
+    const spec = JSON.parse(box.dataset.chart);
+    const empty = [[], ...spec.series.map(() => [])];
+    const plot = new uPlot(optionsOf(spec, box, isTime, sync), empty, box);
+    const details = document.querySelector(`details[data-of="${spec.key}"]`);
+    const chart = { spec, box, plot, isTime, details };
+    details.addEventListener("toggle", () => details.open && fillNumbers(chart));
+    new ResizeObserver(() => fit(chart)).observe(box);
+    charts.push(chart);
+    return {
+      spec,
+      set(data) {
+        plot.setData(data);
+        showAt(spec, plot);
+        if (details.open) fillNumbers(chart);
+      },
+    };
+  };
+
+  steppe.onTheme(() => {
+    for (const chart of charts) chart.plot.redraw(false, true);
+  });
+})();
