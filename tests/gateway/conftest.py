@@ -50,6 +50,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
             uploads: UploadLimits | None = None,
             run_secret: str = "",
             ledger: LedgerLink | None = None,
+            page: bool = True,
         ) -> Site:
             settings = GatewaySettings(
                 host="127.0.0.1",
@@ -74,6 +75,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 affinity=affinity,
                 uploads=uploads,
                 ledger=ledger,
+                page=page,
                 replica_headers=secret_headers(run_secret),
             )
             client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))

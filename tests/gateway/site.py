@@ -210,4 +210,5 @@ class SiteFactory(Protocol):
         uploads: UploadLimits | None = None,
         run_secret: str = "",
         ledger: LedgerLink | None = None,
+        page: bool = True,
     ) -> Site: ...

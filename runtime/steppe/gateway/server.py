@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
-from aiohttp import web
 from prometheus_client import Metric
 
 from steppe.control.placing import PROMPT_WAIT_SHARE
@@ -35,14 +34,14 @@ from steppe.gateway.forwarder import RequestForwarder
 from steppe.gateway.gate import AdmissionGate
 from steppe.gateway.generation import Generation
 from steppe.gateway.http_server import STOP_ERROR_S, HttpServer
-from steppe.gateway.ledger.ledger_api import is_public
 from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.model_list import ModelList
 from steppe.gateway.openapi import OpenApi
-from steppe.gateway.page_api import NoPage, PageApi, is_part_of_page
+from steppe.gateway.page_api import NoPage, PageApi
 from steppe.gateway.pools import Pool, Pools
 from steppe.gateway.ports import hold_port, refuse_port_in_use
+from steppe.gateway.public_paths import needs_no_key
 from steppe.gateway.replica_client import open_session
 from steppe.gateway.request import FinishedRequest, RequestContext, SettledRequest
 from steppe.gateway.request_energy import EnergyBook
@@ -55,6 +54,7 @@ from steppe.gateway.sharing.messages import Coordination
 from steppe.gateway.sharing.sharing import OtherGateways, Sharing
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.gateway.steppe_api import SteppeApi
+from steppe.gateway.traces import traces_of
 from steppe.gateway.usage import UsageTable
 from steppe.gateway.work_api import WorkApi
 from steppe.ledger.green.band import band_of
@@ -119,7 +119,7 @@ class Gateway:
         self._pools = Pools(pools, settings.aliases)
         self._metrics, self._energy = GatewayMetrics(), EnergyBook()
         self._access = AccessControl(
-            settings.access, now_s, on_denied=self._metrics.deny, is_public=_is_public
+            settings.access, now_s, on_denied=self._metrics.deny, is_public=needs_no_key
         )
         self._guard = ConnectionGuard(
             settings.http,
@@ -198,7 +198,7 @@ class Gateway:
         """
         settings = self._settings
         await self._access.start()
-        self._traces = self._traces or _traces_of(settings)
+        self._traces = self._traces or traces_of(settings)
         self._access_log = AccessLog(settings.access_log)
         session = open_session(settings.connect_timeout_s, settings.replica_headers)
         self._handlers = self._new_handlers(session)
@@ -475,24 +475,3 @@ class Gateway:
             self._access_log.close()
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)
-
-
-def _is_public(request: web.Request) -> bool:
-    """Return whether a request needs no key: the page without its data, and checkpoints."""
-    return is_part_of_page(request) or is_public(request.raw_path)
-
-
-def _traces_of(settings: GatewaySettings) -> RequestTraces | None:
-    """Return the traces of the settings; None without any.
-
-    Raises:
-        UsageError: OpenTelemetry is not installed.
-    """
-    if settings.traces is None:
-        return None
-    try:
-        from steppe.gateway.tracing import otlp_traces
-    except ModuleNotFoundError as error:
-        found = f"found no module {error.name}: install the extra otel"
-        raise UsageError(f"gateway.traces: asked for OpenTelemetry, {found}") from error
-    return otlp_traces(settings.traces, settings.trace_share)

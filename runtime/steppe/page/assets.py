@@ -27,13 +27,6 @@ SCRIPTS = (
     "page.js",
 )
 """The scripts of the live page, in the order in which they run."""
-RECORD_SCRIPTS = (
-    "uPlot.iife.min.js",
-    "theme.js",
-    "charts.js",
-    "record.js",
-)
-"""Those of a record's page."""
 STYLES = ("uPlot.min.css", "page.css")
 ICON = "favicon.svg"
 

@@ -142,8 +142,8 @@ CHARTS = (
         (
             SeriesSpec("supply_w", "Supply", "supply", is_filled=True),
             SeriesSpec("budget_w", "Budget", "budget", is_dashed=True),
-            SeriesSpec("draw_w", "Draw", "draw"),
             SeriesSpec("most_draw_w", "Highest draw", "most-draw"),
+            SeriesSpec("draw_w", "Draw", "draw"),
         ),
         is_energy=True,
     ),

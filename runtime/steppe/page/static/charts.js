@@ -55,7 +55,7 @@
       cursor: { sync: { key: sync }, drag: { x: true, y: false } },
       scales: { x: { time: isTime }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.06 : 1] } },
       axes: [
-        axis({ values: (_, splits) => splits.map((x) => clockText(x, isTime)), space: 80 }),
+        axis({ values: (_, splits) => splits.map((x) => clockText(x, isTime)), space: 80, size: 30 }),
         axis({ values: (_, splits) => splits.map(round), size: 56 }),
       ],
       series: [{}, ...spec.series.map(lineOf)],
