@@ -103,6 +103,9 @@ def test_the_state_shows_plan_shortages_forecast_and_sources(
         "batch_limit": 8,
         "draw_w": 200.0,
         "output_tps": 80.0,
+        "pool": None,
+        "fault": None,
+        "conditions": [],
     }
     assert found["shortages"][0]["short_w"] == 30.0
     assert len(found["forecast"]) == 12
