@@ -66,6 +66,11 @@ class RunServices:
             self._calls = LedgerCalls(self._ledger, settings.ledger.answer_s)
             self.holds = Holds(self._calls, metrics.add_ledger(), band)
 
+    @property
+    def parts(self) -> tuple[BatchApi, LedgerApi, GridApi]:
+        """Their parts of the HTTP API."""
+        return self.batch_api, self.ledger_api, self.grid_api
+
     def set_urls(self, urls: Mapping[str, str]) -> None:
         """Set where they listen, by name; those that start are not there."""
         self._batch.url, self._ledger.url = urls.get(BATCH, ""), urls.get(LEDGER, "")

@@ -157,16 +157,10 @@ class Gateway:
             door=door,
             band=self._band,
         )
-        admin, services = AdminApi(door, self._changes), self._services
-        own = (self._steppe_api, admin, OpenApi(), self._work)
+        admin = AdminApi(door, self._changes)
         self._page = self._new_page(door) if settings.page else None
-        self._parts = (
-            *own,
-            services.batch_api,
-            services.ledger_api,
-            services.grid_api,
-            self._page or NoPage(),
-        )
+        own = (self._steppe_api, admin, OpenApi(), self._work, self._page or NoPage())
+        self._parts = (*own, *self._services.parts)
         self._handlers: Handlers | None = None
         self._server: HttpServer | None = None
 
