@@ -77,6 +77,24 @@ class PoolView:
         return max((point.output_tps for point in self.points), default=self.free_tps)
 
 
+class Demand(NamedTuple):
+    """Requests of one kind that come to a site from its own customers.
+
+    Attributes:
+        model: Their model.
+        priority: Their class.
+        regions: Regions that their tenants allow.
+        data_class: Class of their data.
+        output_tps: Output tokens per second.
+    """
+
+    model: str
+    priority: str
+    regions: frozenset[str]
+    data_class: str
+    output_tps: float
+
+
 @dataclass(frozen=True, slots=True)
 class SiteView:
     """A site as its last heartbeat showed it.
@@ -98,6 +116,7 @@ class SiteView:
         region: Where it lies in law: what the `regions` of tenants name.
         data_classes: Classes of data that it may process.
         pools: Its pools by name.
+        demand: What its own customers ask for, wherever it is served.
     """
 
     site: str
@@ -115,6 +134,7 @@ class SiteView:
     region: str
     data_classes: frozenset[str]
     pools: Mapping[str, PoolView] = field(default_factory=dict)
+    demand: tuple[Demand, ...] = ()
 
     @property
     def storage_j(self) -> float:

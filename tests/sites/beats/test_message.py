@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from steppe.sites.beats.message import (
     write_beat,
     write_snapshot,
 )
+from steppe.sites.view import Demand
 
 BODY = write_beat(write_snapshot(view_of("hohhot"), run_of("hohhot"), 1), "shanghai")
 VALUES: dict[str, Any] = json.loads(BODY)
@@ -158,3 +160,33 @@ def test_any_value_in_any_field_is_read_or_refused_in_one_line(changes: dict[str
 @given(st.binary(max_size=200), st.integers(0, len(BODY)))
 def test_any_bytes_are_read_or_refused_in_one_line(noise: bytes, place: int) -> None:
     assert "\n" not in refusal(BODY[:place] + noise + BODY[place:])
+
+
+def test_a_beat_shows_what_the_customers_of_its_site_ask_for() -> None:
+    asked = Demand("qwen3-8b", "deferrable", frozenset({"cn", "eu"}), "general", 120.5)
+    view = replace(view_of("hohhot"), demand=(asked,))
+    body = write_beat(write_snapshot(view, run_of("hohhot"), 1), "shanghai")
+    assert read_beat(body, 0.0).view.demand == (asked,)
+    assert read_beat(BODY, 0.0).view.demand == ()
+
+
+def test_a_beat_grants_deferrable_work_to_its_receiver() -> None:
+    snapshot = write_snapshot(view_of("hohhot"), run_of("hohhot"), 1)
+    body = write_beat(snapshot, "shanghai", grants={"qwen3-8b": 90.0})
+    assert read_beat(body, 0.0).grants == {"qwen3-8b": 90.0}
+    assert read_beat(BODY, 0.0).grants == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"demand": [["m", "standard", ["cn"], "general"]]}, "beat.demand[0]: asked for 5 values"),
+        ({"demand": [["m", "soon", ["cn"], "general", 1]]}, "beat.demand[0].priority"),
+        ({"demand": [["m", "standard", "cn", "general", 1]]}, "beat.demand[0].regions"),
+        ({"demand": [["m", "standard", ["cn"], "general", -1]]}, "beat.demand[0].output_tps"),
+        ({"grants": []}, "beat.grants: asked for an object"),
+        ({"grants": {"m": -1}}, "beat.grants.m"),
+    ],
+)
+def test_wrong_demand_and_grants_are_named(changes: dict[str, Any], named: str) -> None:
+    assert named in refusal(changed(**changes))

@@ -6,11 +6,19 @@ another site has heard of it grows old.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from steppe.sites.beats.fields import MessageError
-from steppe.sites.beats.message import MOST_TTL_MS, TTL_MS, read_beat, write_beat, write_snapshot
+from steppe.sites.beats.message import (
+    MOST_TTL_MS,
+    NO_GRANTS,
+    TTL_MS,
+    Beat,
+    read_beat,
+    write_beat,
+    write_snapshot,
+)
 from steppe.sites.beats.peers import Health, PeerTable
 from steppe.sites.view import SiteView
 
@@ -62,18 +70,42 @@ class OwnBeats:
         return self._snapshot
 
 
+def _ignore(_beat: Beat) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRules:
+    """What a run adds to the exchange of beats.
+
+    Attributes:
+        regions: Where sites lie in law, as the configuration has it: a beat that names another
+            region is refused.
+        grants_for: Returns the deferrable work that this site takes from another one, output tokens
+            per second by model.
+        on_beat: Called with each beat that was taken.
+    """
+
+    regions: Mapping[str, str] = field(default_factory=dict)
+    grants_for: Callable[[str], Mapping[str, float]] = lambda _site: NO_GRANTS
+    on_beat: Callable[[Beat], None] = _ignore
+
+
 class Exchange:
     """Takes beats of other sites, and makes those for them."""
 
-    def __init__(self, site: str, own: OwnBeats, peers: PeerTable) -> None:
+    def __init__(
+        self, site: str, own: OwnBeats, peers: PeerTable, rules: ExchangeRules = ExchangeRules()
+    ) -> None:
         """Keep its parts.
 
         Args:
             site: Name of this site.
             own: Its beats.
             peers: What it knows of the others.
+            rules: What a run adds.
         """
-        self.site, self.peers, self._own = site, peers, own
+        self.site, self.peers, self._own, self._rules = site, peers, own, rules
 
     def take(self, body: bytes, peer: str, now_s: float) -> None:
         """Take up a beat that a site has sent.
@@ -84,7 +116,7 @@ class Exchange:
             now_s: Monotonic clock of this host, s.
 
         Raises:
-            MessageError: It is no beat, of another site, or for another one.
+            MessageError: It is no beat, of another site or region, or for another site.
             StaleBeatError: There is a newer one.
         """
         beat = read_beat(body, now_s)
@@ -92,13 +124,21 @@ class Exchange:
             raise MessageError(f"beat.site: asked for {peer}, found {beat.site}")
         if beat.to != self.site:
             raise MessageError(f"beat.to: asked for {self.site}, found {beat.to}")
+        region = self._rules.regions.get(peer, beat.view.region)
+        if beat.view.region != region:
+            raise MessageError(f"beat.region: asked for {region}, found {beat.view.region}")
         self.peers.receive(beat, self._own.seq(now_s))
+        self._rules.on_beat(beat)
 
     def beat_for(self, peer: str, now_s: float) -> bytes:
         """Return the beat for a site."""
         peers = self.peers
         return write_beat(
-            self._own.snapshot(now_s), peer, peers.newest(peer), peers.measured_s(peer)
+            self._own.snapshot(now_s),
+            peer,
+            peers.newest(peer),
+            peers.measured_s(peer),
+            self._rules.grants_for(peer),
         )
 
     def healths(self, now_s: float) -> dict[str, Health]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from steppe.control.ticket import PRIORITIES
 from steppe.sites.beats.fields import NAME, Fields, MessageError
-from steppe.sites.view import Expected, PoolPoint, PoolView, SiteView
+from steppe.sites.view import Demand, Expected, PoolPoint, PoolView, SiteView
 
 VERSION = 1
 BODY_BYTES = 1 << 16
@@ -34,7 +35,10 @@ _MOST = 1e12
 """Largest power, energy or rate: 1 TW."""
 _RUN = re.compile(r"[0-9a-f]{16}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
+_PRIORITY = re.compile("|".join(PRIORITIES))
 _FORECAST, _HOURS, _CLASSES, _POOLS, _POINTS, _CHARS = 96, 48, 32, 64, 8, 128
+_DEMAND = 64
+NO_GRANTS: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Beat:
         at_us: Clock of the sender, us since the Unix epoch; only shown.
         ttl_s: It is forgotten this long after it was received, s.
         view: What it shows.
+        grants: Deferrable work that the sender takes from the receiver on its surplus, output
+            tokens per second by model.
     """
 
     to: str
@@ -72,6 +78,7 @@ class Beat:
     at_us: int
     ttl_s: float
     view: SiteView
+    grants: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def site(self) -> str:
@@ -108,11 +115,16 @@ def view_values(view: SiteView) -> dict[str, Any]:
         "region": view.region,
         "data_classes": sorted(view.data_classes),
         "pools": {name: _written_pool(pool) for name, pool in view.pools.items()},
+        "demand": [[*each[:2], sorted(each.regions), *each[3:]] for each in view.demand],
     }
 
 
 def write_beat(
-    snapshot: bytes, to: str, heard: Origin | None = None, rtt_s: float | None = None
+    snapshot: bytes,
+    to: str,
+    heard: Origin | None = None,
+    rtt_s: float | None = None,
+    grants: Mapping[str, float] = NO_GRANTS,
 ) -> bytes:
     """Return the beat for one receiver; `snapshot` is from `write_snapshot`."""
     own: dict[str, Any] = {"to": to}
@@ -120,6 +132,8 @@ def write_beat(
         own["heard"] = {"run": heard.run, "seq": heard.seq}
     if rtt_s is not None and (rtt_us := round(rtt_s * 1e6)) <= _MOST_RTT_US:
         own["rtt_us"] = rtt_us
+    if grants:
+        own["grants"] = grants
     return orjson.dumps(own)[:-1] + b"," + snapshot[1:]
 
 
@@ -152,6 +166,7 @@ def read_beat(body: bytes, received_s: float) -> Beat:
         beat.integer("at_us", -_MOST_US, _MOST_US),
         beat.integer("ttl_ms", 1, MOST_TTL_MS) / 1e3,
         view_of(beat, received_s),
+        _grants(beat),
     )
 
 
@@ -188,6 +203,10 @@ def view_of(fields: Fields, received_s: float) -> SiteView:
         region=fields.text("region", _CHARS),
         data_classes=frozenset(classes.text(i, _CHARS) for i in classes.values),
         pools=_pools(fields.values.get("pools", {}), f"{fields.where}.pools"),
+        demand=tuple(
+            _demand(row, f"{fields.where}.demand[{i}]")
+            for i, row in enumerate(fields.items("demand", _DEMAND))
+        ),
     )
 
 
@@ -195,6 +214,29 @@ def _listed(fields: Fields, name: str, most: int) -> Fields:
     """Return the items of a list as fields, by their place."""
     items = fields.items(name, most)
     return Fields({str(i): each for i, each in enumerate(items)}, f"{fields.where}.{name}")
+
+
+def _grants(beat: Fields) -> Mapping[str, float]:
+    if "grants" not in beat.values:
+        return NO_GRANTS
+    grants = Fields.of(beat.values["grants"], "beat.grants")
+    if len(grants.values) > _POOLS:
+        raise MessageError(f"beat.grants: asked for at most {_POOLS}, found {len(grants.values)}")
+    return {name: grants.number(name, 0, _MOST) for name in grants.values}
+
+
+def _demand(row: Any, where: str) -> Demand:
+    if not isinstance(row, list) or len(row) != len(Demand._fields):
+        raise MessageError(f"{where}: asked for {len(Demand._fields)} values, found {row!r:.60}")
+    fields = Fields(dict(zip(Demand._fields, row, strict=True)), where)
+    regions = _listed(fields, "regions", _CLASSES)
+    return Demand(
+        fields.text("model", 2 * _CHARS),
+        fields.text("priority", _CHARS, _PRIORITY),
+        frozenset(regions.text(i, _CHARS) for i in regions.values),
+        fields.text("data_class", _CHARS),
+        fields.number("output_tps", 0, _MOST),
+    )
 
 
 def _expected(row: Any, where: str) -> Expected:

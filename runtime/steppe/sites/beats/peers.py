@@ -177,6 +177,10 @@ class PeerTable:
         """Return the least of the last round trips to a site that we measured, s."""
         return min(self._peers[site].rtts_s, default=None)
 
+    def last(self, site: str) -> Beat | None:
+        """Return the last beat of a site; None before the first one."""
+        return self._peers[site].beat
+
     def rtt_s(self, site: str) -> float | None:
         """Return the least round trip to a site, s; None before one was measured."""
         return self._peers[site].rtt_s
