@@ -24,7 +24,7 @@ class _Forecast:
 
 @dataclass(slots=True)
 class ForecastErrors:
-    """Shortfalls of earlier forecasts, by how far they looked ahead.
+    """Errors of earlier forecasts, by how far they looked ahead.
 
     Lags are 1, 2, 4 ... steps. A lag that nothing is known of is not trusted at all.
 
@@ -34,7 +34,7 @@ class ForecastErrors:
 
     step_s: float
     _waiting: list[_Forecast] = field(default_factory=list)
-    _short_w: dict[int, deque[float]] = field(default_factory=dict)
+    _above_w: dict[int, deque[float]] = field(default_factory=dict)
     _noted_s: float = -math.inf
 
     def note(self, now_s: float, forecast_w: Sequence[float]) -> None:
@@ -46,10 +46,10 @@ class ForecastErrors:
         """
         due = [one for one in self._waiting if one.due_s <= now_s]
         for one in due:
-            samples = self._short_w.setdefault(
+            samples = self._above_w.setdefault(
                 self._exponent(one.lag_s), deque(maxlen=MOST_SAMPLES)
             )
-            samples.append(max(0.0, one.watts - forecast_w[0]))
+            samples.append(one.watts - forecast_w[0])
         if due:
             self._waiting = [one for one in self._waiting if one.due_s > now_s]
         if now_s - self._noted_s < self.step_s:
@@ -68,11 +68,25 @@ class ForecastErrors:
             for step, watts in enumerate(forecast_w)
         ]
 
-    def _shortfall_w(self, step: int) -> float:
-        samples = self._short_w.get(self._exponent(step * self.step_s), ())
+    def above_w(self, step: int, share: float) -> float | None:
+        """Return by how much forecasts were above what came; negative if they were below, W.
+
+        Args:
+            step: How many steps they looked ahead, at least one.
+            share: Share of the forecasts that were above by no more.
+
+        Returns:
+            The error; None while too few forecasts of this lag are known.
+        """
+        samples = sorted(self._above_w.get(self._exponent(step * self.step_s), ()))
         if len(samples) < LEAST_SAMPLES:
-            return math.inf
-        return sorted(samples)[min(len(samples) - 1, math.ceil(QUANTILE * len(samples)))]
+            return None
+        place = share * len(samples)
+        return samples[min(len(samples) - 1, math.ceil(place) if share > 1 / 2 else int(place))]
+
+    def _shortfall_w(self, step: int) -> float:
+        above_w = self.above_w(step, QUANTILE)
+        return math.inf if above_w is None else max(0.0, above_w)
 
     def _exponent(self, lag_s: float) -> int:
         """Return the exponent of the next lag of 1, 2, 4 ... steps that is no shorter."""
