@@ -138,7 +138,7 @@ class ForwardDoor:
         Raises:
             UsageError: The certificate of the gateway cannot be read.
         """
-        self._session = _open_session(self._gateway)
+        self._session = open_session(self._gateway)
 
     async def stop(self) -> None:
         """Close all connections to the gateway."""
@@ -317,7 +317,7 @@ def _too_large(found: int, most: int) -> ApiError:
     return ApiError(403, "body_too_large", f"asked for at most {most} bytes, found {found}")
 
 
-def _open_session(gateway: LocalGateway) -> aiohttp.ClientSession:
+def open_session(gateway: LocalGateway) -> aiohttp.ClientSession:
     """Return the client of a gateway: it decodes nothing and adds no headers of its own.
 
     Raises:

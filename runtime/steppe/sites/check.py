@@ -1,0 +1,111 @@
+"""Whether the files of the section `sites` fit it: certificate, keys, and those of other sites."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from steppe.config import SitesSection
+from steppe.disk import disk_errors
+from steppe.errors import ConfigError, UsageError
+from steppe.ledger.signing import PrivateKey, PublicKey
+from steppe.sites.trust.tls import SiteTls, TlsFiles
+
+
+def check_sites(section: SitesSection, now_s: float) -> None:
+    """Check all files of the section.
+
+    Args:
+        section: The section, with whole paths.
+        now_s: Clock of this host, s since the Unix epoch.
+
+    Raises:
+        ConfigError: One is missing, damaged or of another site, or the certificate has ended.
+    """
+    tls_of(section, now_s)
+    keys = token_keys(section)
+    try:
+        own = PrivateKey.read(section.token_key).public
+    except UsageError as error:
+        raise ConfigError(f"sites.token_key: {error}") from error
+    for name, of_peer in keys.items():
+        if own in of_peer:
+            raise ConfigError(f"sites.peers: asked for the keys of {name}, found that of this site")
+
+
+def tls_of(section: SitesSection, now_s: float) -> SiteTls:
+    """Return the TLS of a site, once its certificate is checked.
+
+    Raises:
+        ConfigError: The certificate is of another site or has ended, or a file cannot be used.
+    """
+    for name in ("certificate", "key", "authority"):
+        path: Path = getattr(section, name)
+        if not path.is_file():
+            raise ConfigError(f"sites.{name}: asked for a file, found none: {path}")
+    files = TlsFiles(section.certificate, section.key, section.authority)
+    try:
+        _check_certificate(section, now_s)
+        return SiteTls(files)
+    except UsageError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"sites.certificate: {error}") from error
+
+
+def certificate_end_s(path: Path) -> float:
+    """Return when a certificate ends, s since the Unix epoch.
+
+    Raises:
+        UsageError: It cannot be read, or is no certificate.
+    """
+    return _read(path).not_valid_after_utc.timestamp()
+
+
+def token_keys(section: SitesSection) -> dict[str, tuple[PublicKey, ...]]:
+    """Return the keys of the tokens of each other site.
+
+    Raises:
+        ConfigError: One is no key.
+    """
+    found = {}
+    for peer in section.peers:
+        try:
+            found[peer.name] = tuple(PublicKey.read(text) for text in peer.token_keys)
+        except UsageError as error:
+            raise ConfigError(f"sites.peers: token_keys of {peer.name}: {error}") from error
+    return found
+
+
+def _check_certificate(section: SitesSection, now_s: float) -> None:
+    found = _read(section.certificate)
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        dns: list[str] = []
+    else:
+        dns = names.get_values_for_type(x509.DNSName)
+    if section.name not in dns:
+        shown = ", ".join(dns) or "none"
+        asked = f"asked for a certificate of {section.name}"
+        raise ConfigError(f"sites.certificate: {asked}, found the names {shown:.120}")
+    end_s, begin_s = found.not_valid_after_utc.timestamp(), found.not_valid_before_utc.timestamp()
+    if not begin_s <= now_s < end_s:
+        word, at_s = ("begin", begin_s) if now_s < begin_s else ("end", end_s)
+        asked = "asked for a certificate that is valid"
+        raise ConfigError(f"sites.certificate: {asked}, found its {word} at {_shown(at_s)}")
+
+
+def _read(path: Path) -> x509.Certificate:
+    with disk_errors(path):
+        data = path.read_bytes()
+    try:
+        return x509.load_pem_x509_certificate(data)
+    except ValueError as error:
+        raise UsageError(f"{path}: asked for a certificate in PEM, found none") from error
+
+
+def _shown(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds")
