@@ -37,9 +37,9 @@ async def test_both_ledgers_have_the_same_bytes(pair: Pair) -> None:
 
 async def test_a_period_is_settled_once_and_only_after_its_end(pair: Pair) -> None:
     await pair.one("r1")
-    assert await pair.side.settle_due(TARGET) == 0
+    assert await pair.settle_now() == 0
     assert await pair.settle() == 1
-    assert await pair.side.settle_due(TARGET) == 0
+    assert await pair.settle_now() == 0
     await pair.one("r2", 400)
     assert await pair.settle() == 1
     own, claimed = pair.both()
@@ -133,7 +133,7 @@ async def test_a_receipt_that_was_changed_is_refused_with_the_whole_answer(pair:
         await pair.settle()
     assert pair.both()[0] is None
     pair.way.change = None
-    assert await pair.side.settle_due(TARGET) == 1
+    assert await pair.settle_now() == 1
     own, claimed = pair.both()
     assert own is not None
     assert own == claimed
@@ -183,7 +183,7 @@ async def test_a_target_that_does_not_answer_is_asked_for_all_periods_later(pair
     await pair.target.published()
     await pair.way.side.close_due(HOME)
     pair.way.is_cut = False
-    assert await pair.side.settle_due(TARGET) == 2
+    assert await pair.settle_now() == 2
     settled = pair.home.store.settled(10)
     assert [one.own.owed_uj for one in settled] == [200, 100]
     assert all(one.agrees for one in settled)

@@ -84,6 +84,12 @@ class Site:
             while self.ledger.log().size < size:
                 await asyncio.sleep(0.01)
 
+    async def close_hours(self) -> None:
+        """Close the hours that are due."""
+        hours = self.service._hours
+        assert hours is not None
+        await hours.look()
+
     async def stop(self) -> None:
         self.ledger.close()
         self.store.close()
@@ -207,7 +213,11 @@ class Pair:
         """Let the period end, and settle it once the log of the target has all receipts."""
         await self.target.published()
         self.clock.end_period()
-        return await self.side.settle_due(TARGET)
+        return await self.settle_now()
+
+    async def settle_now(self) -> int:
+        """Settle what is due now; return how many periods were."""
+        return len([one async for one in self.side.settle_due(TARGET)])
 
     def both(self) -> tuple[Settlement | None, Settlement | None]:
         """Return the last settlements in the ledgers of home and target."""

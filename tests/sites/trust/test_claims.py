@@ -85,6 +85,18 @@ def test_a_surplus_of_a_site_that_buys_from_the_grid_is_a_lie() -> None:
     assert (verdict.what, verdict.found_j) == ("surplus", 200 * 3600)
 
 
+def test_meters_that_enclose_more_than_the_gpus_may_count_more_than_was_claimed() -> None:
+    record = replace(metered(900.0), boundary="site")
+    assert judge(claimed(700.0, 0.0), record, TOLERANCE) == Fits(HOUR)
+    assert isinstance(judge(claimed(1_000.0, 0.0), record, TOLERANCE), Lied)
+
+
+def test_what_a_site_uses_beside_its_gpus_may_come_from_the_grid_too() -> None:
+    record = replace(metered(700.0, grid_w=910.0), load_uj=round(910.0 * 3600e6))
+    assert judge(claimed(700.0, 0.0), record, TOLERANCE) == Fits(HOUR)
+    assert isinstance(judge(claimed(700.0, 300.0), record, TOLERANCE), Lied)
+
+
 def test_a_surplus_without_a_record_of_the_supply_cannot_be_judged() -> None:
     assert isinstance(judge(claimed(700.0, 300.0), metered(700.0), TOLERANCE), Withheld)
 

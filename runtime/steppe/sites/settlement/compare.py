@@ -98,7 +98,8 @@ class Compared:
     """What came out.
 
     Attributes:
-        settlement: What the home says; equal to what the target says if they agree.
+        settlement: What the home says.
+        agrees: Whether the target says the same.
         accepted: The receipts behind it, each with its request after it.
         missing: Requests that are missing, and were not before.
         mismatches: What does not fit.
@@ -106,6 +107,7 @@ class Compared:
     """
 
     settlement: Settlement
+    agrees: bool
     accepted: tuple[tuple[Owed, Known], ...]
     missing: tuple[str, ...]
     mismatches: tuple[Mismatch, ...]
@@ -143,9 +145,10 @@ def compare(claimed: Settlement, claims: Sequence[Claim], noted: Noted) -> Compa
         and one.request not in noted.missing
     ]
     mismatches += [_missing(one) for one in missing]
-    owed = [one for one, _ in accepted]
+    own = settlement_of(claimed, [one for one, _ in accepted])
     return Compared(
-        settlement_of(claimed, owed),
+        own,
+        own == claimed,
         tuple(accepted),
         tuple(one.request for one in missing),
         tuple(mismatches),

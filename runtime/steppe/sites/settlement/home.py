@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from steppe.sites.settlement.answer import (
     read_page,
     signing_keys,
 )
-from steppe.sites.settlement.compare import Claim, compare
+from steppe.sites.settlement.compare import Claim, Compared, compare
 from steppe.sites.settlement.own_ledger import OwnLedger, head_size
 from steppe.sites.settlement.periods import due_us, last_closed
 from steppe.sites.settlement.sent import Sent
@@ -116,8 +116,8 @@ class HomeSide:
             progress = Progress(int(self._epoch_s() // self._length_s) * self._length_s)
         await asyncio.to_thread(self._store.keep_progress, SENT, target, progress)
 
-    async def settle_due(self, target: str) -> int:
-        """Settle all periods with a target that are due; return how many.
+    async def settle_due(self, target: str) -> AsyncIterator[Compared]:
+        """Settle all periods with a target that are due; yield what came out of each.
 
         Raises:
             NotReadyError: The target does not answer, or not yet.
@@ -125,21 +125,10 @@ class HomeSide:
             SteppeError: The ledger does not answer.
         """
         await self.begin(target)
-        count = 0
         while (period := await asyncio.to_thread(self._next_due, target)) is not None:
-            await self.settle(target, period)
-            count += 1
-        return count
-
-    async def settle(self, target: str, period: int) -> None:
-        """Settle a period with a target.
-
-        Raises:
-            SteppeError: As for `settle_due`.
-        """
-        answer = await self._ask(target, period)
-        await asyncio.to_thread(self._take, target, answer)
-        await self.log_rest()
+            answer = await self._ask(target, period)
+            yield await asyncio.to_thread(self._take, target, answer)
+            await self.log_rest()
 
     async def log_rest(self) -> None:
         """Log what is settled and not in the ledger yet; the same entries again change nothing.
@@ -189,7 +178,7 @@ class HomeSide:
         body = await self._targets.receipts(target, query)
         return await asyncio.to_thread(read_page, body)
 
-    def _take(self, target: str, answer: _Answer) -> None:
+    def _take(self, target: str, answer: _Answer) -> Compared:
         """Compare an answer with the notes, and keep what comes out."""
         settlement = answer.settlement
         begin_us = (settlement.end_s - settlement.length_s) * _US - _LATE_US
@@ -208,6 +197,7 @@ class HomeSide:
         self._store.settle(settlement, compared, remote)
         for each in compared.mismatches:
             _log.warning("%s: %s: request %s: %s", target, each.what, each.request, each.text)
-        if compared.settlement != settlement:
+        if not compared.agrees:
             said = f"it says {settlement.owed_uj} uJ, the notes {compared.settlement.owed_uj} uJ"
             _log.error("%s: period %d does not agree: %s", target, settlement.period, said)
+        return compared

@@ -6,7 +6,8 @@ jumps or stands, so that no hour can be judged, is seen by how it goes on.
 
 The draw that it claims has to be the energy of its meters. A surplus means that its own wind and
 sun give more than it draws: in that time it takes nothing from the grid. What it takes in an hour
-can be no more than it drew in the rest of the hour.
+can be no more than it drew in the rest of the hour. Beats claim the draw of GPUs: meters that
+enclose more count at least that, and what the site uses beside them is in its supply too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from steppe.ledger.periods.period import Period
 from steppe.ledger.signing import PublicKey
 from steppe.sites.beats.message import Beat
 
+GPU = "gpu"
+"""The boundary of the draw that beats claim."""
 HOUR_S = 3600.0
 HOUR_US = 3_600_000_000
 UJ_PER_J = 1e6
@@ -79,12 +82,23 @@ class MeteredHour:
         energy_uj: What its meters counted, uJ.
         grid_uj: What it used from the public grid, uJ; None if no record says it.
         evidence: The entries of its log that say so, with their proofs.
+        boundary: What its meters enclose: `gpu`, `node` or `site`. Beats claim the draw of GPUs.
+        load_uj: What the whole site used, uJ; 0 if no record says it.
     """
 
     hour: int
     energy_uj: int
     grid_uj: int | None
     evidence: tuple[tuple[bytes, Proof], ...] = ()
+    boundary: str = GPU
+    load_uj: int = 0
+
+    @property
+    def site_share(self) -> float:
+        """How much the whole site used for each joule of its meters, at least 1."""
+        if not self.energy_uj:
+            return 1.0
+        return max(1.0, self.load_uj / self.energy_uj)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +239,8 @@ def judge(claimed: ClaimedHour, metered: MeteredHour, tolerance: Tolerance) -> V
     # In the time that was not heard it may have drawn nothing, or as much as ever.
     unheard_j = abs(HOUR_S - claimed.heard_s) * claimed.peak_w
     allowed_j = max(tolerance.least_j, tolerance.share * max(energy_j, claimed.draw_j)) + unheard_j
-    if abs(energy_j - claimed.draw_j) > allowed_j:
+    more_j = claimed.draw_j - energy_j
+    if more_j > allowed_j or (metered.boundary == GPU and -more_j > allowed_j):
         return Lied("draw", claimed, metered, energy_j, claimed.draw_j, allowed_j)
     return _judge_surplus(claimed, metered, allowed_j)
 
@@ -233,9 +248,9 @@ def judge(claimed: ClaimedHour, metered: MeteredHour, tolerance: Tolerance) -> V
 def _judge_surplus(claimed: ClaimedHour, metered: MeteredHour, allowed_j: float) -> Verdict:
     if metered.grid_uj is None and claimed.surplus_j:
         return Withheld(claimed.hour, "it claims a surplus, and signs no record of its supply")
-    grid_j = (metered.grid_uj or 0) / UJ_PER_J
-    if grid_j > claimed.dry_j + allowed_j:
-        return Lied("surplus", claimed, metered, claimed.dry_j, grid_j, allowed_j)
+    grid_j, share = (metered.grid_uj or 0) / UJ_PER_J, metered.site_share
+    if grid_j > (claimed.dry_j + allowed_j) * share:
+        return Lied("surplus", claimed, metered, claimed.dry_j * share, grid_j, allowed_j * share)
     return Fits(claimed.hour)
 
 
@@ -263,13 +278,20 @@ def metered_hour(
     if period.site != site:
         raise RecordError(f"period: asked for one of {site}, found {period.site}")
     if len(entries) == 1:
-        return MeteredHour(period.hour, period.meter_uj, None, tuple(entries))
+        return MeteredHour(period.hour, period.meter_uj, None, tuple(entries), period.boundary)
     match = Match.read(entries[1][0])
     if match.period != period.hash:
         raise RecordError(f"match {match.id}: asked for period {period.id}, found another one")
     prefix = f"{GRID}/"
     grid_wh = sum(wh for source, wh in match.source_wh.items() if source.startswith(prefix))
-    return MeteredHour(period.hour, period.meter_uj, grid_wh * UJ_PER_WH, tuple(entries))
+    return MeteredHour(
+        period.hour,
+        period.meter_uj,
+        grid_wh * UJ_PER_WH,
+        tuple(entries),
+        period.boundary,
+        match.load_wh * UJ_PER_WH,
+    )
 
 
 def _hour_of(beat: Beat) -> int:
