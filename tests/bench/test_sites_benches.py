@@ -39,3 +39,11 @@ def test_a_timed_plan_costs_less_than_local_only(bench: Any) -> None:
     assert row["cost_to_alone"] < 0.9
     assert row["cost_to_all_targets"] == pytest.approx(1.0, abs=1e-6)
     assert row["missed"] == pytest.approx(0.0, abs=1.0)
+
+
+def test_the_figures_of_a_way_leave_out_the_first_event_of_each_stream(bench: Any) -> None:
+    timed = bench("sites_forward")
+    streamed = [timed.Streamed(0.010, (0.5, 0.001)), timed.Streamed(0.030, (0.5, 0.003))]
+    assert timed.figures(streamed) == pytest.approx(
+        {"first_p50_ms": 20.0, "first_p95_ms": 30.0, "event_p50_ms": 2.0, "event_p95_ms": 3.0}
+    )
