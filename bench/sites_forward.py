@@ -67,7 +67,7 @@ class Streamed:
     delays_s: tuple[float, ...]
 
 
-async def listen(add_routes: Callable[[web.UrlDispatcher], None], tls: SiteTls | None) -> int:
+async def listen(add_routes: Callable[[web.UrlDispatcher], object], tls: SiteTls | None) -> int:
     """Listen; return the port."""
     application = web.Application()
     add_routes(application.router)

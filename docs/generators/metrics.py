@@ -20,7 +20,7 @@ from steppe.fleet.messages import ReplicaReport
 from steppe.gateway.ledger.link import Granted
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.request import FinishedRequest
-from steppe.gateway.sharing.exposition import of_all
+from steppe.gateway.sharing.exposition import exposition, of_all
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.grid.limits.limit import Link
 from steppe.grid.meters.part import SiteMeterPart
@@ -37,6 +37,15 @@ from steppe.ledger.witnesses.asking import Asked
 from steppe.power.battery import Charge
 from steppe.report.records import GridTick, ReplicaTick, ShortageTick, TickRecord
 from steppe.roofline.lengths import RequestLengths
+from steppe.sites.beats.peers import Health
+from steppe.sites.notes import Notes
+from steppe.sites.peer import Outcome
+from steppe.sites.quotas import Lease
+from steppe.sites.router_counts import RouterCounts
+from steppe.sites.service.call_counts import CallCounts
+from steppe.sites.service.metrics import Counts, SitesMetrics
+from steppe.sites.state import PeerState, SitesState
+from steppe.sites.view import SiteView
 
 INTRODUCTION = """
 The gateway answers Prometheus at `/metrics`, on the port of the API. Units are base units (watts,
@@ -91,6 +100,11 @@ def metrics_page() -> str:
         "## Grid",
         "With a section `grid` in the configuration; of the process of the grid service.",
         _rows(grid_exposition()),
+        "## Sites",
+        "With a section `sites` in the configuration. Of each gateway:",
+        _rows(router_exposition()),
+        "Of the process of the sites service:",
+        _rows(sites_exposition()),
         "## Agent",
         "In the file that `steppe agent --metrics-file` names, for node_exporter.",
         _rows(agent_exposition()),
@@ -132,6 +146,29 @@ def grid_exposition() -> str:
     meter.latest = MeteredDraw(1000.0, 1.0, 990.0)
     metrics = GridMetrics((Link("http", 0.0, 1.0),), Refusals(lambda: 0.0), (meter,), lambda: False)
     return metrics.exposition().decode()
+
+
+def router_exposition() -> str:
+    """Return what a gateway publishes after a request at another site."""
+    counts = RouterCounts()
+    counts.choose("shanghai", "green")
+    counts.end("shanghai", Outcome(200, 10, 20, 0.0, 1.0, "served"))
+    site = frozenset({"shanghai"})
+    found = counts.metrics(sites=site, usable=site, resting=site, age_s=1.0, moved=1, notes=Notes())
+    return exposition(found).decode()
+
+
+def sites_exposition() -> str:
+    """Return what the sites service publishes while it has a lease and a call of another site."""
+    lease = Lease("shanghai", "llama", "interactive", 100.0, 10.0, 0.0, 60.0)
+    peer = PeerState("shanghai", "https://10.0.0.2:8443", "cn", Health.LIVE, 0.02)
+    here = SiteView("hohhot", 1, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, (), (), (), "CNY", "cn", frozenset())
+    state = SitesState("hohhot", "0" * 16, 1, 1.0, here, (peer,), (lease,))
+    counts = Counts(1, 0, {"shanghai": 0}, 1, 1, 0, 0.1, 86_400.0, is_away=False)
+    calls = CallCounts()
+    calls.begin("shanghai")
+    calls.end("shanghai", "answered")
+    return SitesMetrics(lambda: state, lambda: counts, [calls.metrics]).exposition().decode()
 
 
 def fleet_exposition() -> str:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import ssl
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from steppe.control.ticket import PRIORITIES
 from steppe.errors import UsageError
@@ -29,6 +27,7 @@ from steppe.ledger.signing import PublicKey
 from steppe.services.api_error import ApiError
 from steppe.sites.beats.exchange import EpochS
 from steppe.sites.peer import HOP, SITE_TENANT
+from steppe.sites.service.call_counts import CallCounts
 from steppe.sites.service.calls import JSON, PATHS, CallChecks
 from steppe.sites.settlement.sent import Taken
 from steppe.sites.trust.token import HEADER as TOKEN
@@ -119,8 +118,7 @@ class ForwardDoor:
         self._gateway, self._limits, self._on_taken = gateway, limits, on_taken
         self._checks = CallChecks(site, keys, read_view, epoch_s)
         self._session: aiohttp.ClientSession | None = None
-        self._open: Counter[str] = Counter()
-        self._answers: Counter[tuple[str, str]] = Counter()
+        self._counts = CallCounts()
         self._bodies_bytes = 0
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -148,19 +146,7 @@ class ForwardDoor:
 
     def metrics(self) -> list[Metric]:
         """Return the calls of other sites for Prometheus."""
-        answers = CounterMetricFamily(
-            "steppe_sites_calls_received",
-            "Calls of other sites by how they ended: `answered`, `broken`, `left`, or why not.",
-            labels=["site", "end"],
-        )
-        for (home, end), count in sorted(self._answers.items()):
-            answers.add_metric([home, end], count)
-        now = GaugeMetricFamily(
-            "steppe_sites_calls_open", "Calls of other sites that are open.", labels=["site"]
-        )
-        for home, count in sorted(self._open.items()):
-            now.add_metric([home], count)
-        return [answers, now]
+        return self._counts.metrics()
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
         home = ""
@@ -176,7 +162,7 @@ class ForwardDoor:
         except ApiError as error:
             return self._refusal(home, error)
         except asyncio.CancelledError:
-            self._answers[home, "left"] += 1
+            self._counts.end(home, "left")
             raise
 
     @contextmanager
@@ -186,16 +172,16 @@ class ForwardDoor:
         Raises:
             ApiError: There is none.
         """
-        limits, total = self._limits, self._open.total()
-        if total >= limits.open or self._open[home] >= limits.open_per_home:
+        limits, total, of_home = self._limits, self._counts.open, self._counts.open_of(home)
+        if total >= limits.open or of_home >= limits.open_per_home:
             asked = f"asked for at most {limits.open_per_home} open calls of a site"
-            found = f"found {self._open[home]} of {home}, {total} of all"
+            found = f"found {of_home} of {home}, {total} of all"
             raise ApiError(503, "site_full", f"{asked} and {limits.open} in all, {found}")
-        self._open[home] += 1
+        self._counts.begin(home)
         try:
             yield
         finally:
-            self._open[home] -= 1
+            self._counts.close(home)
 
     async def _read(self, request: web.Request) -> bytes:
         """Return the body of a call.
@@ -286,7 +272,7 @@ class ForwardDoor:
             _log.warning("%s: an answer broke off: %r", home, error)
             if request.transport is not None:
                 request.transport.abort()  # the home site sees that something is missing
-        self._answers[home, end] += 1
+        self._counts.end(home, end)
         return response
 
     async def _write(
@@ -302,7 +288,7 @@ class ForwardDoor:
             await response.write(piece)
 
     def _refusal(self, home: str, error: ApiError) -> web.Response:
-        self._answers[home, error.code] += 1
+        self._counts.end(home, error.code)
         _log.info("call of %s refused: %s", home or "an unknown caller", error)
         answer = error.answer()
         answer.headers[REFUSED] = error.code
