@@ -14,6 +14,8 @@ from generators.metrics import (
     gateway_exposition,
     grid_exposition,
     ledger_exposition,
+    router_exposition,
+    sites_exposition,
 )
 
 PAGES = generated_pages()
@@ -40,7 +42,7 @@ def test_every_configuration_section_has_a_heading() -> None:
 
 def test_every_metric_that_a_page_names_exists() -> None:
     text = fleet_exposition() + gateway_exposition() + batch_exposition() + agent_exposition()
-    text += ledger_exposition() + grid_exposition()
+    text += ledger_exposition() + grid_exposition() + router_exposition() + sites_exposition()
     known = set(re.findall(r"steppe_[a-z0-9_]+", text))
     named = {
         (path.name, name)
@@ -59,6 +61,8 @@ def test_no_metric_is_exposed_by_two_of_those_behind_one_address() -> None:
         batch_exposition(),
         ledger_exposition(),
         grid_exposition(),
+        router_exposition(),
+        sites_exposition(),
     )
     names = [re.findall(r"^# TYPE (\S+)", text, re.MULTILINE) for text in parts]
     assert all(names)
