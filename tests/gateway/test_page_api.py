@@ -106,7 +106,7 @@ async def test_a_viewer_gets_each_tick_once_and_the_history_has_all(
     assert times == [2.0, 3.0]
     history = json.loads((await get(site, "/steppe/v1/live/history"))[2])
     assert history["run"]["t_s"] == [1.0, 2.0, 3.0]
-    assert history["span_text"] == "last 1 h"
+    assert history["span_text"] == "last hour"
 
 
 async def test_a_viewer_that_reads_nothing_is_dropped_and_delays_no_other(

@@ -56,6 +56,7 @@ def test_rows_have_a_cell_for_each_column() -> None:
     ]
     assert [text(row[0]) for row in found["replicas"]] == ["replica-0", "replica-1", "replica-2"]
     assert [row[7] for row in found["replicas"]] == ["", "thermal", "offloaded"]
+    assert view(status())["forecast"] == {"in_s": [0, 300, 600], "budget_w": [500, 499, 498]}
     assert found["shortages"] == [["demand", "40 W", "in 1 min 30 s", "not foreseen"]]
 
 

@@ -20,7 +20,7 @@ from steppe.gateway.admin_api import AdminDoor
 from steppe.gateway.answers import error_answer, json_answer
 from steppe.gateway.config_changes import ConfigChanges
 from steppe.gateway.run_service import RunService, unavailable
-from steppe.gateway.usage import UsageTable
+from steppe.gateway.usage import HOUR_S, UsageTable
 from steppe.page.amounts import span
 from steppe.page.assets import assets
 from steppe.page.broadcast import Broadcast, TooManyViewersError, Viewer
@@ -176,10 +176,11 @@ class PageApi:
 
     async def show_history(self, _request: web.Request) -> web.Response:
         """Return the points of the charts: the last hour, and the run so far."""
+        length = span(self._history_s)
         return json_answer(
             {
                 "object": "steppe.history",
-                "span_text": f"last {span(self._history_s)}",
+                "span_text": "last hour" if self._history_s == HOUR_S else f"last {length}",
                 **self._history.shown(),
             }
         )

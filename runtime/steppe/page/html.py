@@ -11,7 +11,7 @@ import orjson
 from jinja2 import DictLoader, Environment, StrictUndefined
 
 from steppe.page.assets import ICON, SCRIPTS, STYLES, assets
-from steppe.page.layout import CHARTS, LIVE_GROUPS, LIVE_TABLES, ChartSpec
+from steppe.page.layout import CHARTS, FORECAST, LIVE_GROUPS, LIVE_TABLES, ChartSpec
 
 PREFIX = "/steppe/page/"
 """Where the gateway serves the files of the page."""
@@ -47,6 +47,7 @@ def live_page() -> bytes:
         scripts=SCRIPTS,
         groups=LIVE_GROUPS,
         charts=CHARTS,
+        forecast=FORECAST,
         tables={table.key: table for table in LIVE_TABLES},
     )
 

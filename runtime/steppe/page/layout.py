@@ -181,6 +181,13 @@ CHARTS = (
         ),
     ),
 )
+FORECAST = ChartSpec(
+    "forecast",
+    "Forecast of the budget, W",
+    (SeriesSpec("budget_w", "Budget", "budget", is_dashed=True),),
+    is_energy=True,
+)
+"""Its time is that from now on."""
 
 SHORTAGES = TableSpec(
     "shortages",
@@ -188,9 +195,6 @@ SHORTAGES = TableSpec(
     ("Of", "#Short by", "Begins", "Ends"),
     empty="None is foreseen.",
     is_energy=True,
-)
-FORECAST = TableSpec(
-    "forecast", "Forecast of the budget", ("In", "#Budget"), empty="There is none.", is_energy=True
 )
 SOURCES = TableSpec(
     "sources",
@@ -257,7 +261,6 @@ SITES = TableSpec(
 )
 LIVE_TABLES = (
     SHORTAGES,
-    FORECAST,
     MODELS,
     REPLICAS,
     SOURCES,

@@ -8,7 +8,7 @@ from typing import Any
 
 from steppe.page.amounts import NONE, joules, joules_per_token, number, share, span, watts
 from steppe.page.history import Totals
-from steppe.page.layout import BATCH, FORECAST, GRID, MODELS, REPLICAS, SHORTAGES, SITES, SOURCES
+from steppe.page.layout import BATCH, GRID, MODELS, REPLICAS, SHORTAGES, SITES, SOURCES
 from steppe.page.site_rows import map_of, site_rows
 
 Json = Mapping[str, Any]
@@ -51,13 +51,16 @@ def live_view(
         },
         "tables": {
             SHORTAGES.key: _shortages(status.get("shortages", [])),
-            FORECAST.key: _forecast(status.get("forecast", [])),
             MODELS.key: _models(status.get("models", {})),
             REPLICAS.key: _replicas(plan),
             SOURCES.key: _sources(status.get("sources", [])),
             BATCH.key: _batch(status.get("batch", {}), jobs),
             GRID.key: _grid(status.get("grid"), now_s),
             SITES.key: site_rows(sites),
+        },
+        "forecast": {
+            name: [step[name] for step in status.get("forecast", [])]
+            for name in ("in_s", "budget_w")
         },
         "map": map_of(sites),
     }
@@ -167,10 +170,6 @@ def _shortages(shortages: Iterable[Json]) -> Rows:
         ]
         for each in shortages
     ]
-
-
-def _forecast(steps: Iterable[Json]) -> Rows:
-    return [[span(step["in_s"]), watts(step["budget_w"])] for step in steps]
 
 
 def _models(models: Mapping[str, Json]) -> Rows:

@@ -47,26 +47,27 @@
     };
   }
 
-  function optionsOf(spec, box, isTime, sync) {
+  function optionsOf(spec, box, { isTime, sync, rests }) {
     return {
       width: box.clientWidth,
       height: box.clientHeight || 170,
       legend: { show: false },
-      cursor: { sync: { key: sync }, drag: { x: true, y: false } },
+      cursor: { ...(sync ? { sync: { key: sync } } : {}), drag: { x: true, y: false } },
       scales: { x: { time: isTime }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.06 : 1] } },
       axes: [
         axis({ values: (_, splits) => splits.map((x) => clockText(x, isTime)), space: 80, size: 30 }),
         axis({ values: (_, splits) => splits.map(round), size: 56 }),
       ],
       series: [{}, ...spec.series.map(lineOf)],
-      hooks: { setCursor: [(plot) => showAt(spec, plot)] },
+      hooks: { setCursor: [(plot) => showAt(spec, plot, rests)] },
     };
   }
 
-  function showAt(spec, plot) {
+  // Without a cursor the legend has the value where the chart rests: its first or its last one.
+  function showAt(spec, plot, rests) {
     const legend = document.getElementById("legend-" + spec.key);
     const last = plot.data[0].length - 1;
-    const at = plot.cursor.idx ?? last;
+    const at = plot.cursor.idx ?? (rests === "first" ? Math.min(0, last) : last);
     spec.series.forEach((series, index) => {
       const place = legend.querySelector(`[data-at="${series.column}"]`);
       place.textContent = at < 0 ? "" : round(plot.data[index + 1][at]);
@@ -103,12 +104,12 @@
   }
 
   // Draws a chart in a box; returns what sets its data: [x, one list a series].
-  steppe.chart = function (box, isTime, sync) {
+  steppe.chart = function (box, options) {
     const spec = JSON.parse(box.dataset.chart);
     const empty = [[], ...spec.series.map(() => [])];
-    const plot = new uPlot(optionsOf(spec, box, isTime, sync), empty, box);
+    const plot = new uPlot(optionsOf(spec, box, options), empty, box);
     const details = document.querySelector(`details[data-of="${spec.key}"]`);
-    const chart = { spec, box, plot, isTime, details };
+    const chart = { spec, box, plot, isTime: options.isTime, details };
     details.addEventListener("toggle", () => details.open && fillNumbers(chart));
     new ResizeObserver(() => fit(chart)).observe(box);
     charts.push(chart);
@@ -116,7 +117,7 @@
       spec,
       set(data) {
         plot.setData(data);
-        showAt(spec, plot);
+        showAt(spec, plot, options.rests);
         if (details.open) fillNumbers(chart);
       },
     };

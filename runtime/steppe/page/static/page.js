@@ -8,6 +8,7 @@
   const byId = (id) => document.getElementById(id);
 
   let charts = [];
+  let forecast = null;
   let history = null;
   let seq = null;
   let saidAt = -SAY_MS;
@@ -63,6 +64,7 @@
     steppe.figures(view.figures);
     steppe.meter(view.power);
     steppe.map(view.map);
+    forecast.set([view.forecast.in_s, view.forecast.budget_w]);
     for (const [key, rows] of Object.entries(view.tables)) steppe.table(key, rows);
     if (performance.now() - saidAt >= SAY_MS) {
       saidAt = performance.now();
@@ -99,7 +101,10 @@
     byId("forget-key").hidden = !steppe.hasKey();
     byId("enter-key").hidden = access.role === "admin";
     if (charts.length === 0) {
-      charts = [...document.querySelectorAll("[data-chart]")].map((box) => steppe.chart(box, true, "live"));
+      charts = [...document.querySelectorAll(".charts [data-chart]")].map((box) =>
+        steppe.chart(box, { isTime: true, sync: "live" })
+      );
+      forecast = steppe.chart(byId("chart-forecast"), { isTime: false, rests: "first" });
       setInterval(readTenants, TENANTS_MS);
       setInterval(readHistory, REFRESH_MS);
     }
