@@ -1,4 +1,4 @@
-"""`steppe sites`: what several sites need to trust each other."""
+"""`steppe sites`: what several sites need to trust each other, and what they owe each other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from steppe.cli.sites_settle import settle_command
 from steppe.options import GivenPath, GivenText
 from steppe.sites.trust.init import init_sites, parse_sites, renew_sites
 
@@ -17,7 +18,10 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 
 @click.group("sites", epilog="Example: steppe sites renew sites")
 def sites_group() -> None:
-    """Make and renew certificates of several sites that trust each other."""
+    """Make and renew certificates of sites that trust each other, and compare their books."""
+
+
+sites_group.add_command(settle_command)
 
 
 @sites_group.command(
