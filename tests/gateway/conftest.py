@@ -10,6 +10,7 @@ import pytest
 from tests.gateway.site import CHAT_BODY, ONE_MODEL, Site, SiteFactory
 
 from steppe.config import RunConfig
+from steppe.config.sites import SitesSection
 from steppe.engine.run_secret import secret_headers
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
@@ -18,6 +19,7 @@ from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
 from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.server import Gateway, GatewayAlias, GatewayModel, GatewaySettings
+from steppe.sites.peer import RouterService
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra
     from steppe.gateway.tracing import RequestTraces
@@ -51,6 +53,8 @@ async def open_site() -> AsyncIterator[SiteFactory]:
             run_secret: str = "",
             ledger: LedgerLink | None = None,
             page: bool = True,
+            sites: SitesSection | None = None,
+            router: RouterService | None = None,
         ) -> Site:
             settings = GatewaySettings(
                 host="127.0.0.1",
@@ -76,10 +80,11 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 uploads=uploads,
                 ledger=ledger,
                 page=page,
+                sites=sites,
                 replica_headers=secret_headers(run_secret),
             )
             client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-            gateway = Gateway(settings, now_s, traces)
+            gateway = Gateway(settings, now_s, traces, router)
             site = Site(stack, client, gateway, await gateway.start())
             stack.push_async_callback(gateway.stop)
             return site

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -16,6 +17,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from steppe.config import RunConfig
+from steppe.config.sites import SitesSection
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.batch_api import UploadLimits
@@ -23,6 +25,7 @@ from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
 from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.server import Gateway, GatewayAlias, GatewayModel, Route
+from steppe.sites.peer import RouterService
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra
     from steppe.gateway.tracing import RequestTraces
@@ -72,6 +75,7 @@ class FakeReplica:
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     disconnected: asyncio.Event = field(default_factory=asyncio.Event)
     runner: web.AppRunner | None = None
+    tls: ssl.SSLContext | None = None
 
     def route(self, limit: int = 8) -> Route:
         return Route(self.name, self.url, limit, self.model)
@@ -87,8 +91,9 @@ class FakeReplica:
             max_field_size=64 << 10,
         )
         await self.runner.setup()
-        await web.TCPSite(self.runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self.runner.addresses[0][1]}"
+        await web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=self.tls).start()
+        scheme = "http" if self.tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self.runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         if self.runner is not None:
@@ -211,4 +216,6 @@ class SiteFactory(Protocol):
         run_secret: str = "",
         ledger: LedgerLink | None = None,
         page: bool = True,
+        sites: SitesSection | None = None,
+        router: RouterService | None = None,
     ) -> Site: ...

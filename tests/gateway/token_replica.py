@@ -39,6 +39,7 @@ class TokenReplica(FakeReplica):
         reasons: Whether the first tokens are reasoning.
         created: Its clock.
         bodies: What it was asked.
+        answers_whole: Whether it answers with its `status` and `body` instead.
     """
 
     lives: list[int] = field(default_factory=list)
@@ -47,6 +48,7 @@ class TokenReplica(FakeReplica):
     reasons: bool = False
     created: int = 1
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    answers_whole: bool = False
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
@@ -56,6 +58,9 @@ class TokenReplica(FakeReplica):
         await self.may_answer.wait()
         body = json.loads(raw)
         self.bodies.append(body)
+        if self.answers_whole:
+            headers = {"Content-Type": "application/json", "X-Replica": self.name}
+            return web.Response(status=self.status, body=self.body, headers=headers)
         if not self.lives and self.refuses:
             self.refuses -= 1
             return web.json_response({"error": {"message": "dead", "code": 500}}, status=500)

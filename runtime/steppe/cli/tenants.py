@@ -274,10 +274,10 @@ def _opened(store: str | None, config: Path | None) -> Generator[Any]:
 
 
 def _valid(name: str) -> str:
-    from steppe.config.tenants import tenant_name
+    from steppe.config.tenants import customer_name
 
     try:
-        return tenant_name(name)
+        return customer_name(name)
     except ValueError as error:
         raise UsageError(f"NAME: {error}, found {name!r}") from error
 

@@ -11,6 +11,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from steppe.config.section import Count, Positive, Section
 from steppe.config.sites import GENERAL, DataClass, Region
 
+SITE_TENANT = "site:"
+"""Begin of the name of the tenant that stands for another site."""
+
 
 def tenant_name(name: str) -> str:
     """Return the name of a tenant.
@@ -21,6 +24,17 @@ def tenant_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._:@-]{1,128}", name):
         raise ValueError("asked for at most 128 of A-Z a-z 0-9 ._:@-")
     return name
+
+
+def customer_name(name: str) -> str:
+    """Return the name of a tenant that is no other site.
+
+    Raises:
+        ValueError: It has other characters, or too many, or is that of a site.
+    """
+    if name.startswith(SITE_TENANT):
+        raise ValueError(f"asked for a name that does not begin with {SITE_TENANT}, as sites do")
+    return tenant_name(name)
 
 
 def _prefix(prefix: str) -> str:
@@ -47,6 +61,8 @@ def _time(text: str) -> str:
 
 TenantName = Annotated[str, AfterValidator(tenant_name)]
 """Name of a tenant, as in records, metrics and the header `x-steppe-tenant`."""
+CustomerName = Annotated[str, AfterValidator(customer_name)]
+"""Name of a tenant that is no other site."""
 
 
 class KeySection(Section):
@@ -68,7 +84,7 @@ class KeySection(Section):
 class TenantSection(Section):
     """One tenant. Absent limits do not limit."""
 
-    name: TenantName
+    name: CustomerName
     """Its name in records, metrics and statements."""
     keys: Annotated[tuple[KeySection, ...], Field(strict=False)] = ()
     """Its API keys, by their hashes. None: only a trusted proxy can ask in its name."""

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from aiohttp import web
@@ -25,6 +25,7 @@ from steppe.errors import SteppeError, UsageError
 from steppe.gateway.openai_error import error_body
 from steppe.gateway.request import FinishedRequest
 from steppe.gateway.sharing.shared_limits import SharedLimits
+from steppe.sites.peer import SITE_TENANT
 from steppe.tenants.directory import Directory
 from steppe.tenants.key import KeyRefusedError, prefix_of
 from steppe.tenants.limiter import RequestSize, Taken, TenantLimiter
@@ -102,11 +103,13 @@ class Caller:
         is_known: Whether it has limits and a place in the metrics; False where no keys are
             configured and the header names some tenant.
         key_id: Public part of its API key; empty without one.
+        is_service: Whether a service of this run sent it.
     """
 
     tenant: Tenant
     is_known: bool = True
     key_id: str = ""
+    is_service: bool = False
 
     @property
     def is_admin(self) -> bool:
@@ -243,7 +246,7 @@ class AccessControl:
         """Settle a request by its response; one that no replica had took nothing."""
         if charge is None:
             return
-        if finished is None or finished.replica is None:
+        if finished is None or not finished.was_served:
             taken, id_ = Taken(0, 0, 0.0), ""
         else:
             taken, id_ = Taken(finished.prompt_tokens, finished.output_tokens), finished.id
@@ -277,26 +280,28 @@ class AccessControl:
         Raises:
             DeniedError: Its key is missing or refused.
         """
-        named = request.headers.get(TENANT_HEADER)
+        named, is_service = request.headers.get(TENANT_HEADER), self._is_service(request)
+        if named is not None and named.startswith(SITE_TENANT) and not is_service:
+            raise _unknown_tenant(named)
         if self._settings.is_open:
             name = named or "default"
             known = self._directory.tenant(name)
-            return Caller(known or Tenant(name), is_known=known is not None)
+            caller = Caller(known or Tenant(name), is_known=known is not None)
+            return replace(caller, is_service=is_service)
         is_metrics = request.path in METRICS_PATHS
         if is_metrics and self._settings.open_metrics:
             return NOBODY
         key_id = ""
-        if named is not None and (self._is_service(request) or self._is_proxy(request.remote)):
+        if named is not None and (is_service or self._is_proxy(request.remote)):
             tenant = self._directory.tenant(named)
             if tenant is None:
-                message = f"{TENANT_HEADER}: asked for a known tenant, found {named!r:.100}"
-                raise DeniedError(403, "unknown_tenant", message, param=TENANT_HEADER)
+                raise _unknown_tenant(named)
         else:
             tenant, key_id = self._owner(request)
         if is_metrics and not tenant.is_admin:
             message = f"{request.path}: asked for an admin key, found one of {tenant.name}"
             raise DeniedError(403, "admin_key_required", message)
-        return Caller(tenant, key_id=key_id)
+        return Caller(tenant, key_id=key_id, is_service=is_service)
 
     def _owner(self, request: web.Request) -> tuple[Tenant, str]:
         """Return the tenant of the key of a request, and the public part of that key."""
@@ -312,6 +317,9 @@ class AccessControl:
             tenant = self._directory.owner(key.strip(), self._epoch_s())
         except KeyRefusedError as error:
             raise DeniedError(401, "invalid_api_key", str(error)) from error
+        if tenant.name.startswith(SITE_TENANT):
+            message = f"asked for the key of a tenant, found one of {tenant.name}: sites have none"
+            raise DeniedError(401, "invalid_api_key", message)
         return tenant, prefix_of(key.strip())
 
     def _is_service(self, request: web.Request) -> bool:
@@ -367,6 +375,11 @@ class AccessControl:
                 await self._refresh()
             except UsageError as error:  # the tenants of the last reading stay
                 _log.warning("%s", error)
+
+
+def _unknown_tenant(named: str) -> DeniedError:
+    message = f"{TENANT_HEADER}: asked for a known tenant, found {named!r:.100}"
+    return DeniedError(403, "unknown_tenant", message, param=TENANT_HEADER)
 
 
 def drop_keys(headers: CIMultiDict[str]) -> None:

@@ -115,6 +115,7 @@ def _values(request: web.Request, status: int, id_: str, began_s: float) -> dict
             "model": finished.adapter or finished.model,
             "asked_model": finished.asked_model or None,
             "replica": finished.replica,
+            "site": finished.site or None,
             "finish": finished.finish,
             "wait_s": _rounded(finished.wait_s),
             "ttft_s": _rounded(finished.ttft_s),

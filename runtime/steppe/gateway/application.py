@@ -38,6 +38,7 @@ from steppe.gateway.request_body import read_body, with_model
 from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.sharing.exposition import exposition
 from steppe.gateway.sharing.sharing import Sharing
+from steppe.gateway.sites.other_sites import OtherSites
 from steppe.gateway.status import GatewayStatus
 from steppe.tenants.limiter import NO_TOKENS
 
@@ -108,6 +109,7 @@ class Handlers:
         service_metrics: Returns that of the services of the run, shown after it.
         sharing: What it shares with other gateways; None if it is the only one.
         page: The live page; None without one.
+        sites: The other sites; None without any.
     """
 
     pools: Pools
@@ -124,6 +126,7 @@ class Handlers:
     service_metrics: Callable[[], Awaitable[bytes]] | None = None
     sharing: Sharing | None = None
     page: PageApi | None = None
+    sites: OtherSites | None = None
 
     async def about(self, request: web.Request) -> web.Response:
         """Return the live page to a browser; else name of the service, its models and its API."""
@@ -158,13 +161,14 @@ class Handlers:
 
     def own_metrics(self) -> list[Metric]:
         """Return the metrics of this gateway alone."""
-        return self.metrics.families(
+        own = self.metrics.families(
             ready=self.availability.problem() is None,
             status=self.status(),
             controller_age_s=self.pools.routes_age_s,
             stale=self.pools.is_stale,
             placements=self.pools.placements(),
         )
+        return own if self.sites is None else [*own, *self.sites.metrics()]
 
     def status(self) -> GatewayStatus:
         """Return the counts of now."""

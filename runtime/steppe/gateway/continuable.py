@@ -12,7 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from steppe.engine.earlier import OUTPUT, PROMPT
+
+_USAGE_FIELD = b'"stream_options":'
 
 PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
 
@@ -130,6 +134,13 @@ def read_plain(path: str, body: Mapping[str, Any]) -> PlainStream | None:
 def asking_for_ids(body: bytes) -> bytes:
     """Return the JSON body of a plain stream that also asks for its token ids."""
     return with_fields(body, b'"return_token_ids":true')
+
+
+def asking_for_usage(body: bytes) -> bytes:
+    """Return the JSON body of a stream of `PATHS` that also asks for its usage at the end."""
+    options = orjson.loads(body).get("stream_options")
+    wanted = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+    return body if wanted == options else with_fields(body, _USAGE_FIELD + orjson.dumps(wanted))
 
 
 def continuation(body: bytes, prompt: bytes, output: bytes) -> bytes:

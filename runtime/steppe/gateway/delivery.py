@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,12 +11,19 @@ from aiohttp import web
 
 from steppe.errors import ReplicaError
 from steppe.gateway.answer_so_far import AnswerSoFar, Rejoin
+from steppe.gateway.cancel_scope import CancelScope
 from steppe.gateway.client_stream import ClientStream, StreamTimes
-from steppe.gateway.continuable import asking_for_ids, continuation
+from steppe.gateway.continuable import (
+    PATHS,
+    asking_for_ids,
+    asking_for_usage,
+    continuation,
+)
 from steppe.gateway.gate import RefusedError
 from steppe.gateway.openai_error import error_event, translate_body
 from steppe.gateway.replica_client import (
     EVENT_STREAM,
+    Headers,
     ProxyRequest,
     ReplicaLostError,
     ReplicaResponse,
@@ -25,9 +33,11 @@ from steppe.gateway.replica_client import (
 from steppe.gateway.replica_slot import ReplicaSlot
 from steppe.gateway.request import RequestContext
 from steppe.gateway.request_body import with_model
-from steppe.gateway.stream import StreamScanner, before_failure, find_client_error, summarize
+from steppe.gateway.stream import StreamScanner, Usage, before_failure, find_client_error, summarize
 
 REQUEST_ID = "X-Request-Id"
+_USAGE_EVENT = re.compile(rb'data:[^\n]*"choices":\s?\[\][^\n]*"usage":\s?\{[^\n]*\n\n')
+"""The event with the usage at the end of a stream."""
 
 
 class Delivery:
@@ -36,6 +46,8 @@ class Delivery:
     Attributes:
         context: The request; the result is recorded there.
         client: The stream to its client.
+        was_here: Whether a replica of this site had it last.
+        tried_sites: Other sites that had it, or refused it; it does not go there again.
     """
 
     def __init__(
@@ -61,7 +73,10 @@ class Delivery:
         self._scanner = StreamScanner(self._note_first_text)
         self._rejoin: Rejoin | None = None
         self._has_gone_on = self._was_lost = False
-        self._slot: ReplicaSlot | None = None
+        self.tried_sites: set[str] = set()
+        self.was_here = False
+        self._scope: CancelScope | None = None
+        self._hides_usage = False
         self.client = ClientStream(
             request,
             times or StreamTimes(),
@@ -84,12 +99,48 @@ class Delivery:
         """Output tokens that are known so far."""
         return 0 if self._so_far is None else self._so_far.output_tokens
 
+    @property
+    def usage(self) -> Usage:
+        """The tokens that are known so far."""
+        if self.context.usage is not None:
+            return self.context.usage
+        if self._so_far is not None:
+            return self._so_far.usage
+        return Usage(0, None, self.context.output_tokens or 0)
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of the client's request, without its keys."""
+        return self._proxied.headers
+
     def sent_to(self, slot: ReplicaSlot) -> ProxyRequest:
         """Note that a replica gets the request; return what to send to it."""
-        self._slot, self._rejoin, self._has_gone_on = slot, None, False
         slot.can_move = lambda: self.can_go_on
-        so_far, proxied = self._so_far, self._proxied
+        self.was_here, self._hides_usage = True, False
+        proxied = self._next(slot.scope)
         proxied.headers[REQUEST_ID] = self.context.engine_id
+        return proxied
+
+    def sent_to_site(self, headers: Headers, scope: CancelScope) -> ProxyRequest:
+        """Note that another site gets the request; return what to send to it.
+
+        A stream asks for its usage, for the books of both sites. Its client gets it only if it has
+        asked for it.
+
+        Args:
+            headers: All headers of the call.
+            scope: Ends the call.
+        """
+        self.was_here, proxied = False, self._next(scope)
+        is_stream = self.context.wants_stream and self._request.path in PATHS
+        body = asking_for_usage(proxied.body) if is_stream else proxied.body
+        self._hides_usage = body is not proxied.body
+        return replace(proxied, headers=headers, body=body)
+
+    def _next(self, scope: CancelScope) -> ProxyRequest:
+        """Return what to send next: all that is still missing of the answer."""
+        self._scope, self._rejoin, self._has_gone_on = scope, None, False
+        so_far, proxied = self._so_far, self._proxied
         if self.context.alias:
             proxied = with_model(proxied, self.context.model)
         if so_far is None:
@@ -224,19 +275,25 @@ class Delivery:
         self.context.on_first_text()  # it is another one at each replica
 
     async def _write(self, lines: bytes) -> None:
+        if self._hides_usage and b'"usage"' in lines:
+            lines = _USAGE_EVENT.sub(b"", lines)
         if lines:
             await self.client.write(lines)
 
     def _fill_usage(self) -> None:
-        """Record the tokens of a stream that was lost: its engines know of their parts alone."""
-        if self._was_lost and self.context.usage is None and self._so_far is not None:
+        """Record the tokens of a stream that was lost: its engines know of their parts alone.
+
+        Those of another site are in no counter of this one.
+        """
+        is_unknown = self._was_lost or self.context.site
+        if is_unknown and self.context.usage is None and self._so_far is not None:
             self.context.usage = self._so_far.usage
 
     def _give_up(self) -> None:
         """End a stream that was held for as long as allowed."""
-        if self._slot is not None:
+        if self._scope is not None:
             message = "nothing came for as long as a stream may be held"
-            self._slot.scope.cancel(RefusedError(message, "held_too_long"))
+            self._scope.cancel(RefusedError(message, "held_too_long"))
 
 
 def _refused(response: ReplicaResponse) -> ReplicaResponse:

@@ -69,6 +69,7 @@ class EndedRequest:
             "status": request.status,
             "finish": request.finish,
             "replica": request.replica,
+            "site": request.site,
             "ttft_s": request.ttft_s,
             "e2e_s": request.e2e_s,
             "usage": {

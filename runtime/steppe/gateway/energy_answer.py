@@ -85,7 +85,8 @@ class EnergyAnswers:
             tail: What the stream has held back.
         """
         begun_s = time.monotonic()
-        energy = await self._book.wait(finished, self._wait_s) if finished.status < 400 else None
+        is_ours = finished.status < 400 and not finished.site  # that site has put its own in
+        energy = await self._book.wait(finished, self._wait_s) if is_ours else None
         waited_s = time.monotonic() - begun_s
         shown = None if energy is None else energy.shown()
         if isinstance(answer, web.Response):

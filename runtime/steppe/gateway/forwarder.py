@@ -8,8 +8,10 @@ the stop of the gateway ends, ends with an error event and no `[DONE]`.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import aiohttp
@@ -19,6 +21,7 @@ from steppe.errors import ReplicaError
 from steppe.gateway.client_stream import StreamTimes
 from steppe.gateway.delivery import REQUEST_ID, Delivery
 from steppe.gateway.gate import AdmissionGate, HandedOverError, MovedError, RefusedError
+from steppe.gateway.ledger.link import STOPPING
 from steppe.gateway.replica_client import (
     ProxyRequest,
     ReplicaLostError,
@@ -29,6 +32,7 @@ from steppe.gateway.replica_client import (
 )
 from steppe.gateway.replica_slot import ReplicaSlot
 from steppe.gateway.request import RequestContext
+from steppe.gateway.sites.other_sites import NO_SITE, OtherSites
 from steppe.gateway.stream import find_error_status
 
 __all__ = ["REQUEST_ID", "RequestForwarder", "relay"]
@@ -40,6 +44,25 @@ PATIENCE_S = (0.2, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
 one that died is started again meanwhile."""
 MAX_LOST = 16
 """A stream that lost so many replicas may be the cause, though each brought some tokens."""
+
+
+SITE_FULL = "site_full"
+"""Code of the 503 of a request of another site that got no slot in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class SitesSide:
+    """What the sites change for a request.
+
+    Attributes:
+        others: Where it may go.
+        max_wait_s: Longest wait of a request of another site for a slot here, s.
+        on_stay: Called when a request that could have gone away stays here.
+    """
+
+    others: OtherSites
+    max_wait_s: float
+    on_stay: Callable[[RequestContext], None]
 
 
 class ReplicaFailedError(ReplicaError):
@@ -59,6 +82,7 @@ class RequestForwarder:
         times: StreamTimes | None = None,
         now_s: Callable[[], float] = time.monotonic,
         on_moved: Callable[[RequestContext, str], None] = lambda context, model: None,
+        sites: SitesSide | None = None,
     ) -> None:
         """Create a forwarder.
 
@@ -70,7 +94,9 @@ class RequestForwarder:
             times: Time limits of streams.
             now_s: Reads the monotonic clock, s.
             on_moved: Notes that a request which waited goes to another variant of its alias.
+            sites: The other sites; None without any.
         """
+        self._sites = sites
         self._gates, self._on_moved = gates, on_moved
         self._session = session
         self._max_wait_s = max_wait_s
@@ -117,6 +143,10 @@ class RequestForwarder:
     async def _try(self, delivery: Delivery, *, is_last: bool) -> web.StreamResponse:
         """Send the request once; a replica that takes no connection does not count as a try."""
         context = delivery.context
+        if self._sites is not None:
+            sent = await self._elsewhere(delivery, self._sites)
+            if sent is not None:
+                return sent
         while True:
             slot = await self._enter(delivery)
             gate = self._gates[context.model]
@@ -124,6 +154,8 @@ class RequestForwarder:
             route = slot.route
             context.replica, context.is_at_replica = route.replica, True
             context.is_charged |= slot.is_charged
+            if not delivery.client.has_begun:
+                context.site = ""  # nothing of the answer is from there
             context.on_first_text = partial(gate.begin, slot)
             sent_s = context.sent_s = self._now_s()
             try:
@@ -143,12 +175,44 @@ class RequestForwarder:
                 context.is_at_replica = False
                 gate.leave(slot)
 
+    async def _elsewhere(self, delivery: Delivery, sites: SitesSide) -> web.StreamResponse | None:
+        """Return the answer of another site; None if the request is to be served here.
+
+        Raises:
+            RefusedError: It may not be served here.
+        """
+        context = delivery.context
+        gate = self._gates[context.model]
+        was_here = delivery.client.has_begun and delivery.was_here
+        if not (was_here and not gate.is_stale and gate.table.candidates()):
+            sent = await sites.others.serve(delivery)
+            if sent is not None:
+                return sent
+        if not context.may_stay:
+            raise RefusedError("no other site takes the request, and it may not stay here", NO_SITE)
+        if not context.is_here:
+            sites.on_stay(context)
+        return None
+
     async def _enter(self, delivery: Delivery) -> ReplicaSlot:
+        context = delivery.context
+        hop_s = self._sites.max_wait_s if self._sites is not None and context.is_hop else math.inf
+        try:
+            return await self._enter_within(delivery, hop_s)
+        except RefusedError as error:
+            if not context.is_hop or error.code == STOPPING:
+                raise
+            raise RefusedError(str(error), SITE_FULL) from error
+
+    async def _enter_within(self, delivery: Delivery, most_s: float) -> ReplicaSlot:
+        """Wait for a slot, at most so long."""
         context = delivery.context
         if delivery.client.has_begun:
             gate = self._gates[context.model]
-            return await gate.resume(self._now_s() + self._times.hold_s, context.places)
-        deadline_s = context.arrival_s + context.failed_s + self._max_wait_s
+            hold_s = min(self._times.hold_s, most_s)
+            return await gate.resume(self._now_s() + hold_s, context.places)
+        wait_s = min(self._max_wait_s, most_s)
+        deadline_s = context.arrival_s + context.failed_s + wait_s
         is_retry = context.replica is not None
         while True:
             try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from steppe.config.sites import SitesSection
 from steppe.control.admission import DEFERRABLE, PRIORITIES
 from steppe.engine.request_class import FIRM_PRIORITY, PRIORITY_HEADER, ROW_PRIORITY
 from steppe.gateway.access import CALLER, NOBODY, AccessControl, DeniedError, drop_keys
@@ -20,7 +21,7 @@ from steppe.gateway.answers import error_answer
 from steppe.gateway.availability import Availability
 from steppe.gateway.bodies import Bodies
 from steppe.gateway.energy_answer import EnergyAnswers, asks_by_header, for_engine
-from steppe.gateway.forwarder import REQUEST_ID, RequestForwarder
+from steppe.gateway.forwarder import REQUEST_ID, SITE_FULL, RequestForwarder
 from steppe.gateway.gate import RefusedError
 from steppe.gateway.held_tail import HeldTail
 from steppe.gateway.json_lines import REQUEST_OF_LOGS
@@ -33,6 +34,15 @@ from steppe.gateway.request import ClientHeaders, FinishedRequest, RequestContex
 from steppe.gateway.request_body import RequestBody, read_body
 from steppe.gateway.request_energy import EnergyBook
 from steppe.gateway.request_tracker import RequestTracker
+from steppe.gateway.sites.asked import (
+    SiteHeaders,
+    asked_of,
+    check_hop,
+    may_be_sent,
+    read_site_headers,
+    regions_of,
+)
+from steppe.sites.peer import SITE_TENANT
 from steppe.tenants.limiter import RequestSize
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra
@@ -46,7 +56,7 @@ those that have failed its request before."""
 
 _TENANT = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 _QUOTE = re.compile(r"[A-Za-z0-9._:-]{0,128}")
-_REFUSED_AFTER_WAITING = ("waited_too_long", "gave_way")
+_REFUSED_AFTER_WAITING = ("waited_too_long", "gave_way", SITE_FULL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,7 @@ class Generation:
         bodies: Reads the bodies of requests.
         access: Keys and limits of tenants.
         holds: Asks the ledger about each; None where requests have no price.
+        sites: The sites of the configuration; None without any.
         traces: Traces of requests; None for none.
         now_s: Reads the monotonic clock, s.
     """
@@ -78,6 +89,7 @@ class Generation:
     bodies: Bodies
     access: AccessControl
     holds: Holds | None = None
+    sites: SitesSection | None = None
     traces: RequestTraces | None = None
     now_s: Callable[[], float] = time.monotonic
 
@@ -90,6 +102,7 @@ class Generation:
             DeniedError: Its tenant may not ask for it, or not now.
         """
         arrival_s, headers = self.now_s(), _client_headers(request)
+        site_headers = read_site_headers(request.headers)
         pin, proxied = _variant_pin(request), await proxied_request(request, self.bodies)
         body = read_body(request, proxied.body)
         pool = self.pools.of(body.model)
@@ -97,11 +110,13 @@ class Generation:
         prompt_tokens = self.tracker.counts[pool.model.name].prompt_tokens(body.prompt)
         size = RequestSize(prompt_tokens, body.max_output_tokens)
         charge = await self.access.admit(request, size)
-        context = self._open(headers, arrival_s, body, size, pin)
+        may_leave = self.sites is not None and may_be_sent(request)
+        context = self._open(headers, arrival_s, body, size, pin, is_here=not may_leave)
+        self._choose_among_sites(request, context, body, size, site_headers)
         proxied = _for_replicas(request, context, body, proxied)
         REQUEST_OF_LOGS.set(context.id)
         trace = self._begin_trace(request, proxied, arrival_s)
-        if self.holds is not None:
+        if self.holds is not None and not context.is_hop:  # sites settle their energy
             context.hold = self.holds.begin(context, size, body.sequences)
         try:
             response = await self._answer(request, context, proxied)
@@ -127,6 +142,8 @@ class Generation:
         body: RequestBody,
         size: RequestSize,
         pin: VariantPin,
+        *,
+        is_here: bool = True,
     ) -> RequestContext:
         """Begin to track a request; choose the variant of an alias that is to serve it."""
         alias, pool = self.pools.alias(body.model), self.pools.of(body.model)
@@ -144,10 +161,39 @@ class Generation:
             cost=self.access.limiter.expected_tokens(size),
             alias="" if alias is None else alias.name,
             ttft_s=ttft_s,
+            is_here=is_here,
         )
         context.plain, context.blocks = body.plain, body.blocks
         context.is_pinned = pin == "required"
         return context
+
+    def _choose_among_sites(
+        self,
+        request: web.Request,
+        context: RequestContext,
+        body: RequestBody,
+        size: RequestSize,
+        headers: SiteHeaders,
+    ) -> None:
+        """Note at which sites a request may be served."""
+        caller = request.get(CALLER, NOBODY)
+        context.is_hop = caller.is_service and caller.tenant.name.startswith(SITE_TENANT)
+        if context.is_hop:
+            context.earlier_tokens = body.earlier_tokens
+        elif self.sites is not None:
+            region, counts = self.sites.region, self.tracker.counts[context.model]
+            context.may_stay = region in regions_of(caller.tenant, region)
+            if not context.is_here:
+                context.asked = asked_of(
+                    context,
+                    body,
+                    headers,
+                    caller.tenant,
+                    model=counts.model,
+                    own_region=region,
+                    prompt_tokens=size.prompt_tokens,
+                    output_tokens=counts.output_tokens(size.max_output_tokens, context.places),
+                )
 
     def _close(self, context: RequestContext) -> FinishedRequest:
         """Record the end of a request."""
@@ -191,7 +237,7 @@ class Generation:
             return response
 
     def _refused(self, context: RequestContext, error: RefusedError) -> web.Response:
-        if error.code == STOPPING and context.replica is not None:
+        if error.code == STOPPING and (context.replica is not None or context.site):
             context.cancel(503)
         else:
             context.finish = "shed" if error.code in _REFUSED_AFTER_WAITING else "rejected"
@@ -251,6 +297,7 @@ def _for_replicas(
 def _client_headers(request: web.Request) -> ClientHeaders:
     headers, caller = request.headers, request.get(CALLER, NOBODY)
     tenant = caller.tenant
+    check_hop(headers, from_site=caller.is_service and tenant.name.startswith(SITE_TENANT))
     priority = headers.get("x-steppe-priority", tenant.usual_priority)
     if priority not in PRIORITIES:
         known = ", ".join(PRIORITIES)

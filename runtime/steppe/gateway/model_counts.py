@@ -13,9 +13,15 @@ from steppe.gateway.served_model import GatewayModel
 from steppe.gateway.slo_counts import SloCounts
 from steppe.gateway.status import ModelStatus
 
+_PRIOR_OUTPUT_TOKENS, _OUTPUT_MEMORY = 200.0, 0.99
+"""Mean output tokens of a sequence before any has ended, and the weight that the mean keeps as one
+more ends."""
+
 
 class ModelCounts:
     """Running totals of the requests for one model.
+
+    Requests that another site serves are not among them: they are no demand of this one.
 
     Attributes:
         model: The model.
@@ -34,6 +40,7 @@ class ModelCounts:
         self._arrived = self._finished = self._failed = self._refused = self._answered = 0
         self._deferrable_arrived = self._deferrable_finished = 0
         self._deferrable_answered = self._deferrable_tokens = 0
+        self._mean_output = _PRIOR_OUTPUT_TOKENS
 
     def set_slo(self, ttft_s: float, tpot_s: float) -> None:
         """Judge requests by other times from now on, s."""
@@ -62,8 +69,25 @@ class ModelCounts:
         """Return the tokens of a prompt, estimated for a text."""
         return self._prompts.tokens(prompt)
 
+    def output_tokens(self, most: int | None, sequences: int = 1) -> int:
+        """Return the output tokens that a request is expected to take, at least 1.
+
+        Args:
+            most: The most that it asks for; None without a maximum.
+            sequences: Sequences that it generates.
+        """
+        mean = round(self._mean_output * sequences)
+        return max(1, mean if most is None else min(most, mean))
+
     def end(self, context: RequestContext, finished: FinishedRequest, now_s: float) -> None:
         """Count a request that has ended."""
+        if finished.output_tokens:
+            more = finished.output_tokens / context.places - self._mean_output
+            self._mean_output += (1 - _OUTPUT_MEMORY) * more
+        if context.is_here:
+            self._end(context, finished, now_s)
+
+    def _end(self, context: RequestContext, finished: FinishedRequest, now_s: float) -> None:
         is_refused, is_answered = finished.finish in REFUSED, finished.replica is not None
         self._finished += 1
         if is_answered and finished.priority == PRIORITIES[DEFERRABLE]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -41,9 +42,23 @@ _NO_DEFAULT_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type"
 _KEEPALIVE_S = 2.0
 _SILENT_HOST_S = 20
 """A host that answers no TCP keep-alive probe for this long is lost, s."""
-_PROBE_EVERY_S = 5
+_PROBES = 4
+"""So many probes in a row without an answer are such a silence."""
 
 Headers = CIMultiDict[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a server that is no replica of this run is reached.
+
+    Attributes:
+        context: Checks its certificate, and has that of this site.
+        name: The name that its certificate must have.
+    """
+
+    context: ssl.SSLContext
+    name: str
 
 
 class ReplicaLostError(ReplicaError):
@@ -140,21 +155,35 @@ def end_to_end(headers: CIMultiDictProxy[str]) -> Headers:
 
 
 def open_session(
-    connect_timeout_s: float, headers: Iterable[tuple[str, str]] = ()
+    connect_timeout_s: float,
+    headers: Iterable[tuple[str, str]] = (),
+    *,
+    keepalive_s: float = _KEEPALIVE_S,
+    silent_s: int = _SILENT_HOST_S,
 ) -> aiohttp.ClientSession:
     """Return a client that decodes no body and has no total time limit.
 
     It adds no headers but the given ones, which no header of a request may replace.
 
-    Only connecting has a time limit, because generation may take long. TCP keep-alive finds a host
-    that is lost.
+    Only connecting, with TLS where there is any, has a time limit, because generation may take
+    long. TCP keep-alive finds a host that is lost.
+
+    Args:
+        connect_timeout_s: Longest time to connect, s.
+        headers: Headers of every request.
+        keepalive_s: How long an idle connection is kept, s.
+        silent_s: A host that acknowledges nothing for so long is lost, s.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=_KEEPALIVE_S, socket_factory=_probing_socket
+            limit=0,
+            keepalive_timeout=keepalive_s,
+            socket_factory=partial(_probing_socket, silent_s=silent_s),
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
+        timeout=aiohttp.ClientTimeout(
+            total=None, connect=2 * connect_timeout_s, sock_connect=connect_timeout_s
+        ),
         auto_decompress=False,
         headers=CIMultiDict(headers),
         skip_auto_headers=_NO_DEFAULT_HEADERS,
@@ -163,7 +192,11 @@ def open_session(
 
 @contextlib.asynccontextmanager
 async def send_request(
-    session: aiohttp.ClientSession, route: Route, request: ProxyRequest, scope: CancelScope
+    session: aiohttp.ClientSession,
+    route: Route,
+    request: ProxyRequest,
+    scope: CancelScope,
+    tls: Tls | None = None,
 ) -> AsyncIterator[ReplicaResponse]:
     """Send a request to a replica; leaving the block early closes the connection at once.
 
@@ -172,6 +205,7 @@ async def send_request(
         route: The route to the replica.
         request: The request.
         scope: Cancelling it ends the wait for the response and for each part of it.
+        tls: How a server that is no replica is reached; None for a replica.
 
     Raises:
         ReplicaUnreachableError: No connection could be made.
@@ -179,7 +213,7 @@ async def send_request(
             first byte of a stream.
         SteppeError: The scope was cancelled.
     """
-    response = await scope.run(partial(_send, session, route, request))
+    response = await scope.run(partial(_send, session, route, request, tls))
     scope.on_cancel(response.close)
     try:
         headers = end_to_end(response.headers)
@@ -203,19 +237,20 @@ def _rewrite_redirect(headers: Headers, route: Route) -> None:
         headers["Location"] = target
 
 
-def _probing_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+def _probing_socket(address: aiohttp.AddrInfoType, silent_s: int) -> socket.socket:
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_EVERY_S)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_EVERY_S)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _SILENT_HOST_S // _PROBE_EVERY_S)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_HOST_S * 1000)
+    every_s = max(1, silent_s // _PROBES)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, every_s)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, every_s)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, silent_s * 1000)
     return made
 
 
 async def _send(
-    session: aiohttp.ClientSession, route: Route, request: ProxyRequest
+    session: aiohttp.ClientSession, route: Route, request: ProxyRequest, tls: Tls | None
 ) -> aiohttp.ClientResponse:
     try:
         return await session.request(
@@ -224,6 +259,8 @@ async def _send(
             headers=request.headers,
             data=io.BytesIO(request.body) if request.body else None,
             allow_redirects=False,
+            ssl=True if tls is None else tls.context,
+            server_hostname=None if tls is None else tls.name,
         )
     except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
         raise ReplicaUnreachableError(f"{route.replica} at {route.url}: {error}") from error

@@ -13,6 +13,7 @@ from steppe.gateway.continuable import PlainStream
 from steppe.gateway.held_tail import HeldTail
 from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptCount, PromptSize
 from steppe.gateway.stream import StreamScanner, Usage
+from steppe.sites.view import Asked
 from steppe.tenants.limiter import Taken
 
 if TYPE_CHECKING:  # it has the context
@@ -74,7 +75,7 @@ class FinishedRequest:
             the engine; `error`: the replica failed; `rejected`: refused on arrival; `shed`:
             refused after waiting.
         status: HTTP status sent; 499 if the client disconnected.
-        replica: The last replica that had it; None if none did.
+        replica: The last replica of this site that had it; None if none did.
         streamed: Whether the client asked for an event stream.
         model: The model whose replicas served it, by the name that clients use.
         adapter: The LoRA adapter of that model that it asked for; empty without one.
@@ -85,6 +86,7 @@ class FinishedRequest:
         gateway: Name of the gateway that had it; empty if there is only one.
         terms: The rate that the ledger fixed at admission, `TARIFF/NUMBER`; empty for none.
         key_id: Public part of its API key; empty without one.
+        site: The other site that had it last; empty if it was served here alone.
     """
 
     id: str
@@ -111,6 +113,12 @@ class FinishedRequest:
     gateway: str = ""
     terms: str = ""
     key_id: str = ""
+    site: str = ""
+
+    @property
+    def was_served(self) -> bool:
+        """Whether a replica of this site, or another site, had it."""
+        return self.replica is not None or bool(self.site)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +175,12 @@ class RequestContext:
         is_charged: Whether it has waited, so that its class and its tenant were charged.
         terms: The rate that the ledger fixed for it, as in `FinishedRequest`.
         hold: What the ledger holds for it; None if it has no price.
+        asked: What another site is chosen by; None for one that stays here.
+        may_stay: Whether its tenant allows the region of this site.
+        is_here: Whether it counts as demand of this site: it stays, or has come back.
+        site: The other site that had it last; empty before.
+        is_hop: Whether another site has sent it.
+        earlier_tokens: Output tokens in the usage that another site has computed before.
     """
 
     id: str
@@ -201,11 +215,17 @@ class RequestContext:
     is_charged: bool = False
     terms: str = ""
     hold: RequestHold | None = None
+    asked: Asked | None = None
+    may_stay: bool = True
+    is_here: bool = True
+    site: str = ""
+    is_hop: bool = False
+    earlier_tokens: int = 0
 
     @property
     def may_move(self) -> bool:
         """Whether another variant may serve it: not at the price of the one that had it."""
-        is_bound = self.hold is not None and self.replica is not None
+        is_bound = self.hold is not None and (self.replica is not None or bool(self.site))
         return not (self.is_pinned or is_bound)
 
     @property

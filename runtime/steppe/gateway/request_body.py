@@ -15,6 +15,7 @@ from steppe.gateway.prompt_blocks import prompt_blocks
 from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptSize, prompt_size
 from steppe.gateway.replica_client import ProxyRequest
 from steppe.gateway.sequences import all_sequences, sequences
+from steppe.gateway.sites.conversation import conversation_of
 
 _FORM_MODEL = re.compile(rb'\bname="model"[^\r\n]*(?:\r\n[^\r\n]+)*\r\n\r\n([^\r\n]*)\r\n')
 """The field `model` of a form, as the transcription of speech has it."""
@@ -39,6 +40,8 @@ class RequestBody:
         plain: What the client of a stream asked for that can go on elsewhere; None for others.
         blocks: Chained hashes of the blocks of the prompt, see `prompt_blocks`.
         sequences: Sequences to generate; beyond 1024 they are more than the places.
+        conversation: What it shows of its conversation, see `conversation_of`; or empty.
+        earlier_tokens: Output tokens that it brings along from another engine.
     """
 
     wants_stream: bool = False
@@ -50,6 +53,8 @@ class RequestBody:
     plain: PlainStream | None = None
     blocks: tuple[int, ...] = ()
     sequences: int = 1
+    conversation: str = ""
+    earlier_tokens: int = 0
 
 
 def read_body(request: web.Request, body: bytes) -> RequestBody:
@@ -84,6 +89,8 @@ def read_body(request: web.Request, body: bytes) -> RequestBody:
         read_plain(request.path, found),
         prompt_blocks(found),
         all_sequences(found),
+        conversation_of(found),
+        _earlier_tokens(found),
     )
 
 
@@ -105,6 +112,15 @@ def _wants_energy(body: object) -> bool:
             return True
         case _:
             return False
+
+
+def _earlier_tokens(found: Mapping[str, Any]) -> int:
+    """Return how many output tokens a body brings along from another engine."""
+    match found.get("vllm_xargs"):
+        case {"steppe_output": list(ids)}:
+            return len(ids)
+        case _:
+            return 0
 
 
 def _max_output_tokens(found: Mapping[str, Any], places: int) -> int | None:

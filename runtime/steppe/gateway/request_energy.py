@@ -64,7 +64,7 @@ class EnergyBook:
     def _learn(self, request: FinishedRequest, energy: RequestEnergy) -> None:
         """Count the final energy of a request in its class, and per token of its model."""
         self.by_priority_j[request.priority] += energy.energy_j
-        if not request.output_tokens:
+        if not request.output_tokens or request.site:  # other meters know what those took
             return
         sums = self._models[request.model]
         sums.energy_j = _MEMORY * sums.energy_j + energy.energy_j

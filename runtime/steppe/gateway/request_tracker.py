@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from steppe.control.admission import PRIORITIES, Ticket
 from steppe.gateway.model_counts import ModelCounts
-from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptSize
+from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptCount, PromptSize
 from steppe.gateway.request import ClientHeaders, FinishedRequest, RequestContext, request_id
 from steppe.gateway.served_model import GatewayModel
 from steppe.gateway.status import GatewayStatus
@@ -64,6 +64,7 @@ class RequestTracker:
         cost: float = 1.0,
         alias: str = "",
         ttft_s: float | None = None,
+        is_here: bool = True,
     ) -> RequestContext:
         """Start tracking a request; it keeps the id of its headers if that is valid and unused.
 
@@ -78,6 +79,7 @@ class RequestTracker:
             cost: What serving it takes.
             alias: The alias that it asks for.
             ttft_s: Longest time to its first token, s; that of the model if None.
+            is_here: Whether it is certain to be served here; else `stay` is called if it is.
         """
         self._arrived += 1
         id_ = request_id(headers.request_id)
@@ -103,11 +105,18 @@ class RequestTracker:
             alias=alias,
             wants_stream=wants_stream,
             prompt=prompt,
-            counted=counts.arrive(headers.priority, prompt),
+            counted=counts.arrive(headers.priority, prompt) if is_here else PromptCount(),
             places=places,
+            is_here=is_here,
         )
         self._open[id_] = context
         return context
+
+    def stay(self, context: RequestContext) -> None:
+        """Count an open request that is served here, after all."""
+        context.is_here = True
+        counts = self.counts[context.model]
+        context.counted = counts.arrive(context.headers.priority, context.prompt)
 
     def move(self, context: RequestContext, model: str) -> None:
         """Count an open request that another model is going to serve."""
@@ -127,7 +136,7 @@ class RequestTracker:
     def close(self, context: RequestContext, now_s: float) -> FinishedRequest:
         """Record the end of a request."""
         self._open.pop(context.id, None)
-        if context.replica is not None:
+        if context.replica is not None or context.site:
             self._ended_s[context.id] = now_s
         finished = self._finish(context, now_s)
         self.counts[context.model].end(context, finished, now_s)
@@ -161,7 +170,7 @@ class RequestTracker:
             outstanding: Requests of each replica.
         """
         overdue = dict.fromkeys(self.counts, 0)
-        for context in self._open.values():
+        for context in (each for each in self._open.values() if each.is_here):
             slo = self.counts[context.model].slo
             slo.note_first(context)
             overdue[context.model] += slo.is_overdue(context, now_s)
@@ -196,7 +205,9 @@ class RequestTracker:
             e2e_s=now_s - context.arrival_s,
             prompt_tokens=None if usage is None else usage.prompt_tokens,
             cached_tokens=None if usage is None else usage.cached_tokens,
-            output_tokens=None if usage is None else usage.output_tokens,
+            output_tokens=None
+            if usage is None
+            else max(0, usage.output_tokens - context.earlier_tokens),
             finish=context.finish,
             status=context.status,
             replica=context.replica,
@@ -205,4 +216,5 @@ class RequestTracker:
             gateway=self._gateway,
             terms=context.terms,
             key_id=context.headers.key_id,
+            site=context.site,
         )

@@ -20,7 +20,6 @@ from steppe.gateway.application import Handlers, build_application
 from steppe.gateway.availability import Availability
 from steppe.gateway.batch_api import UploadLimits
 from steppe.gateway.bodies import Bodies
-from steppe.gateway.client_stream import StreamTimes
 from steppe.gateway.config_changes import ChangeResult, ConfigChange, ConfigChanges
 from steppe.gateway.connections import (
     ConnectionGuard,
@@ -30,28 +29,29 @@ from steppe.gateway.driver_news import DriverNews, GatewayNews
 from steppe.gateway.ended_requests import EndedRequest, RequestEnergy
 from steppe.gateway.energy_answer import EnergyAnswers
 from steppe.gateway.fleet_state import FleetState
-from steppe.gateway.forwarder import RequestForwarder
 from steppe.gateway.gate import AdmissionGate
 from steppe.gateway.generation import Generation
 from steppe.gateway.http_server import STOP_ERROR_S, HttpServer
 from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.model_list import ModelList
+from steppe.gateway.new_forwarder import new_forwarder
 from steppe.gateway.openapi import OpenApi
 from steppe.gateway.page_api import NoPage, PageApi
 from steppe.gateway.pools import Pool, Pools
 from steppe.gateway.ports import hold_port, refuse_port_in_use
 from steppe.gateway.public_paths import needs_no_key
 from steppe.gateway.replica_client import open_session
-from steppe.gateway.request import FinishedRequest, RequestContext, SettledRequest
+from steppe.gateway.request import FinishedRequest, SettledRequest
 from steppe.gateway.request_energy import EnergyBook
 from steppe.gateway.request_tracker import RequestTracker
 from steppe.gateway.routing import Route
-from steppe.gateway.run_services import RunServices
+from steppe.gateway.run_services import SITES, RunServices
 from steppe.gateway.served_model import GatewayAlias, GatewayModel
 from steppe.gateway.settings import GatewaySettings
 from steppe.gateway.sharing.messages import Coordination
 from steppe.gateway.sharing.sharing import OtherGateways, Sharing
+from steppe.gateway.sites.other_sites import sites_of
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.gateway.steppe_api import SteppeApi
 from steppe.gateway.traces import traces_of
@@ -59,6 +59,7 @@ from steppe.gateway.usage import UsageTable
 from steppe.gateway.work_api import WorkApi
 from steppe.ledger.green.band import band_of
 from steppe.ledger.tariff import Band
+from steppe.sites.peer import RouterService
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra
     from steppe.gateway.tracing import RequestTraces
@@ -103,6 +104,7 @@ class Gateway:
         settings: GatewaySettings,
         now_s: Callable[[], float] = time.monotonic,
         traces: RequestTraces | None = None,
+        router: RouterService | None = None,
     ) -> None:
         """Create a gateway that does not listen yet.
 
@@ -110,6 +112,7 @@ class Gateway:
             settings: How it listens.
             now_s: Reads the monotonic clock, s.
             traces: Gets the traces of requests, in place of those of the settings.
+            router: Chooses the sites of requests, in place of that of the settings.
         """
         self._traces = traces
         self._access_log: AccessLog | None = None
@@ -161,6 +164,7 @@ class Gateway:
         self._page = self._new_page(door) if settings.page else None
         own = (self._steppe_api, admin, OpenApi(), self._work, self._page or NoPage())
         self._parts = (*own, *self._services.parts)
+        self._sites = sites_of(settings, router, now_s)
         self._handlers: Handlers | None = None
         self._server: HttpServer | None = None
 
@@ -196,6 +200,8 @@ class Gateway:
         self._access_log = AccessLog(settings.access_log)
         session = open_session(settings.connect_timeout_s, settings.replica_headers)
         self._handlers = self._new_handlers(session)
+        if self._sites is not None:
+            await self._sites.start()
         self._steppe_api.counts = self._handlers.tracker.counts
         self._services.ledger_api.find_open = self._handlers.tracker.get
         self._services.ledger_api.find_ended = self._steppe_api.find
@@ -221,6 +227,8 @@ class Gateway:
         self._pools.close()
         if self._page is not None:
             self._page.close()
+        if self._sites is not None:
+            self._sites.close()
         loop, timeout_s = asyncio.get_running_loop(), self._settings.stop_timeout_s
         timer = loop.call_later(timeout_s, self._cancel_all)
         await self._drain(timeout_s)
@@ -229,6 +237,8 @@ class Gateway:
 
     def _cancel_all(self) -> None:
         self._pools.cancel_all()
+        if self._sites is not None:
+            self._sites.cancel_all()
         self._services.close()
 
     async def _drain(self, timeout_s: float) -> None:
@@ -312,6 +322,8 @@ class Gateway:
             self._set_slos()
         self._changes.settle(news.results)
         self._services.set_urls(news.services)
+        if self._sites is not None:
+            self._sites.set_url(news.services.get(SITES, ""))
         return GatewayNews(len(self._usage), self._changes.pending, self._changes.version)
 
     def drain_finished(self) -> list[FinishedRequest]:
@@ -407,6 +419,7 @@ class Gateway:
             service_metrics=self._services.metrics,
             sharing=self._sharing,
             page=self._page,
+            sites=self._sites,
         )
 
     def _new_generation(
@@ -417,7 +430,14 @@ class Gateway:
             pools=self._pools,
             tracker=tracker,
             metrics=self._metrics,
-            forwarder=self._new_forwarder(tracker, session),
+            forwarder=new_forwarder(
+                settings,
+                self._pools,
+                tracker,
+                session,
+                sites=self._sites,
+                now_s=self._now_s,
+            ),
             energy=self._energy,
             energy_answers=EnergyAnswers(
                 self._energy, settings.energy_wait_s, settings.write_timeout_s
@@ -426,29 +446,9 @@ class Gateway:
             bodies=self._bodies,
             access=self._access,
             holds=self._services.holds,
+            sites=None if self._sites is None else settings.sites,
             traces=self._traces,
             now_s=self._now_s,
-        )
-
-    def _new_forwarder(
-        self, tracker: RequestTracker, session: aiohttp.ClientSession
-    ) -> RequestForwarder:
-        def on_moved(context: RequestContext, model: str) -> None:
-            tracker.move(context, model)
-            self._pools.aliases[context.alias].move(model)
-
-        return RequestForwarder(
-            {pool.model.name: pool.gate for pool in self._pools},
-            session,
-            self._settings.max_wait_s,
-            self._settings.retry_delays_s,
-            times=StreamTimes(
-                self._settings.write_timeout_s,
-                self._settings.keep_alive_s,
-                self._settings.hold_s,
-            ),
-            now_s=self._now_s,
-            on_moved=on_moved,
         )
 
     @property
@@ -463,6 +463,8 @@ class Gateway:
         if self._server is not None:
             await self._server.close()
         await self._services.stop()
+        if self._sites is not None:
+            await self._sites.stop()
         if self._handlers is not None:
             await self._handlers.session.close()
         if self._access_log is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from steppe.config import RunConfig
+from steppe.config.sites import SitesSection
 from steppe.control.admission import NO_SHARES
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
@@ -59,6 +60,7 @@ class GatewaySettings:
         gateways: How many gateways the run has at first.
         page: Whether browsers get the live page at `/`.
         page_history_s: How far back the finer points of its charts reach, s.
+        sites: The other sites; None without any.
         shares_port: Whether other processes of this user may listen on the same port.
     """
 
@@ -95,4 +97,5 @@ class GatewaySettings:
     gateways: int = 1
     page: bool = True
     page_history_s: float = 3600.0
+    sites: SitesSection | None = None
     shares_port: bool = False

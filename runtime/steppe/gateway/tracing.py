@@ -98,7 +98,7 @@ class RequestTraces:
         if len(self._unsettled) > MOST_UNSETTLED:
             _, ended = self._unsettled.popitem(last=False)
             ended.span.end(ended.end_ns)
-        elif request.replica is None:  # it took no energy
+        elif request.replica is None:  # it took no energy here
             self._finish(request.id, {"steppe.energy.joules": 0.0})
 
     def settle(self, energies: Iterable[RequestEnergy]) -> None:
@@ -157,6 +157,7 @@ def _attributes(request: FinishedRequest) -> dict[str, AttributeValue]:
         "steppe.tenant": request.tenant,
         "steppe.priority": request.priority,
         "steppe.route.replica": request.replica,
+        "steppe.route.site": request.site or None,
         "steppe.cached_tokens": request.cached_tokens,
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -29,8 +29,8 @@ class BookedRequest:
         first_us: When its first token left; 0 if none did, or if that is unknown.
         ended_us: When it ended.
         finish: How it ended, as in the record of a request.
-        had_replica: Whether it reached a replica. Without one it has no receipt: its hold is given
-            back.
+        had_replica: Whether it reached a replica, here or at another site. Without one it has no
+            receipt: its hold is given back. What another site computed has no energy here.
         terms: The rate that was fixed at admission, `TARIFF/NUMBER`; empty for none.
         key_id: Public part of its API key; empty without one.
         model_rev: Revision of the weights; empty if unknown.

@@ -284,7 +284,7 @@ class RequestRecord:
         finish: The engine's finish reason, or `failed`, `rejected` (refused on arrival), `shed`
             (refused after waiting), `cancelled` (the client left) or `invalid` (a client error,
             4xx).
-        replica: Name of the replica that served it.
+        replica: Name of the replica that served it; None if another site did.
         streamed: Whether the client asked for an event stream; without one there is no `ttft_s`.
         boundary: What `energy_j` encloses: `gpu`, `node` or `site`.
         model: The model that served it, by the name that clients use; empty in older records.
@@ -292,6 +292,8 @@ class RequestRecord:
         continued: How often its stream went on after its replica was lost.
         asked_model: The alias that it asked for; empty if it asked for the model that served it.
         gateway: Name of the gateway that had it; empty if the run has only one.
+        site: The other site that served it, or the rest of it; empty if it was served here alone.
+            `energy_j` has the energy of this site's meters only.
     """
 
     id: str
@@ -315,6 +317,7 @@ class RequestRecord:
     continued: int = 0
     asked_model: str = ""
     gateway: str = ""
+    site: str = ""
 
     @property
     def outcome(self) -> Outcome:

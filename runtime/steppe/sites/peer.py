@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from prometheus_client import Metric
+
+from steppe.config.tenants import SITE_TENANT
 from steppe.sites.view import Asked
+
+__all__ = [
+    "CONVERSATION",
+    "HOP",
+    "REVISION",
+    "SITE_TENANT",
+    "End",
+    "Outcome",
+    "Peer",
+    "Router",
+    "RouterService",
+]
 
 HOP = "x-steppe-hop"
 """Header of a call that another site has sent on: `1`. Such a call is not sent on again."""
@@ -15,8 +30,6 @@ REVISION = "x-steppe-revision"
 """Header with the revision of a model that a client insists on."""
 CONVERSATION = "x-steppe-conversation"
 """Header with the key of a conversation, if the body has none."""
-SITE_TENANT = "site:"
-"""Begin of the name of the tenant that stands for another site."""
 
 End = Literal["served", "refused", "lost", "cancelled", "unreachable"]
 
@@ -85,10 +98,7 @@ class Router(Protocol):
 
 
 class RouterService(Router, Protocol):
-    """A router with what it needs while a gateway runs.
-
-    `exposition` of `SiteRouter` returns its metrics as `list[prometheus_client.Metric]`.
-    """
+    """A router with what it needs while a gateway runs."""
 
     async def start(self) -> None:
         """Begin to read the state of the sites service, as soon as its URL is known."""
@@ -96,6 +106,10 @@ class RouterService(Router, Protocol):
 
     async def stop(self) -> None:
         """Send what was noted and stop."""
+        ...
+
+    def exposition(self) -> Iterable[Metric]:
+        """Return its metrics for Prometheus."""
         ...
 
     def set_url(self, url: str | None) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from steppe.config.sites import GENERAL
-from steppe.config.tenants import TenantSection, TenantsSection
+from steppe.config.tenants import SITE_TENANT, TenantSection, TenantsSection
 from steppe.control.admission import PRIORITIES
 from steppe.tenants.key import StoredKey
 
@@ -96,6 +97,11 @@ def tenants_from_config(section: TenantsSection) -> KnownTenants:
             for key in each.keys
         ),
     )
+
+
+def site_tenants(sites: Iterable[str]) -> KnownTenants:
+    """Return the tenants that stand for other sites, by their names: they have no keys."""
+    return KnownTenants(tuple(Tenant(f"{SITE_TENANT}{site}") for site in sites))
 
 
 def _tenant(section: TenantSection) -> Tenant:

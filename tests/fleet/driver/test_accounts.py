@@ -16,7 +16,7 @@ from steppe.gateway.request_tracker import ID_REUSE_S
 from steppe.ledger.booking import BookedRequest
 from steppe.models.identity import ModelIdentity
 from steppe.report.latency import within_slo
-from steppe.report.records import Slo
+from steppe.report.records import RequestRecord, Slo
 
 NAMES = ("a", "b", "c", "d")
 uj = st.integers(0, 10**9)
@@ -51,7 +51,7 @@ def test_the_parts_sum_to_the_whole_at_every_tick_and_at_the_end(
     happened: list[tuple[list[ReplicaReport], list[str], bool]],
 ) -> None:
     accounts = Accounts("emulated", 1000.0)
-    records = []
+    records = list[RequestRecord]()
     for tick, (came, ended, drops) in enumerate(happened):
         accounts.add(came)
         accounts.finish([finished_request(name) for name in ended])
@@ -188,7 +188,7 @@ def step_of(name: str, energy_uj: int = 0) -> ReplicaReport:
 
 def settle(accounts: Accounts, *reported: ReplicaReport) -> list[float | None]:
     """Report once a tick, and return the joules of what is recorded."""
-    records = []
+    records = list[RequestRecord]()
     for number, report in enumerate(reported):
         accounts.add([report])
         records += accounts.close_tick(float(number))
@@ -277,6 +277,33 @@ def test_a_request_that_no_replica_had_is_recorded_at_once() -> None:
     accounts = Accounts("emulated", 0.0)
     accounts.finish([finished_request("a", finish="shed", replica=None)])
     assert [record.id for record in accounts.close_tick(1.0)] == ["a"]
+
+
+def test_a_request_that_another_site_served_is_booked_at_once_without_energy() -> None:
+    accounts = Accounts("counter", 0.0, models={})
+    ended = finished_request("a", replica=None, site="shanghai", terms="flat/0")
+    accounts.add([report_of({"b": 5})])
+    accounts.finish([ended])
+    (record,) = accounts.close_tick(1.0)
+    assert (record.site, record.replica, record.energy_j) == ("shanghai", None, 0.0)
+    assert (record.prompt_tokens, record.output_tokens) == (7, ended.output_tokens)
+    (booked,) = accounts.take_booked()
+    assert (booked.energy_uj, booked.had_replica, booked.terms) == (0, True, "flat/0")
+    assert booked.output_tokens == ended.output_tokens
+
+
+def test_what_was_computed_here_of_a_request_that_went_on_at_a_site_is_charged_exactly() -> None:
+    accounts = Accounts("counter", 0.0, models={})
+    accounts.add([report_of({"a": 2_000_001}, idle_uj=3)])
+    accounts.finish([finished_request("a", site="shanghai", continued=1)])
+    late = report_of({"a": 40}, idle_uj=2)  # its last step here is reported after its end
+    records = list[RequestRecord]()
+    for tick, report in enumerate([late, *(report_of({}),) * QUIET_REPORTS]):
+        accounts.add([report])
+        records += accounts.close_tick(float(tick))
+    (booked,) = accounts.take_booked()
+    assert (records[0].site, booked.energy_uj) == ("shanghai", 2_000_041)
+    assert accounts.energy_uj == booked.energy_uj + accounts.idle_uj == 2_000_046
 
 
 def test_energy_that_no_request_claims_is_a_line_of_its_own_at_the_end() -> None:

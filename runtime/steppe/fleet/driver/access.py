@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from steppe.config import GatewaySection, RunConfig
 from steppe.errors import UsageError
 from steppe.gateway.server import AccessSettings, SettledRequest
 from steppe.report.records import RequestRecord
 from steppe.tenants.limiter import Taken
-from steppe.tenants.tenant import tenants_from_config
+from steppe.tenants.tenant import site_tenants, tenants_from_config
 
 LEAST_KEY = 16
 """Fewest characters of an admin key."""
@@ -15,8 +17,12 @@ LEAST_KEY = 16
 
 def access_settings(config: RunConfig) -> AccessSettings:
     """Return who may ask the gateway of a run."""
+    tenants = tenants_from_config(config.tenants)
+    if config.sites is not None:
+        sites = site_tenants(peer.name for peer in config.sites.peers)
+        tenants = replace(tenants, tenants=sites.tenants + tenants.tenants)
     return AccessSettings(
-        tenants=tenants_from_config(config.tenants),
+        tenants=tenants,
         store=config.tenants.store,
         refresh_s=config.tenants.refresh_s,
         trusted_proxies=config.gateway.trusted_proxies,

@@ -322,6 +322,7 @@ class Accounts:
             asked_model=request.asked_model,
             continued=request.continued,
             gateway=request.gateway,
+            site=request.site,
         )
         if self.models is not None:
             model = self.models.get(request.model, ModelIdentity())

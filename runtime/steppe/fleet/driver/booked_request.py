@@ -47,7 +47,7 @@ def booked_request(
         first_us=0 if ttft_s is None else started_us + round(ttft_s * US_PER_S),
         ended_us=started_us + round(request.e2e_s * US_PER_S),
         finish=record.finish,
-        had_replica=request.replica is not None,
+        had_replica=request.was_served,
         terms=request.terms,
         key_id=request.key_id,
         model_rev=model.revision,

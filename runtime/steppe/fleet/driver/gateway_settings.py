@@ -78,6 +78,7 @@ def gateway_settings(
         if batch is None
         else UploadLimits(batch.file_bytes, batch.uploads, batch.upload_idle_s),
         ledger=None if ledger is None else LedgerLink(asks=bool(ledger.tariffs)),
+        sites=config.sites,
     )
 
 

@@ -156,7 +156,8 @@ class RequestHold:
     async def end(self) -> None:
         """Note the terms of a request that has ended; give its hold back if it was not served."""
         context = self._context
-        if context.replica is not None:
+        was_served = context.replica is not None or bool(context.site)
+        if was_served:
             with suppress(DeniedByLedgerError, asyncio.CancelledError):
                 await self.known()  # a client that has left is billed what the engine counted
             verdict = self._verdict.result() if self._verdict.done() else None
@@ -164,7 +165,7 @@ class RequestHold:
                 context.terms = verdict.terms
             elif context.finish == "cancelled":
                 context.finish = "rejected"  # it was never admitted
-        if context.replica is None or context.finish in UNSERVED:
+        if not was_served or context.finish in UNSERVED:
             self._holds.give_back(self._asked)
 
     async def __aenter__(self) -> RequestHold:

@@ -144,7 +144,7 @@ class LedgerApi:
 
 def gets_receipt(request: FinishedRequest) -> bool:
     """Return whether a request that has ended gets a receipt."""
-    return request.replica is not None and request.finish not in UNSERVED
+    return request.was_served and request.finish not in UNSERVED
 
 
 async def _find_none(_id: str) -> EndedRequest | None:

@@ -39,9 +39,15 @@ REFUSED = "x-steppe-refused"
 take it. The home site serves it, or asks another one."""
 REQUEST_ID, TENANT, PRIORITY = "x-request-id", "x-steppe-tenant", "x-steppe-priority"
 RETRY_AFTER_S = 1
-TO_GATEWAY = ("accept", "traceparent", "tracestate")
+TO_GATEWAY = ("accept", "traceparent", "tracestate", "x-steppe-energy")
 """Headers of a caller that the gateway gets as they are."""
-TO_HOME = ("cache-control", "content-encoding", "content-type", "retry-after")
+TO_HOME = (
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "retry-after",
+    "x-steppe-energy-joules",
+)
 """Headers of the gateway that a caller gets."""
 NOT_HERE = frozenset({401, 404, 405})
 """What the gateway answers to a call that it cannot take: to the home site that is a refusal."""

@@ -1,0 +1,1 @@
+"""Which requests go to another site, and how do they come back?"""

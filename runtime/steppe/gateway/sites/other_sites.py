@@ -1,0 +1,276 @@
+"""Sends requests to other sites.
+
+A router chooses the site. What it says is checked here before a byte leaves: the site is one of the
+configuration, at the address and in the region that the configuration has, and the tenant allows
+that region. So a fault in the router, or in what it was given, moves no data out of these regions.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from prometheus_client import Metric
+
+from steppe.config.sites import SitesSection
+from steppe.errors import ReplicaError, SteppeError
+from steppe.gateway.cancel_scope import CancelScope
+from steppe.gateway.delivery import Delivery
+from steppe.gateway.gate import RefusedError
+from steppe.gateway.replica_client import (
+    Headers,
+    ReplicaLostError,
+    ReplicaResponse,
+    ReplicaUnreachableError,
+    StreamedResponse,
+    Tls,
+    open_session,
+    send_request,
+)
+from steppe.gateway.request import FAILED, RequestContext
+from steppe.gateway.request_energy import ENERGY_HEADER, JOULES_HEADER
+from steppe.gateway.routing import Route
+from steppe.gateway.settings import GatewaySettings
+from steppe.gateway.stream import find_error_status
+from steppe.sites.peer import REVISION, End, Outcome, Peer, RouterService
+
+MOST_PEERS = 2
+"""So many other sites are tried before a request waits here."""
+SITE_HEADER = "X-Steppe-Site"
+"""Header of an answer that another site has begun: its name."""
+NO_SITE = "no_site"
+"""Code of the 503 of a request that may not stay here while no other site takes it."""
+
+_REFUSALS = frozenset({401, 403, 404, 429})
+"""Statuses that say nothing of the request, but of the site; a 404 is a model that it lacks."""
+_SENT_HEADERS = ("accept", "content-type", "traceparent", "tracestate")
+_KEPT_HEADERS = frozenset({"content-type", "cache-control", JOULES_HEADER.lower()})
+_KEEPALIVE_S, _SILENT_S = 30.0, 8
+
+_log = logging.getLogger(__name__)
+
+
+class RefusedBySiteError(SteppeError):
+    """Another site does not take a request; its client has got nothing from there."""
+
+
+class SiteLostError(ReplicaLostError):
+    """Another site is lost in the middle of an answer."""
+
+
+@dataclass(slots=True)
+class Visit:
+    """A try at another site; times are s since the Unix epoch.
+
+    Attributes:
+        peer: The site.
+        before: Output tokens that were known when it was sent there.
+        started_epoch_s: When.
+        status: What it answered; None before.
+        end: How it ended.
+    """
+
+    peer: Peer
+    before: int
+    started_epoch_s: float = field(default_factory=time.time)
+    status: int | None = None
+    end: End = "lost"
+
+    def outcome(self, delivery: Delivery) -> Outcome:
+        """Return how it ended, now."""
+        usage, had_it = delivery.usage, self.end in ("served", "lost", "cancelled")
+        return Outcome(
+            self.status,
+            usage.prompt_tokens if had_it else 0,
+            max(0, usage.output_tokens - self.before) if had_it else 0,
+            self.started_epoch_s,
+            time.time(),
+            self.end,
+        )
+
+
+class OtherSites:
+    """Where requests may go instead of the replicas of this site.
+
+    Use it on one event loop; it is not safe from other threads.
+    """
+
+    def __init__(
+        self,
+        section: SitesSection,
+        router: RouterService,
+        connect_timeout_s: float,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Create it.
+
+        Args:
+            section: The sites, as they are configured.
+            router: Chooses one.
+            connect_timeout_s: Longest time to connect to one, s.
+            now_s: Reads the monotonic clock, s.
+        """
+        self._peers = {peer.name: peer for peer in section.peers}
+        self._router, self._now_s = router, now_s
+        self._connect_timeout_s = connect_timeout_s
+        self._session: aiohttp.ClientSession | None = None
+        self._scopes: set[CancelScope] = set()
+        self._is_open = True
+
+    async def start(self) -> None:
+        """Begin."""
+        self._session = open_session(
+            self._connect_timeout_s, keepalive_s=_KEEPALIVE_S, silent_s=_SILENT_S
+        )
+        await self._router.start()
+
+    def set_url(self, url: str) -> None:
+        """Set where the sites service of the run listens; empty while it starts."""
+        self._router.set_url(url or None)
+
+    def metrics(self) -> list[Metric]:
+        """Return the metrics of the router."""
+        return list(self._router.exposition())
+
+    def close(self) -> None:
+        """Send no new request away, because the gateway stops; those that have begun go on."""
+        self._is_open = False
+
+    def cancel_all(self) -> None:
+        """End what other sites still answer, because the gateway stops."""
+        for scope in tuple(self._scopes):
+            scope.cancel(RefusedError("the gateway is stopping", "stopping"))
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        await self._router.stop()
+        if self._session is not None:
+            await self._session.close()
+
+    async def serve(self, delivery: Delivery) -> web.StreamResponse | None:
+        """Return the answer of another site; None if none takes the request.
+
+        Raises:
+            SiteLostError: One is lost in the middle of its answer.
+            RefusedError: The gateway stops, or the stream was held for too long.
+            ConnectionResetError: The client has disconnected.
+        """
+        has_begun = delivery.client.has_begun
+        left = MOST_PEERS if has_begun else MOST_PEERS - len(delivery.tried_sites)
+        while left > 0 and (peer := self._choose(delivery)) is not None:
+            left -= 1
+            delivery.tried_sites.add(peer.site)
+            try:
+                return await self._visit(delivery, peer)
+            except (RefusedBySiteError, ReplicaUnreachableError) as error:
+                _log.info("%s: a request goes elsewhere: %s", peer.site, error)
+        return None
+
+    def _choose(self, delivery: Delivery) -> Peer | None:
+        """Return a site that the tenant allows; None to stay here."""
+        context, tried = delivery.context, delivery.tried_sites
+        if context.asked is None or not (self._is_open or delivery.client.has_begun):
+            return None
+        asked = context.asked
+        while (peer := self._router.choose(asked, context.engine_id, tried)) is not None:
+            if self._is_allowed(peer, context) and peer.site not in tried:
+                return peer
+            now_s = time.time()
+            self._router.note(peer, Outcome(None, 0, 0, now_s, now_s, "cancelled"))
+            if peer.site in tried:
+                return None
+            tried.add(peer.site)
+        return None
+
+    def _is_allowed(self, peer: Peer, context: RequestContext) -> bool:
+        """Return whether a request may go to a site; all is taken from the configuration."""
+        known = self._peers.get(peer.site)
+        assert context.asked is not None, "it may be sent"
+        if known is None or known.url != peer.url or known.region not in context.asked.regions:
+            found = f"{peer.site} at {peer.url}"
+            allowed = ", ".join(sorted(context.asked.regions))
+            _log.error("a request was not sent: asked for a site in %s, found %s", allowed, found)
+            return False
+        return True
+
+    async def _visit(self, delivery: Delivery, peer: Peer) -> web.StreamResponse:
+        assert self._session is not None, "it was started"
+        context, scope = delivery.context, CancelScope()
+        visit = Visit(peer, delivery.progress)
+        asked = delivery.sent_to_site(_headers_for(delivery, peer), scope)
+        context.sent_s, context.on_first_text = self._now_s(), lambda: None
+        route, tls = Route(peer.site, peer.url, 1), Tls(peer.ssl, peer.site)
+        self._scopes.add(scope)
+        visit.end = "cancelled"  # unless it ends in another way
+        try:
+            async with send_request(self._session, route, asked, scope, tls) as response:
+                visit.status = response.status
+                _raise_refusal(response, peer, has_begun=delivery.client.has_begun)
+                context.site = peer.site
+                _show(response, peer.site)
+                sent = await delivery.relay(response)
+            visit.end = "lost" if context.finish in FAILED else "served"
+            return sent
+        except ReplicaUnreachableError:
+            visit.end = "unreachable"
+            raise
+        except RefusedBySiteError:
+            visit.end = "refused"
+            raise
+        except ReplicaError as error:
+            visit.end = "lost"
+            context.failed_s += self._now_s() - context.sent_s
+            raise SiteLostError(str(error)) from error
+        finally:
+            self._scopes.discard(scope)
+            self._router.note(peer, visit.outcome(delivery))
+
+
+def _headers_for(delivery: Delivery, peer: Peer) -> Headers:
+    """Return all headers of a call to another site: nothing that names the client or its tenant."""
+    asked = delivery.context.asked
+    headers: Headers = CIMultiDict(
+        (name, value) for name in _SENT_HEADERS for value in delivery.headers.getall(name, ())
+    )
+    if delivery.context.tail is not None and not delivery.client.has_begun:
+        headers[ENERGY_HEADER] = "true"  # that site has the meters
+    if asked is not None and asked.revision is not None:
+        headers[REVISION] = asked.revision
+    headers.update(peer.headers)
+    return headers
+
+
+def _raise_refusal(response: ReplicaResponse, peer: Peer, *, has_begun: bool) -> None:
+    """Raise RefusedBySiteError for an answer that is none to the request itself."""
+    status = response.status
+    if isinstance(response, StreamedResponse):
+        status = find_error_status(response.first) or status
+    if status >= 500 or status in _REFUSALS or (has_begun and status >= 400):
+        raise RefusedBySiteError(f"{peer.site} answered {status}")
+
+
+def _show(response: ReplicaResponse, site: str) -> None:
+    """Leave the headers that are for the client, and add the name of the site."""
+    for name in {name for name in response.headers if name.lower() not in _KEPT_HEADERS}:
+        response.headers.popall(name)
+    response.headers[SITE_HEADER] = site
+
+
+def sites_of(
+    settings: GatewaySettings, router: RouterService | None, now_s: Callable[[], float]
+) -> OtherSites | None:
+    """Return the other sites of a gateway; None without any.
+
+    Args:
+        settings: Those of the gateway.
+        router: Chooses a site.
+        now_s: Reads the monotonic clock, s.
+    """
+    if settings.sites is None or router is None:
+        return None
+    return OtherSites(settings.sites, router, settings.connect_timeout_s, now_s)
