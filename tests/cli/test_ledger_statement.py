@@ -22,6 +22,7 @@ from tests.fixtures.ledger import (
 from steppe.cli import main
 from steppe.ledger.log.log import Log
 from steppe.ledger.periods.shares import shares_of
+from steppe.ledger.settlement import RemoteEnergy, TenantShare
 from steppe.ledger.store.ledger_store import LedgerStore, LogEntry
 
 
@@ -174,3 +175,23 @@ def test_a_receipt_that_is_not_there_is_one_line(ledger: FilledLedger) -> None:
     found = run("explain", ledger.folder, "nothing")
     assert (found.exit_code, found.stdout) == (2, "")
     assert "asked for 'nothing', found none of this id or request" in found.stderr
+
+
+def test_energy_at_other_sites_is_a_line_of_its_own(tmp_path: Path) -> None:
+    ledger = fill_ledger(tmp_path / "ledger", hours=1)
+    store = LedgerStore(str(tmp_path / "ledger" / "ledger.db"))
+    shares = (TenantShare("lab", 2, 30, 20, 1_234_567, 9), TenantShare("shop", 1, 1, 1, 1, 1))
+    for number, period in enumerate((FIRST_HOUR, FIRST_HOUR + 1, FIRST_HOUR + 31 * 24)):
+        part = RemoteEnergy(SITE, "hohhot", period, 3600, "", 0, 1, shares, (), 0)
+        logged = part.logged
+        store.add([LogEntry(logged.kind, f"{number}", "", logged.time_us, logged.entry)])
+    store.close()
+    made = statement(ledger, tmp_path / "bill")
+    assert made.exit_code == 0, made.output
+    assert "energy at other sites: hohhot, 4 receipts, 2.469134 J" in made.stdout
+    page = (tmp_path / "bill" / "statement.html").read_text()
+    assert "Energy at other sites" in page
+    assert "2.469134" in page
+    found = json.loads(statement(ledger, tmp_path / "again", "--json").stdout)
+    (other,) = found["elsewhere"]
+    assert (other["site"], other["energy_uj"], other["output_tokens"]) == ("hohhot", 2_469_134, 40)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from steppe.cli.ledger_options import json_option, own_trust_options
-from steppe.ledger.statements.amounts import grouped_text, minor_digits
+from steppe.ledger.statements.amounts import MICRO_DIGITS, grouped_text, minor_digits
 from steppe.ledger.statements.month import Month
 from steppe.options import GivenPath, GivenText
 from steppe.run.ledger import AuditProgress
@@ -83,6 +84,10 @@ def _lines(books: MonthBooks, written: Written, to: Path) -> list[str]:
     for one in books.statements:
         total = grouped_text(one.total_minor, minor_digits(one.currency))
         lines.append(f"{one.name}: {one.sums.receipts:,} receipts, {total} {one.currency}")
+    for other in books.elsewhere:
+        used = grouped_text(other.energy_uj, MICRO_DIGITS)
+        count = f"{other.receipts:,} {'receipt' if other.receipts == 1 else 'receipts'}"
+        lines.append(f"energy at other sites: {other.site}, {count}, {used} J")
     lines.append(f"{to}: {written.files:,} files")
     if written.unproven:
         count = _counted(written.unproven, "receipt")
@@ -113,6 +118,7 @@ def _document(books: MonthBooks, written: Written, to: Path) -> dict[str, Any]:
             }
             for one in books.statements
         ],
+        "elsewhere": [asdict(one) for one in books.elsewhere],
         "to": str(to),
         "files": written.files,
         "receipts_without_proof": written.unproven,

@@ -168,7 +168,10 @@ def write_bundle(
     bundle = Bundle(order.to, None if ledger.trust is None else ledger.reader())
     for statement in books.statements:
         unit = _unit_of(statement) if len(books.statements) > 1 else ""
-        bundle.write(f"statement{unit}.html", page_html(statement, order.issuer, books.open_hours))
+        first = statement is books.statements[0]
+        elsewhere = books.elsewhere if first else ()
+        page = page_html(statement, order.issuer, books.open_hours, elsewhere)
+        bundle.write(f"statement{unit}.html", page)
         bundle.write(f"focus{unit}.csv", focus_csv(statement, order.issuer))
     _write_tariffs(bundle, store, books)
     unproven = _write_receipts(bundle, books, on_receipts)

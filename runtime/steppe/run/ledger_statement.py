@@ -13,12 +13,16 @@ from steppe.ledger.periods.period import KIND as PERIOD
 from steppe.ledger.periods.period import Period
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.receipts_of import ascii_name
+from steppe.ledger.service_entry import REMOTE_ENERGY
+from steppe.ledger.settlement import RemoteEnergy
+from steppe.ledger.statements.elsewhere import Elsewhere, elsewhere_of
 from steppe.ledger.statements.hour_shares import Shared, shared_in_hour
 from steppe.ledger.statements.month import Month
 from steppe.ledger.statements.statement import Statement, statement_of
 from steppe.ledger.store.books import receipts_of_hour
 from steppe.ledger.store.green import matches_of
 from steppe.ledger.store.ledger_store import CHUNK, LedgerStore
+from steppe.ledger.store.places import entries_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class MonthBooks:
         periods: Places and books of the hours that are closed.
         matches: Places and matches of these hours with green energy.
         open_hours: Number of hours with receipts that are not closed: their shares are missing.
+        elsewhere: What other sites used for the tenant, of periods that ended in the month.
     """
 
     statements: tuple[Statement, ...]
@@ -40,6 +45,7 @@ class MonthBooks:
     periods: tuple[tuple[int, Period], ...] = ()
     matches: tuple[tuple[int, Match], ...] = ()
     open_hours: int = 0
+    elsewhere: tuple[Elsewhere, ...] = ()
 
 
 def books_of_month(
@@ -74,7 +80,10 @@ def books_of_month(
         on_hours(number + 1, len(hours))
     statements = _statements([one for _, one in placed], tenant, month, shares)
     still_open = len(hours) - len(periods)
-    return MonthBooks(statements, placed, shares, tuple(periods), tuple(matches), still_open)
+    elsewhere = _elsewhere(store, tenant, month)
+    return MonthBooks(
+        statements, placed, shares, tuple(periods), tuple(matches), still_open, elsewhere
+    )
 
 
 def shares_of_hour(store: LedgerStore, period: Period, tenant: str) -> dict[str, Shared]:
@@ -83,6 +92,13 @@ def shares_of_hour(store: LedgerStore, period: Period, tenant: str) -> dict[str,
         receipts = receipts_of_hour(connection, period.site, period.boundary, period.hour)
         matches = matches_of(connection, period.site, period.hour)
     return shared_in_hour(period, matches, receipts, tenant)
+
+
+def _elsewhere(store: LedgerStore, tenant: str, month: Month) -> tuple[Elsewhere, ...]:
+    begin_us, end_us = month.hours.start * HOUR_US, month.hours.stop * HOUR_US
+    with store.reading() as connection:
+        found = entries_after(connection, REMOTE_ENERGY, begin_us, end_us)
+    return elsewhere_of(map(RemoteEnergy.read, found), tenant)
 
 
 def _matches(store: LedgerStore, period: Period) -> Iterator[tuple[int, Match]]:

@@ -11,6 +11,7 @@ from steppe.ledger.statements.amounts import (
     grouped_text,
     minor_digits,
 )
+from steppe.ledger.statements.elsewhere import Elsewhere
 from steppe.ledger.statements.escaping import escaped
 from steppe.ledger.statements.figures import figure_html, figures_of
 from steppe.ledger.statements.month import Month
@@ -21,16 +22,20 @@ from steppe.ledger.tariff import divided
 _UJ_PER_MILLIWATT_HOUR = 3_600_000
 """10^-6 kWh are as many uJ."""
 _LINE_NAMES = ("For", "Prompt", "Cached", "Output", "Joules", "Green", "Exact", "Amount")
+_SITE_NAMES = ("Site", "Receipts", "Prompt", "Output", "Joules")
 _DAY_NAMES = ("Day", "Requests", "Tokens", "Joules", "Green", "Exact")
 
 
-def page_html(statement: Statement, issuer: str, open_hours: int = 0) -> str:
+def page_html(
+    statement: Statement, issuer: str, open_hours: int = 0, elsewhere: Sequence[Elsewhere] = ()
+) -> str:
     """Return the page of a statement.
 
     Args:
         statement: The statement.
         issuer: Name of the operator that bills it.
         open_hours: Number of its hours that are not closed: they have no shares yet.
+        elsewhere: What other sites used for the tenant.
     """
     title = f"Statement {statement.month.text} of {statement.tenant}"
     figures = "".join(figure_html(one, statement.month) for one in figures_of(statement))
@@ -41,7 +46,8 @@ def page_html(statement: Statement, issuer: str, open_hours: int = 0) -> str:
         "content=\"default-src 'none';style-src 'unsafe-inline'\">"
         f"<title>{escaped(title)}</title><style>{STYLE}</style></head><body>"
         f"<h1>{escaped(title)}</h1>{_period(statement, issuer, open_hours)}{_tiles(statement)}"
-        f"<h2>Lines</h2>{_lines(statement)}{figures}{_days(statement)}{_proof(statement)}"
+        f"<h2>Lines</h2>{_lines(statement)}{_elsewhere(elsewhere)}"
+        f"{figures}{_days(statement)}{_proof(statement)}"
         "</body></html>\n"
     )
 
@@ -129,6 +135,27 @@ def _line(line: Line, digits: int) -> Sequence[str]:
         grouped_text(sums.amount_nano, NANO_DIGITS),
         grouped_text(line.billed_minor, digits),
     )
+
+
+def _elsewhere(elsewhere: Sequence[Elsewhere]) -> str:
+    if not elsewhere:
+        return ""
+    rows = [
+        _cells(
+            _SITE_NAMES,
+            (
+                escaped(one.site),
+                f"{one.receipts:,}",
+                grouped_text(one.prompt_tokens, 0),
+                grouped_text(one.output_tokens, 0),
+                grouped_text(one.energy_uj, MICRO_DIGITS),
+            ),
+        )
+        for one in elsewhere
+    ]
+    said = "From receipts that these sites have signed; beside the joules of the lines above."
+    table = _table(_SITE_NAMES, rows)
+    return f'<h2>Energy at other sites</h2><p class="muted">{said}</p>{table}'
 
 
 def _days(statement: Statement) -> str:

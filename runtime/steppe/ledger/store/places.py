@@ -47,6 +47,15 @@ def entry_of(connection: sql.Connection, kind: str, id_: str) -> tuple[int, byte
     return None if row is None else (row.seq, row.bytes)
 
 
+def entries_after(
+    connection: sql.Connection, kind: str, after_us: int, until_us: int
+) -> list[bytes]:
+    """Return the entries of a kind whose times are after one time and not after another, us."""
+    c = ENTRIES.c
+    query = sql.select(c.bytes).where(c.kind == kind, c.time_us > after_us, c.time_us <= until_us)
+    return list(connection.scalars(query.order_by(c.seq)))
+
+
 def last_of(connection: sql.Connection, kind: str, prefix: str) -> bytes | None:
     """Return the entry with the highest id of those that begin so; None without any."""
     c = ENTRIES.c
