@@ -169,14 +169,21 @@ class Prepared:
             found = self._candidates[key] = self._make(asked)
         return found
 
-    def take(self, asked: Asked, site: str) -> None:
-        """Note that a request goes to a site: it counts until the next heartbeat from there."""
+    def take(self, asked: Asked, site: str, count: float = 1.0) -> None:
+        """Note that a request goes to a site: it counts until the next heartbeat from there.
+
+        Args:
+            asked: What is known of it.
+            site: Where it goes.
+            count: How many such requests go there.
+        """
         index = self.index[site]
         chosen = self.candidates(asked)
         pool = chosen.pools[index]
         if pool is None or not chosen.allowed[index]:
             return
-        rate_tps, rate_w = float(chosen.rate_tps[index]), float(chosen.rate_w[index])
+        rate_tps = count * float(chosen.rate_tps[index])
+        rate_w = count * float(chosen.rate_w[index])
         key = site, pool.model, pool.revision
         taken = self._taken.get(key, _Taken(0.0, 0.0))
         self._taken[key] = _Taken(taken.output_tps + rate_tps, taken.draw_w + rate_w)
