@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography import x509
-
 from steppe.config import SitesSection
 from steppe.disk import disk_errors
 from steppe.errors import ConfigError, UsageError
 from steppe.ledger.signing import PrivateKey, PublicKey
+from steppe.sites.trust.certificates import Shown, shown
 from steppe.sites.trust.tls import SiteTls, TlsFiles
 
 
@@ -55,13 +54,18 @@ def tls_of(section: SitesSection, now_s: float) -> SiteTls:
         raise ConfigError(f"sites.certificate: {error}") from error
 
 
-def certificate_end_s(path: Path) -> float:
-    """Return when a certificate ends, s since the Unix epoch.
+def certificate_of(path: Path) -> Shown:
+    """Return what the certificate of a file says.
 
     Raises:
         UsageError: It cannot be read, or is no certificate.
     """
-    return _read(path).not_valid_after_utc.timestamp()
+    with disk_errors(path):
+        data = path.read_bytes()
+    try:
+        return shown(data)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def token_keys(section: SitesSection) -> dict[str, tuple[PublicKey, ...]]:
@@ -80,32 +84,13 @@ def token_keys(section: SitesSection) -> dict[str, tuple[PublicKey, ...]]:
 
 
 def _check_certificate(section: SitesSection, now_s: float) -> None:
-    found = _read(section.certificate)
-    try:
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        dns: list[str] = []
-    else:
-        dns = names.get_values_for_type(x509.DNSName)
-    if section.name not in dns:
-        shown = ", ".join(dns) or "none"
+    found = certificate_of(section.certificate)
+    if section.name not in found.names:
+        names = ", ".join(found.names) or "none"
         asked = f"asked for a certificate of {section.name}"
-        raise ConfigError(f"sites.certificate: {asked}, found the names {shown:.120}")
-    end_s, begin_s = found.not_valid_after_utc.timestamp(), found.not_valid_before_utc.timestamp()
-    if not begin_s <= now_s < end_s:
-        word, at_s = ("begin", begin_s) if now_s < begin_s else ("end", end_s)
+        raise ConfigError(f"sites.certificate: {asked}, found the names {names:.120}")
+    if not found.begin_s <= now_s < found.end_s:
+        word, at_s = ("begin", found.begin_s) if now_s < found.begin_s else ("end", found.end_s)
+        at = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds")
         asked = "asked for a certificate that is valid"
-        raise ConfigError(f"sites.certificate: {asked}, found its {word} at {_shown(at_s)}")
-
-
-def _read(path: Path) -> x509.Certificate:
-    with disk_errors(path):
-        data = path.read_bytes()
-    try:
-        return x509.load_pem_x509_certificate(data)
-    except ValueError as error:
-        raise UsageError(f"{path}: asked for a certificate in PEM, found none") from error
-
-
-def _shown(epoch_s: float) -> str:
-    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds")
+        raise ConfigError(f"sites.certificate: {asked}, found its {word} at {at}")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from steppe.errors import UsageError
-from steppe.sites.check import certificate_end_s
+from steppe.sites.check import certificate_of
 from steppe.sites.trust.tls import SiteTls
 
 PERIOD_S = 10.0
@@ -48,7 +48,7 @@ class CertificateWatch:
         Raises:
             UsageError: The certificate cannot be read.
         """
-        self.end_s = certificate_end_s(self._certificate)
+        self.end_s = certificate_of(self._certificate).end_s
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -63,7 +63,7 @@ class CertificateWatch:
             await asyncio.sleep(self._period_s)
             try:
                 if self._tls.reload():
-                    self.end_s = certificate_end_s(self._certificate)
+                    self.end_s = certificate_of(self._certificate).end_s
                     await self._renew()
                     _log.info("the certificate of this site was renewed")
                 self._problem = ""

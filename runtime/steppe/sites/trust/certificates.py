@@ -30,6 +30,21 @@ _RENEW_AT = 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What a certificate says.
+
+    Attributes:
+        names: Its DNS names: a site has one.
+        begin_s: When it begins, s since the Unix epoch.
+        end_s: When it ends, s since the Unix epoch.
+    """
+
+    names: tuple[str, ...]
+    begin_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Credential:
     """A certificate and its key, PEM.
 
@@ -89,19 +104,32 @@ def issue(authority: Credential, site: str, now_s: float, valid_s: float = VALID
     return _credential(built.sign(signer, hashes.SHA256()), key)
 
 
-def is_due(certificate: bytes, now_s: float) -> bool:
-    """Return whether a third or less of a certificate's life is left.
+def shown(certificate: bytes) -> Shown:
+    """Return what a certificate says, PEM; of several the first one.
 
     Raises:
         UsageError: It is no certificate.
     """
     try:
         found = x509.load_pem_x509_certificate(certificate)
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        dns = tuple(names.get_values_for_type(x509.DNSName))
     except ValueError as error:
         raise UsageError("asked for a certificate in PEM, found none") from error
-    start_s = found.not_valid_before_utc.timestamp()
-    end_s = found.not_valid_after_utc.timestamp()
-    return end_s - now_s <= _RENEW_AT * (end_s - start_s)
+    except x509.ExtensionNotFound:
+        dns = ()
+    begin, end = found.not_valid_before_utc, found.not_valid_after_utc
+    return Shown(dns, begin.timestamp(), end.timestamp())
+
+
+def is_due(certificate: bytes, now_s: float) -> bool:
+    """Return whether a third or less of a certificate's life is left.
+
+    Raises:
+        UsageError: It is no certificate.
+    """
+    found = shown(certificate)
+    return found.end_s - now_s <= _RENEW_AT * (found.end_s - found.begin_s)
 
 
 def write_credential(path: Path, credential: Credential) -> None:
