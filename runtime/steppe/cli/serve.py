@@ -24,8 +24,6 @@ from steppe.report.summary import Summary
 from steppe.run.check_supply import warn_of_early_end
 from steppe.run.doctor.examine import refuse_unfit
 from steppe.run.driver_keeper import keep_drivers
-from steppe.run.grid_place import with_grid_folder
-from steppe.run.ledger_place import with_ledger_folder
 from steppe.run.live import LiveRun, LogFormat, RunPlan
 from steppe.run.output_folders import RunFolder, refuse_record
 from steppe.run.run_state import RunState
@@ -35,6 +33,7 @@ from steppe.run.running_fleet import (
     running_fleet,
     taken_over_fleet,
 )
+from steppe.run.service_folders import with_service_folders
 from steppe.run.starting_frontier import explanation, starting_frontiers
 from steppe.run.warnings import warn_on_stderr
 
@@ -91,11 +90,11 @@ def serve_command(
     with _folder(record, as_json) as folder:
         if standby:
             # a driver would end with the error again and again
-            with_grid_folder(with_ledger_folder(settings, folder), folder)
+            with_service_folders(settings, folder)
             command = _command(config, folder, duration, log_format)
             flags = {"--resume": resume, "--force": force, "--json": as_json}
             raise SystemExit(keep_drivers([*command, *(f for f, given in flags.items() if given)]))
-        settings = with_grid_folder(with_ledger_folder(settings, folder, warn_on_stderr), folder)
+        settings = with_service_folders(settings, folder, warn_on_stderr)
         plan = RunPlan(settings, folder, duration, log_format, resume)
         if known is None:
             run, summary = _serve(plan, console, of_two, any_gpu=force)

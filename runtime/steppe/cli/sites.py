@@ -1,65 +1,25 @@
-"""`steppe sites`: what several sites need to trust each other, and what they owe each other."""
+"""`steppe sites`: several sites behind one endpoint."""
 
 from __future__ import annotations
 
-import json
-import time
-from pathlib import Path
-
 import click
 
-from steppe.cli.sites_settle import settle_command
-from steppe.options import GivenPath, GivenText
-from steppe.sites.trust.init import init_sites, parse_sites, renew_sites
+from steppe.cli import LazyGroup
 
-_FOLDER = GivenPath(path_type=Path)
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+_FILES = "steppe.cli.sites_files"
+PLACES = {
+    "init": (f"{_FILES}:init_command", "Write certificates and keys of some sites."),
+    "renew": (f"{_FILES}:renew_command", "Renew the certificates that are due."),
+    "list": ("steppe.cli.sites_list:list_command", "Show what a run knows of other sites."),
+    "settle": (
+        "steppe.cli.sites_settle:settle_command",
+        "Check that the books of several sites agree.",
+    ),
+}
 
 
-@click.group("sites", epilog="Example: steppe sites renew sites")
+@click.group(
+    "sites", cls=LazyGroup, places=PLACES, epilog="Example: steppe sites list http://127.0.0.1:8000"
+)
 def sites_group() -> None:
-    """Make and renew certificates of sites that trust each other, and compare their books."""
-
-
-sites_group.add_command(settle_command)
-
-
-@sites_group.command(
-    "init",
-    epilog="Example: steppe sites init sites --site hohhot=https://10.0.0.1:8443 "
-    "--site shanghai=https://10.0.0.2:8443",
-)
-@click.argument("folder", type=_FOLDER, metavar="DIR")
-@click.option(
-    "--site",
-    "sites",
-    type=GivenText(),
-    multiple=True,
-    required=True,
-    help="Name and address of a site, NAME=https://HOST:PORT; repeat.",
-)
-@_json_option
-def init_command(folder: Path, *, sites: tuple[str, ...], as_json: bool) -> None:
-    """Write a new folder DIR: an authority, and the certificate and keys of each site.
-
-    Take DIR/NAME to the host of each site, and keep DIR/authority apart. Certificates live 24
-    hours; see `steppe sites renew`. Larger networks use cert-manager or SPIFFE instead.
-    """
-    folders = init_sites(folder, parse_sites(sites), time.time())
-    if as_json:
-        click.echo(json.dumps({"sites": {each.name: str(each) for each in folders}}))
-        return
-    for each in folders:
-        click.echo(f"{each.name}: {each}")
-
-
-@sites_group.command("renew", epilog="Example: steppe sites renew sites")
-@click.argument("folder", type=_FOLDER, metavar="DIR")
-@_json_option
-def renew_command(folder: Path, *, as_json: bool) -> None:
-    """Renew the certificates of the folder DIR of which a third of their life or less is left."""
-    renewed = renew_sites(folder, time.time())
-    if as_json:
-        click.echo(json.dumps({"renewed": renewed}))
-        return
-    click.echo(f"renewed: {', '.join(renewed) or 'none was due'}")
+    """Join several sites: certificates, keys, what they know and what they owe each other."""

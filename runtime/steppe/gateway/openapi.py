@@ -25,6 +25,7 @@ from steppe.gateway.openapi_schemas import (
     parameter,
     ref,
 )
+from steppe.gateway.openapi_sites import sites_paths, sites_schemas
 from steppe.gateway.work_api import LEAST_TTL_S, MOST_COUNT, MOST_TTL_S
 
 _COUNT_53: Json = {"type": "integer", "minimum": 0, "maximum": MOST_COUNT}
@@ -207,6 +208,7 @@ def document() -> Json:
             | batch_schemas()
             | ledger_schemas()
             | grid_schemas()
+            | sites_schemas()
             | _section_schemas(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -217,12 +219,12 @@ def document() -> Json:
 
 
 def _schemas_of_services() -> Json:
-    return batch_schemas() | ledger_schemas() | grid_schemas()
+    return batch_schemas() | ledger_schemas() | grid_schemas() | sites_schemas()
 
 
 def _paths() -> Json:
     own = _read_paths() | _work_paths() | _config_paths()
-    return own | batch_paths() | ledger_paths() | grid_paths()
+    return own | batch_paths() | ledger_paths() | grid_paths() | sites_paths()
 
 
 class OpenApi:

@@ -16,6 +16,7 @@ from steppe.gateway.ledger.ledger_api import LedgerApi
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.run_service import RunService
 from steppe.gateway.settings import GatewaySettings
+from steppe.gateway.sites_api import SitesApi
 from steppe.ledger.tariff import Band
 
 BATCH, LEDGER, GRID, SITES = "batch", "ledger", "grid", "sites"
@@ -30,6 +31,7 @@ class RunServices:
         ledger_api: Receipts and accounts.
         grid_api: Budget, events and flexibility.
         sites: The sites service.
+        sites_api: Shows what it knows.
         holds: Asks the ledger about each request; None where requests have no price.
     """
 
@@ -58,8 +60,11 @@ class RunServices:
         self._grid, self.sites = RunService(GRID, secret), RunService(SITES, secret)
         self.batch_api = BatchApi(settings.uploads, access, bodies, self._batch)
         self.ledger_api = LedgerApi(settings.ledger, access, bodies, self._ledger)
-        is_configured = settings.config is not None and settings.config.grid is not None
-        self.grid_api = GridApi(door, bodies, self._grid, is_configured=is_configured)
+        config = settings.config
+        has_grid = config is not None and config.grid is not None
+        self.grid_api = GridApi(door, bodies, self._grid, is_configured=has_grid)
+        has_sites = config is not None and config.sites is not None
+        self.sites_api = SitesApi(self.sites, is_configured=has_sites)
         self.holds: Holds | None = None
         self._calls: LedgerCalls | None = None
         if settings.ledger is not None and settings.ledger.asks:
@@ -67,9 +72,9 @@ class RunServices:
             self.holds = Holds(self._calls, metrics.add_ledger(), band)
 
     @property
-    def parts(self) -> tuple[BatchApi, LedgerApi, GridApi]:
+    def parts(self) -> tuple[BatchApi, LedgerApi, GridApi, SitesApi]:
         """Their parts of the HTTP API."""
-        return self.batch_api, self.ledger_api, self.grid_api
+        return self.batch_api, self.ledger_api, self.grid_api, self.sites_api
 
     def set_urls(self, urls: Mapping[str, str]) -> None:
         """Set where they listen, by name; those that start are not there."""
@@ -78,7 +83,7 @@ class RunServices:
 
     async def metrics(self) -> bytes:
         """Return their metrics for Prometheus; nothing of one that does not answer."""
-        services = (self._batch, self._ledger, self._grid)
+        services = (self._batch, self._ledger, self._grid, self.sites)
         return b"".join(await asyncio.gather(*(each.metrics() for each in services)))
 
     def close(self) -> None:

@@ -45,6 +45,8 @@ LEDGER_FOLDER = "ledger"
 """The ledger of a run that has no other place; it may be there before the record."""
 GRID_FOLDER = "grid"
 """What is kept of the grid where it has no other place; it may be there before the record."""
+SITES_FOLDER = "sites"
+"""What was sent to other sites, where it has no other place; it may be there before the record."""
 BOOKS_FILE = "books.json"
 """The totals of a run that goes on, in case it is killed; see `report.broken_off`."""
 
@@ -60,14 +62,14 @@ def refuse_full_folder(folder: Path) -> None:
     """Check, before a run starts, that it could be recorded in a folder.
 
     Raises:
-        UsageError: The folder holds something else than a ledger and what is kept of the grid, or
-            is not a folder.
+        UsageError: The folder holds something else than a ledger and what is kept of the grid and
+            of other sites, or is not a folder.
     """
     try:
         names = {each.name for each in folder.iterdir()} if folder.exists() else set()
     except OSError as error:
         raise UsageError(f"{folder}: cannot record here: {error.strerror}") from error
-    if names - {LEDGER_FOLDER, GRID_FOLDER}:
+    if names - {LEDGER_FOLDER, GRID_FOLDER, SITES_FOLDER}:
         raise UsageError(f"{folder}: asked for a new or empty folder, found a full one")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +20,7 @@ from steppe.run.frontier_subject import configured_frontier
 from steppe.run.grid_place import check_grid
 from steppe.run.simulated_fleet import check_sweep, simulated_fleet
 from steppe.run.simulated_load import with_lengths_of_load
+from steppe.sites.check import check_sites
 
 
 def check_inputs(config: RunConfig) -> None:
@@ -29,7 +31,8 @@ def check_inputs(config: RunConfig) -> None:
         ModelError: The model is not known.
         TraceError: A supply or request trace cannot be read.
         InstallError: There is no usable vLLM.
-        UsageError: The gateway's port is in use, or its certificate cannot be used.
+        UsageError: The gateway's port, or that for other sites, is in use, or the gateway's
+            certificate cannot be used.
     """
     if config.engine.kind == "vllm":
         is_cpu_build()
@@ -40,6 +43,8 @@ def check_inputs(config: RunConfig) -> None:
         _check_sleep(alone)
     tls_context(config.gateway.tls_certificate, config.gateway.tls_key)
     refuse_port_in_use(config.gateway.host, config.gateway.port)
+    if config.sites is not None:
+        refuse_port_in_use(config.sites.host, config.sites.port)
 
 
 def check_config(config: RunConfig) -> PowerBudget:
@@ -48,7 +53,8 @@ def check_config(config: RunConfig) -> PowerBudget:
     Raises:
         ConfigError: There are more replicas than the GPUs hold, the frontier file cannot be read
             or is of another model or GPU, the engines cannot take its sweep, the fleet of modelled
-            GPUs cannot be simulated, or the class of `control.policy` cannot be loaded.
+            GPUs cannot be simulated, the class of `control.policy` cannot be loaded, or the
+            certificate or a key of `sites` cannot be used.
         ModelError: The model is not known.
         TraceError: A supply or request trace cannot be read.
         UsageError: A tariff of the ledger cannot be used.
@@ -63,6 +69,8 @@ def check_config(config: RunConfig) -> PowerBudget:
         _check_ledger(config.ledger)
     if config.grid is not None:
         check_grid(config.grid)
+    if config.sites is not None:
+        check_sites(config.sites, time.time())
     if config.load.trace != "synthetic":
         read_trace(Path(config.load.trace))
     if isinstance(config.device, ModelledSection):

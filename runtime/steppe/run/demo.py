@@ -17,11 +17,10 @@ from steppe.frontier.pareto import Frontier
 from steppe.load.arrivals import LengthLimits
 from steppe.load.synthetic import SyntheticLoad
 from steppe.report.summary import Summary
-from steppe.run.grid_place import with_grid_folder
-from steppe.run.ledger_place import with_ledger_folder
 from steppe.run.live import LiveRun, RunPlan
 from steppe.run.load_traffic import synthetic_load
 from steppe.run.running_fleet import running_fleet
+from steppe.run.service_folders import with_service_folders
 from steppe.run.starting_frontier import explanation, starting_frontiers
 from steppe.run.warnings import warn_on_stderr
 
@@ -48,7 +47,7 @@ def run_day(config: RunConfig, folder: Path, day_s: float, console: Console) -> 
     Raises:
         SteppeError: The fleet could not start.
     """
-    config = with_grid_folder(with_ledger_folder(config, folder), folder)
+    config = with_service_folders(config, folder)
     with running_fleet(config, console, folder) as driver:
         starts = starting_frontiers(driver.actors, config, frontier_cache(), warn_on_stderr)
         run = LiveRun(driver, RunPlan(config, folder, day_s + GRACE_S), console)

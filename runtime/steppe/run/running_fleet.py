@@ -19,9 +19,8 @@ from steppe.fleet.stale_runs import gpus_file, remove_stale_runs, state_folder
 from steppe.run.check_inputs import check_inputs
 from steppe.run.cleanup import Cleanup, CleanupPipe, remove_files
 from steppe.run.doctor.examine import refuse_unfit
-from steppe.run.grid_place import with_grid_folder
-from steppe.run.ledger_place import with_ledger_folder
 from steppe.run.run_state import RunState
+from steppe.run.service_folders import with_service_folders
 from steppe.run.shared_run import SharedRun
 from steppe.run.signals import exiting_on_signals, ignoring_signals
 from steppe.run.start_progress import StartProgress, start_times
@@ -100,7 +99,7 @@ def running_fleet(
         UsageError: The configuration, or this machine, is not fit for the run.
         ReplicaError: A replica could not start.
     """
-    config = with_grid_folder(with_ledger_folder(config, record), record)
+    config = with_service_folders(config, record)
     remove_stale_runs(state_folder())
     check_inputs(config)
     refuse(config)

@@ -7,10 +7,12 @@ import pytest
 import yaml
 from tests.fixtures.beating_sites import start_site
 
+from steppe.config import SitesSection
 from steppe.errors import UsageError
 from steppe.ledger.signing import PrivateKey, PublicKey
+from steppe.sites.check import check_sites
 from steppe.sites.trust.certificates import VALID_S, read_credential
-from steppe.sites.trust.init import init_sites, parse_sites, renew_sites
+from steppe.sites.trust.init import init_sites, parse_regions, parse_sites, renew_sites
 from steppe.sites.trust.tls import SiteTls, TlsFiles
 
 SITES = {"hohhot": "https://10.0.0.1:8443", "shanghai": "https://10.0.0.2:8443"}
@@ -58,6 +60,45 @@ def test_certificates_that_are_due_are_renewed_and_loaded(tmp_path: Path) -> Non
     assert read_credential(hohhot / "certificate.pem") != before
 
 
+def test_the_stub_is_a_valid_section(tmp_path: Path) -> None:
+    urls = {"hohhot": "https://10.0.0.1:8443", "local": "https://127.0.0.1:9001"}
+    regions = {"hohhot": "cn-north", "local": "eu"}
+    for folder in init_sites(tmp_path, urls, time.time(), regions):
+        values = yaml.safe_load((folder / "sites.yaml").read_text())["sites"]
+        section = SitesSection.model_validate(values).resolved(folder)
+        check_sites(section, time.time())
+        (peer,) = section.peers
+        assert (section.region, peer.region) == (regions[section.name], regions[peer.name])
+        host = {"hohhot": "0.0.0.0", "local": "127.0.0.1"}[section.name]
+        assert (section.host, section.port) == (host, int(urls[section.name][-4:]))
+
+
+def test_without_regions_all_sites_are_in_one(tmp_path: Path) -> None:
+    folder, _ = init_sites(tmp_path, SITES, time.time())
+    stub = yaml.safe_load((folder / "sites.yaml").read_text())["sites"]
+    assert stub["region"] == stub["peers"][0]["region"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [
+        (("a",), "asked for NAME=REGION, found 'a'"),
+        (("a=c n",), "asked for NAME=REGION"),
+        (("c=cn",), "asked for the region of a, b, found 'c'"),
+        (("a=cn", "a=eu"), "found that of a twice"),
+        (("a=cn",), "asked for the region of each site, found none of b"),
+    ],
+)
+def test_texts_that_are_no_regions_are_refused(texts: tuple[str, ...], found: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_regions(texts, ("a", "b"))
+    assert found in str(error.value)
+
+
+def test_regions_are_read_from_texts() -> None:
+    assert parse_regions(("a=cn-north", "b=eu"), ("a", "b")) == {"a": "cn-north", "b": "eu"}
+
+
 def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes").touch()
     with pytest.raises(UsageError, match="found one that is not empty"):
@@ -70,9 +111,10 @@ def test_a_folder_without_an_authority_is_not_renewed(tmp_path: Path) -> None:
 
 
 def test_sites_are_read_from_texts() -> None:
-    assert parse_sites(("a=https://h:1/", "b=https://[::1]:2")) == {
+    assert parse_sites(("a=https://h:1/", "b=https://[::1]:2", "c=https://h")) == {
         "a": "https://h:1",
         "b": "https://[::1]:2",
+        "c": "https://h:443",
     }
 
 

@@ -1,17 +1,20 @@
-"""The services of a run that its configuration asks for: ledger, grid and Batch API."""
+"""The services of a run that its configuration asks for: ledger, grid, other sites, Batch API."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from steppe.config import BatchSection, GridSection, LedgerSection, RunConfig
+from steppe.config import BatchSection, GridSection, LedgerSection, RunConfig, SitesSection
 from steppe.errors import UsageError
 from steppe.fleet.cluster import LOOPBACK, gateway_machines
+from steppe.fleet.driver.booked_request import identities
 from steppe.fleet.driver.new_actors import ActorLifetime
 from steppe.fleet.driver.service_host import ServiceHost
 from steppe.fleet.grid_actor import GridActor
 from steppe.fleet.ledger_actor import LedgerActor
+from steppe.fleet.sites_actor import SitesActor
+from steppe.models.identity import ModelIdentity
 
 LEDGER = "ledger"
 """Name of the ledger in the log and at the gateway."""
@@ -98,6 +101,8 @@ class RunServices:
             found.append(self._ledger(self._config.ledger))
         if self._config.grid is not None:
             found.append(self._grid(self._config.grid))
+        if self._config.sites is not None:
+            found.append(self._sites(self._config.sites, gateway_url))
         if self._config.batch is not None:
             found.append(self._batch(self._config.batch, gateway_url))
         return found
@@ -139,6 +144,31 @@ class RunServices:
 
         return LedgerSettings(section, section.folder).store
 
+    def _sites(self, section: SitesSection, gateway_url: str) -> ServiceHost:
+        from steppe.sites.own_view import ServedModel  # most runs have none
+        from steppe.sites.service.service import SitesService
+        from steppe.sites.service.settings import SitesSettings
+
+        if section.folder is None:
+            raise UsageError("sites.folder: asked for a folder, or for a record, found neither")
+        known = identities(self._config)
+        models = {
+            name: ServedModel(_revision(known.get(name, ModelIdentity())), alone.slo.ttft_s)
+            for name, alone in self._config.pools.items()
+        }
+        settings = SitesSettings(
+            section,
+            section.folder,
+            self._lifetime.run_id,
+            gateway_url,
+            models,
+            self._secret_headers,
+            self._config.gateway.tls_certificate,
+            self._host(),
+            has_ledger=self._config.ledger is not None,
+        )
+        return ServiceHost("sites", self._lifetime, SitesService, settings, SitesActor)
+
     def _batch(self, section: BatchSection, gateway_url: str) -> ServiceHost:
         from steppe.batch.service.service import BatchService  # most runs have none
         from steppe.batch.service.settings import BatchSettings
@@ -158,3 +188,10 @@ class RunServices:
         if self._config.gateway.nodes == "one":
             return LOOPBACK
         return gateway_machines(self._config.fleet.node_labels)[0].address
+
+
+def _revision(model: ModelIdentity) -> str:
+    """Return what other sites see as the revision of a model: by its tokenizer if it has none."""
+    if model.revision:
+        return model.revision
+    return f"tokenizer-{model.tokenizer_sha}" if model.tokenizer_sha else "unknown"
