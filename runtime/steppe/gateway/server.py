@@ -51,7 +51,7 @@ from steppe.gateway.served_model import GatewayAlias, GatewayModel
 from steppe.gateway.settings import GatewaySettings
 from steppe.gateway.sharing.messages import Coordination
 from steppe.gateway.sharing.sharing import OtherGateways, Sharing
-from steppe.gateway.sites.other_sites import sites_of
+from steppe.gateway.sites.other_sites import OtherSites, sites_of
 from steppe.gateway.status import GatewayStatus, ModelStatus
 from steppe.gateway.steppe_api import SteppeApi
 from steppe.gateway.traces import traces_of
@@ -124,18 +124,7 @@ class Gateway:
         self._access = AccessControl(
             settings.access, now_s, on_denied=self._metrics.deny, is_public=needs_no_key
         )
-        self._guard = ConnectionGuard(
-            settings.http,
-            settings.write_timeout_s,
-            is_proxy=self._access.is_proxy,
-            on_cut_off=self._metrics.cut_off,
-        )
-        self._bodies = Bodies(
-            settings.max_body_bytes,
-            settings.http.bodies_bytes,
-            settings.http.body_s,
-            on_full=self._metrics.reject,
-        )
+        self._guard, self._bodies = self._new_guard(), self._new_bodies()
         self._metrics.watch(lambda: len(self._guard), lambda: self._bodies.reserved)
         self._usage, self._fleet_state = UsageTable(), FleetState()
         self._steppe_api = SteppeApi(
@@ -164,7 +153,8 @@ class Gateway:
         self._page = self._new_page(door) if settings.page else None
         own = (self._steppe_api, admin, OpenApi(), self._work, self._page or NoPage())
         self._parts = (*own, *self._services.parts)
-        self._sites = sites_of(settings, router, now_s)
+        self._router = router
+        self._sites: OtherSites | None = None
         self._handlers: Handlers | None = None
         self._server: HttpServer | None = None
 
@@ -192,16 +182,17 @@ class Gateway:
 
         Raises:
             UsageError: It cannot listen there, for instance because the port is in use; or the
-                store of tenants, the certificate or its key cannot be read.
+                store of tenants, a certificate or its key cannot be read.
         """
         settings = self._settings
         await self._access.start()
         self._traces = self._traces or traces_of(settings)
         self._access_log = AccessLog(settings.access_log)
         session = open_session(settings.connect_timeout_s, settings.replica_headers)
-        self._handlers = self._new_handlers(session)
+        self._sites = sites_of(settings, self._router, self._now_s)
         if self._sites is not None:
             await self._sites.start()
+        self._handlers = self._new_handlers(session)
         self._steppe_api.counts = self._handlers.tracker.counts
         self._services.ledger_api.find_open = self._handlers.tracker.get
         self._services.ledger_api.find_ended = self._steppe_api.find
@@ -371,6 +362,22 @@ class Gateway:
             if slo is not None:
                 pool.gate.table.prompt_wait_s = PROMPT_WAIT_SHARE * slo.ttft_s
                 self._started.tracker.set_slo(pool.model.name, slo.ttft_s, slo.tpot_s)
+
+    def _new_guard(self) -> ConnectionGuard:
+        return ConnectionGuard(
+            self._settings.http,
+            self._settings.write_timeout_s,
+            is_proxy=self._access.is_proxy,
+            on_cut_off=self._metrics.cut_off,
+        )
+
+    def _new_bodies(self) -> Bodies:
+        return Bodies(
+            self._settings.max_body_bytes,
+            self._settings.http.bodies_bytes,
+            self._settings.http.body_s,
+            on_full=self._metrics.reject,
+        )
 
     def _new_gate(self, model: GatewayModel) -> AdmissionGate:
         affinity = self._settings.affinity

@@ -28,9 +28,10 @@ _FINISHES = frozenset(
 _BROKEN_FINISHES = frozenset({"abort", "error"})
 _BROKEN_EVENT = re.compile(
     rb"^(?:event:[^\n]*\n)?data:[^\n]*"
-    rb'(?:"finish_reason"\s*:\s*"(?:abort|error)"|"type"\s*:\s*"server_error")',
+    rb'(?:"finish_reason"\s*:\s*"(?:abort|error)"|"type"\s*:\s*"(?:server_error|overloaded)")',
     re.MULTILINE,
 )
+"""An event with which an engine fails, or with which the gateway of another site gives up."""
 _SAME_FINISH = {
     "end_turn": "stop",
     "stop_sequence": "stop",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -17,7 +17,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 from prometheus_client import Metric
 
-from steppe.config.sites import SitesSection
+from steppe.config.sites import PeerSection, SitesSection
+from steppe.engine.run_secret import HEADER as RUN_SECRET
 from steppe.errors import ReplicaError, SteppeError
 from steppe.gateway.cancel_scope import CancelScope
 from steppe.gateway.delivery import Delivery
@@ -32,7 +33,7 @@ from steppe.gateway.replica_client import (
     open_session,
     send_request,
 )
-from steppe.gateway.request import FAILED, RequestContext
+from steppe.gateway.request import FAILED
 from steppe.gateway.request_energy import ENERGY_HEADER, JOULES_HEADER
 from steppe.gateway.routing import Route
 from steppe.gateway.settings import GatewaySettings
@@ -178,25 +179,18 @@ class OtherSites:
             return None
         asked = context.asked
         while (peer := self._router.choose(asked, context.engine_id, tried)) is not None:
-            if self._is_allowed(peer, context) and peer.site not in tried:
+            is_new = peer.site not in tried
+            if is_new and is_allowed(peer, self._peers, asked.regions):
                 return peer
             now_s = time.time()
             self._router.note(peer, Outcome(None, 0, 0, now_s, now_s, "cancelled"))
-            if peer.site in tried:
+            if not is_new:
                 return None
+            allowed = ", ".join(sorted(asked.regions))
+            found = f"{peer.site} at {peer.url}"
+            _log.error("a request was not sent: asked for a site in %s, found %s", allowed, found)
             tried.add(peer.site)
         return None
-
-    def _is_allowed(self, peer: Peer, context: RequestContext) -> bool:
-        """Return whether a request may go to a site; all is taken from the configuration."""
-        known = self._peers.get(peer.site)
-        assert context.asked is not None, "it may be sent"
-        if known is None or known.url != peer.url or known.region not in context.asked.regions:
-            found = f"{peer.site} at {peer.url}"
-            allowed = ", ".join(sorted(context.asked.regions))
-            _log.error("a request was not sent: asked for a site in %s, found %s", allowed, found)
-            return False
-        return True
 
     async def _visit(self, delivery: Delivery, peer: Peer) -> web.StreamResponse:
         assert self._session is not None, "it was started"
@@ -229,6 +223,18 @@ class OtherSites:
         finally:
             self._scopes.discard(scope)
             self._router.note(peer, visit.outcome(delivery))
+
+
+def is_allowed(peer: Peer, peers: Mapping[str, PeerSection], regions: frozenset[str]) -> bool:
+    """Return whether a request may go to a site; where that is, the configuration says.
+
+    Args:
+        peer: What the router has chosen.
+        peers: The other sites of the configuration, by name.
+        regions: The regions that the tenant allows.
+    """
+    known = peers.get(peer.site)
+    return known is not None and known.url == peer.url and known.region in regions
 
 
 def _headers_for(delivery: Delivery, peer: Peer) -> Headers:
@@ -268,9 +274,18 @@ def sites_of(
 
     Args:
         settings: Those of the gateway.
-        router: Chooses a site.
+        router: Chooses a site, in place of that of the settings.
         now_s: Reads the monotonic clock, s.
+
+    Raises:
+        UsageError: The certificate or a key of this site cannot be read.
     """
-    if settings.sites is None or router is None:
+    section = settings.sites
+    if section is None:
         return None
-    return OtherSites(settings.sites, router, settings.connect_timeout_s, now_s)
+    if router is None:
+        from steppe.sites.router import SiteRouter  # most gateways have no other sites
+
+        secret = dict(settings.replica_headers).get(RUN_SECRET, "")
+        router = SiteRouter(section, run_secret=secret, gateways=settings.gateways, now_s=now_s)
+    return OtherSites(section, router, settings.connect_timeout_s, now_s)
