@@ -207,6 +207,24 @@ class RunConfig(Section):
             return {**values, "model": {key: first[key] for key in first if key in known}}
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _ledger_of_site(cls, values: Any) -> Any:
+        """Name the ledger after this site, among several sites, if it has no other name."""
+        if not isinstance(values, dict):
+            return values
+        sites, ledger = values.get("sites"), values.get("ledger")
+        if isinstance(sites, Mapping) and isinstance(ledger, Mapping) and "name" in sites:
+            return {**values, "ledger": {"site": sites["name"], **ledger}}
+        return values
+
+    @model_validator(mode="after")
+    def _ledger_is_of_this_site(self) -> RunConfig:
+        if self.sites is None or self.ledger is None or self.ledger.site == self.sites.name:
+            return self
+        asked = f"asked for {self.sites.name}, the name of this site"
+        raise ValueError(f"ledger.site: {asked}, found {self.ledger.site}")
+
     @model_validator(mode="after")
     def _models_are_distinct(self) -> RunConfig:
         names = [model.client_name for model in self.models]

@@ -84,7 +84,8 @@ class LedgerSection(Section):
     missing. A run that starts again with it goes on with its log. If absent: `ledger` in the folder
     of the record; without a record there is no ledger."""
     site: Annotated[str, AfterValidator(_site)] = "steppe"
-    """Name of the site in receipts and periods, and of the log if its key is made here."""
+    """Name of the site in receipts and periods, and of the log if its key is made here. With a
+    section `sites` it is `sites.name`."""
     store: str | None = None
     """The database of accounts and entries: an SQLite file (relative to this file), or a URL of
     SQLAlchemy such as `postgresql+psycopg://steppe@db/steppe` (extra `postgres`). `ledger.db` in

@@ -17,7 +17,8 @@ from tests.sites.settlement.two_sites import HOME, LENGTH_S, TARGET, Clock, Note
 
 from steppe.config import SitesSection
 from steppe.ledger.signing import PrivateKey
-from steppe.sites.settlement.part import LedgerPlaces, SettlementPart
+from steppe.sites.settlement.own_ledger import LedgerPlaces
+from steppe.sites.settlement.part import SettlementPart
 from steppe.sites.settlement.sent import Sent, Taken
 from steppe.sites.settlement.shown import PATH, read_shown
 from steppe.sites.trust.identity import RefusedPeerError, identity_of
@@ -155,7 +156,7 @@ async def test_a_caller_gets_only_its_own_receipts_and_only_with_a_certificate(
             body = await answer.read()
         assert answer.status == 200
         assert body.count(b'\\"kind\\":\\"receipt\\"') == 1
-        assert b"r2" not in body
+        assert b"target-r2" not in body
         other = url.replace(f"={LENGTH_S}", "=60")
         async with client.get(other, ssl=home.tls.client, server_hostname=TARGET) as answer:
             assert answer.status == 400

@@ -15,7 +15,7 @@ from steppe.ledger.settlement import Settlement
 from steppe.ledger.signing import PrivateKey
 from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.sites.settlement.home import HomeSide, NotReadyError
-from steppe.sites.settlement.own_ledger import OwnLedger
+from steppe.sites.settlement.own_ledger import LedgerPlaces, OwnLedger
 from steppe.sites.settlement.sent import Sent, Taken
 from steppe.sites.settlement.store import SERVED, SettlementStore
 from steppe.sites.settlement.target import NotClosedError, TargetSide, Wanted
@@ -64,7 +64,7 @@ class Site:
         settings = LedgerSettings(section, folder / "ledger")
         service = LedgerService(settings, clock.epoch_ns)
         await service.start()
-        ledger = OwnLedger(settings.store, settings.log, settings.public_key)
+        ledger = OwnLedger(LedgerPlaces(settings.store, settings.log, settings.public_key))
         return cls(name, folder, clock, service, ledger, SettlementStore(folder / "sites"))
 
     async def book(self, *requests: BookedRequest) -> None:

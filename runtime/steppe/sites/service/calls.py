@@ -6,7 +6,7 @@ A call that is not as it must be gets a 403, so that no client gets an answer me
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import orjson
 from aiohttp import web
@@ -32,6 +32,25 @@ PATHS = WITHOUT_OUTPUT | {
 """What another site may send here: calls that compute an answer, and change nothing."""
 JSON = "application/json"
 _REQUEST = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def home_of(request: web.Request, sites: Collection[str], now_s: float) -> str:
+    """Return the site that calls.
+
+    Args:
+        request: The call.
+        sites: The sites that may call.
+        now_s: Clock of this host, s since the Unix epoch.
+
+    Raises:
+        ApiError: Its certificate is not that of a site of the list, or has ended.
+    """
+    transport = request.transport
+    certificate = None if transport is None else transport.get_extra_info("peercert")
+    try:
+        return identity_of(certificate, sites, now_s)
+    except RefusedPeerError as error:
+        raise ApiError(403, "not_a_site", str(error)) from error
 
 
 class CallChecks:
@@ -62,12 +81,7 @@ class CallChecks:
         Raises:
             ApiError: Its certificate is not that of a site of the list, or has ended.
         """
-        transport = request.transport
-        certificate = None if transport is None else transport.get_extra_info("peercert")
-        try:
-            return identity_of(certificate, self._keys, self._epoch_s())
-        except RefusedPeerError as error:
-            raise ApiError(403, "not_a_site", str(error)) from error
+        return home_of(request, self._keys, self._epoch_s())
 
     def token_of(self, request: web.Request, home: str) -> Token:
         """Return the token of a call whose headers are as they must be; it is used with that.

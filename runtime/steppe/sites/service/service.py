@@ -17,6 +17,7 @@ from steppe.services.application import RoutesOf, build_application
 from steppe.services.folder_lock import FolderLock
 from steppe.sites.beats.sender import PeerAddress, Sender
 from steppe.sites.beats.server import BeatServer
+from steppe.sites.service.calls import home_of
 from steppe.sites.service.certificate_watch import PERIOD_S, CertificateWatch
 from steppe.sites.service.forward import DoorLimits, ForwardDoor
 from steppe.sites.service.gateway_status import GatewayStatus
@@ -27,6 +28,8 @@ from steppe.sites.service.sent_api import SentApi
 from steppe.sites.service.settings import SitesSettings
 from steppe.sites.service.site import HOST_CLOCKS, Clocks, LocalSite, SitePart, local_site
 from steppe.sites.service.state_api import StateApi
+from steppe.sites.settlement.part import SettlementPart
+from steppe.sites.settlement.sent import Taken
 from steppe.sites.trust.tls import SiteTls
 
 LOCK_WAIT_S = 15.0
@@ -113,10 +116,16 @@ class SitesService:
         sent = await asyncio.to_thread(SentBook, settings.folder, now_us)
         site = await asyncio.to_thread(local_site, settings, clocks, sent, self._log)
         beats = BeatServer(site.exchange, site.keys, clocks.monotonic_s, clocks.epoch_s)
+        settlement = await asyncio.to_thread(_settlement, site)
         calls = ForwardDoor(
-            section.name, site.keys, site.gateway, lambda: site.own.view, epoch_s=clocks.epoch_s
+            section.name,
+            site.keys,
+            site.gateway,
+            lambda: site.own.view,
+            on_taken=_drop if settlement is None else settlement.take,
+            epoch_s=clocks.epoch_s,
         )
-        parts: tuple[SitePart, ...] = (calls,)
+        parts: list[SitePart] = [calls, *([] if settlement is None else [settlement])]
         for part in parts:
             await self._begin(part)
         door = door_for_sites([beats, *parts])
@@ -144,9 +153,14 @@ class SitesService:
                 is_away=status.is_away,
             )
 
-        metrics = SitesMetrics(state.state, counts, [calls.metrics])
+        shown: list[RoutesOf] = [state, notes]
+        more = [calls.metrics]
+        if settlement is not None:
+            shown.append(settlement.shown)
+            more.append(settlement.metrics)
+        metrics = SitesMetrics(state.state, counts, more)
         secret = dict(settings.secret_headers).get(HEADER, "")
-        own_door = build_application([state, notes], metrics.exposition, secret)
+        own_door = build_application(shown, metrics.exposition, secret)
         return await self._listen(own_door, settings.host, 0)
 
     async def _begin(self, each: Runs) -> None:
@@ -188,6 +202,35 @@ def door_for_sites(parts: Iterable[RoutesOf]) -> web.Application:
     for part in parts:
         part.add_routes(application.router)
     return application
+
+
+def _settlement(site: LocalSite) -> SettlementPart | None:
+    """Return the settlement with other sites; None without a ledger.
+
+    Raises:
+        UsageError: Its folder or the ledger cannot be used.
+    """
+    settings, clocks = site.settings, site.clocks
+    if site.log is None or settings.ledger is None:
+        return None
+    part = SettlementPart(
+        settings.section,
+        settings.folder,
+        settings.ledger,
+        log=site.log,
+        notes=site.sent,
+        tls=site.tls,
+        suspects=site.suspects,
+        home_of=lambda request: home_of(request, site.keys, clocks.epoch_s()),
+        epoch_s=clocks.epoch_s,
+        monotonic_s=clocks.monotonic_s,
+    )
+    site.on_beat.append(part.note)
+    return part
+
+
+def _drop(_taken: Taken) -> None:
+    """Note nothing: without a ledger nothing is settled."""
 
 
 def _sender(site: LocalSite) -> Sender:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from steppe.config import SitesSection
 from steppe.sites.own_view import ServedModel
+from steppe.sites.settlement.own_ledger import LedgerPlaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class SitesSettings:
         gateway_certificate: The gateway's certificate, PEM; None if it serves plain HTTP.
         host: Address of the door for the gateways of the run.
         has_ledger: Whether the run has a ledger.
+        ledger: Where it is; None without one. Without a ledger nothing is settled.
     """
 
     section: SitesSection
@@ -36,3 +38,4 @@ class SitesSettings:
     gateway_certificate: Path | None = None
     host: str = "127.0.0.1"
     has_ledger: bool = False
+    ledger: LedgerPlaces | None = None

@@ -38,21 +38,35 @@ class OwnLog:
     reader: LogReader
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerPlaces:
+    """Where the ledger of a run is.
+
+    Attributes:
+        store: Path or URL of its store.
+        log: Folder of its log.
+        public_key: File of the public keys of the log.
+    """
+
+    store: str
+    log: Path
+    public_key: Path
+
+
 class OwnLedger:
     """Reads the ledger of a run beside its service; its methods block."""
 
-    def __init__(self, store: str, log: Path, public_key: Path) -> None:
+    def __init__(self, places: LedgerPlaces) -> None:
         """Open the store.
 
         Args:
-            store: Path or URL of the store.
-            log: Folder of the log.
-            public_key: File of the public keys of the log.
+            places: Where it is.
 
         Raises:
             UsageError: The store cannot be opened.
         """
-        self._store, self._log, self._public_key = LedgerStore(store), log, public_key
+        self._store, self._log = LedgerStore(places.store), places.log
+        self._public_key = places.public_key
 
     def close(self) -> None:
         """Close it."""

@@ -7,7 +7,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from steppe.sites.settlement.home import HomeSide, NotReadyError, SentNotes
 from steppe.sites.settlement.judging import Judge
 from steppe.sites.settlement.meters_api import MetersOfSite
 from steppe.sites.settlement.other_sites import OtherSites
-from steppe.sites.settlement.own_ledger import OwnLedger
+from steppe.sites.settlement.own_ledger import LedgerPlaces, OwnLedger
 from steppe.sites.settlement.receipts_api import HomeOf, ReceiptsOfSites
 from steppe.sites.settlement.sent import Taken
 from steppe.sites.settlement.shown import SettlementsShown
@@ -41,21 +40,6 @@ _CLAIM_PERIODS = 3.0
 _FORGET_S = 3600.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerPlaces:
-    """Where the ledger of the run is.
-
-    Attributes:
-        store: Path or URL of its store.
-        log: Folder of its log.
-        public_key: File of the public keys of the log.
-    """
-
-    store: str
-    log: Path
-    public_key: Path
 
 
 class SettlementPart:
@@ -95,7 +79,7 @@ class SettlementPart:
         self._epoch_s, self._sites = epoch_s, tuple(peer.name for peer in section.peers)
         self._look_s = min(LONGEST_LOOK_S, max(0.5, section.settle_s / 10))
         self._store = store = SettlementStore(folder)
-        self._ledger = ledger = OwnLedger(places.store, places.log, places.public_key)
+        self._ledger = ledger = OwnLedger(places)
         targets = OtherSites({peer.name: peer.url for peer in section.peers}, tls)
         self._target = TargetSide(
             section.name, section.settle_s, ledger, store, log=log, epoch_s=epoch_s
