@@ -32,6 +32,7 @@ from steppe.ledger.booking import BookedRequest
 from steppe.ledger.outbox.outbox import Sent
 from steppe.ledger.receipts_of import Place, receipts_of
 from steppe.ledger.service.metrics import LedgerMetrics
+from steppe.ledger.settlement import Mismatch, Settlement
 from steppe.ledger.store.books import Taken
 from steppe.ledger.witnesses.asking import Asked
 from steppe.power.battery import Charge
@@ -44,6 +45,8 @@ from steppe.sites.quotas import Lease
 from steppe.sites.router_counts import RouterCounts
 from steppe.sites.service.call_counts import CallCounts
 from steppe.sites.service.metrics import Counts, SitesMetrics
+from steppe.sites.settlement.compare import Compared
+from steppe.sites.settlement.counts import SettlementCounts
 from steppe.sites.state import PeerState, SitesState
 from steppe.sites.view import SiteView
 
@@ -168,7 +171,17 @@ def sites_exposition() -> str:
     calls = CallCounts()
     calls.begin("shanghai")
     calls.end("shanghai", "answered")
-    return SitesMetrics(lambda: state, lambda: counts, [calls.metrics]).exposition().decode()
+    parts = [calls.metrics, lambda: settlement_counts().metrics(["shanghai"], ())]
+    return SitesMetrics(lambda: state, lambda: counts, parts).exposition().decode()
+
+
+def settlement_counts() -> SettlementCounts:
+    """Return the counts of settlements after a period with a mismatch."""
+    settlement = Settlement("hohhot", "shanghai", 1, 3600, "shanghai", 0, 1)
+    mismatch = Mismatch("missing_there", "r1.0", "", "asked for a receipt, found none")
+    counts = SettlementCounts()
+    counts.note("shanghai", Compared(settlement, True, (), (), (mismatch,), ()))
+    return counts
 
 
 def fleet_exposition() -> str:

@@ -93,6 +93,7 @@ def test_the_document_names_every_route_and_every_section() -> None:
         "/steppe/v1/grid/reports",
         "/steppe/v1/flexibility",
         "/steppe/v1/sites",
+        "/steppe/v1/sites/settlements",
         "/steppe/v1/config",
         "/steppe/v1/config/power",
         "/steppe/v1/config/control",

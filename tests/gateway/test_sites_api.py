@@ -51,3 +51,13 @@ async def test_the_gateway_shows_what_the_service_knows(
         assert b"steppe_sites_health" in (await site.get("/metrics"))[2]
         await hohhot.service.stop()
         assert (await show(site))[0] == 503
+
+
+async def test_settlements_are_for_administrators(open_site: SiteFactory, tmp_path: Path) -> None:
+    async with open_sites(tmp_path, "hohhot", "shanghai") as sites:
+        config = config_with(sites.section("hohhot", port=0))
+        site = await open_site(config=config, run_secret=SECRET, admin_key="secret")
+        hohhot = await sites.start("hohhot")
+        site.gateway.tell(DriverNews(services={"sites": hohhot.url}))
+        status, _, body = await site.get(f"{PATH}/settlements")
+        assert status == 403, body

@@ -75,9 +75,33 @@ def sites_schemas() -> Json:
         "leases": list_of(lease),
         "suspects": list_of(object_of({"site": TEXT, "left_s": NUMBER})),
     }
-    return {"SiteView": view, "SitePool": object_of(pool), "Sites": object_of(sites)}
+    found = {"SiteView": view, "SitePool": object_of(pool), "Sites": object_of(sites)}
+    return {**found, "Settlements": _settlements()}
 
 
 def sites_paths() -> Json:
-    """Return the path of what is known of other sites."""
-    return {"/steppe/v1/sites": {"get": operation("sites", ref("Sites"), errors=_READ)}}
+    """Return the paths of what is known of other sites."""
+    settlements = operation("settlements", ref("Settlements"), errors=(400, 403, *_READ))
+    return {
+        "/steppe/v1/sites": {"get": operation("sites", ref("Sites"), errors=_READ)},
+        "/steppe/v1/sites/settlements": {"get": settlements},
+    }
+
+
+def _settlements() -> Json:
+    mismatch = object_of({"what": TEXT, "request": TEXT, "receipt": TEXT, "text": TEXT})
+    counts = (
+        "end_s",
+        "receipts",
+        "output_tokens",
+        "energy_uj",
+        "owed_uj",
+        "claimed_uj",
+        "agrees",
+        "is_logged",
+        "mismatches_all",
+    )
+    fields = {"home": TEXT, "target": TEXT, **dict.fromkeys(counts, COUNT)}
+    one = object_of({**fields, "mismatches": list_of(mismatch)})
+    problems = {"type": "object", "additionalProperties": TEXT}
+    return object_of({"object": TEXT, "data": list_of(one), "problems": problems})

@@ -64,7 +64,7 @@ class RunServices:
         has_grid = config is not None and config.grid is not None
         self.grid_api = GridApi(door, bodies, self._grid, is_configured=has_grid)
         has_sites = config is not None and config.sites is not None
-        self.sites_api = SitesApi(self.sites, is_configured=has_sites)
+        self.sites_api = SitesApi(door, self.sites, is_configured=has_sites)
         self.holds: Holds | None = None
         self._calls: LedgerCalls | None = None
         if settings.ledger is not None and settings.ledger.asks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steppe.config import BatchSection, GridSection, LedgerSection, RunConfig, SitesSection
 from steppe.errors import UsageError
@@ -15,6 +15,9 @@ from steppe.fleet.grid_actor import GridActor
 from steppe.fleet.ledger_actor import LedgerActor
 from steppe.fleet.sites_actor import SitesActor
 from steppe.models.identity import ModelIdentity
+
+if TYPE_CHECKING:
+    from steppe.sites.settlement.own_ledger import LedgerPlaces
 
 LEDGER = "ledger"
 """Name of the ledger in the log and at the gateway."""
@@ -144,6 +147,17 @@ class RunServices:
 
         return LedgerSettings(section, section.folder).store
 
+    def _ledger_places(self) -> LedgerPlaces | None:
+        """Return where the ledger is; None without one."""
+        section = self._config.ledger
+        if section is None or section.folder is None:
+            return None
+        from steppe.ledger.service.settings import LedgerSettings  # most runs have none
+        from steppe.sites.settlement.own_ledger import LedgerPlaces
+
+        settings = LedgerSettings(section, section.folder)
+        return LedgerPlaces(settings.store, settings.log, settings.public_key)
+
     def _sites(self, section: SitesSection, gateway_url: str) -> ServiceHost:
         from steppe.sites.own_view import ServedModel  # most runs have none
         from steppe.sites.service.service import SitesService
@@ -166,6 +180,7 @@ class RunServices:
             self._config.gateway.tls_certificate,
             self._host(),
             has_ledger=self._config.ledger is not None,
+            ledger=self._ledger_places(),
         )
         return ServiceHost("sites", self._lifetime, SitesService, settings, SitesActor)
 

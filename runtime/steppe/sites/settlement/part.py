@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, MutableMapping
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from steppe.config import SitesSection
 from steppe.errors import SteppeError
 from steppe.ledger.entry_log import EntryLog
 from steppe.ledger.signing import PrivateKey
 from steppe.sites.beats.message import Beat
+from steppe.sites.settlement.counts import SettlementCounts
 from steppe.sites.settlement.home import HomeSide, NotReadyError, SentNotes
 from steppe.sites.settlement.judging import Judge
 from steppe.sites.settlement.meters_api import MetersOfSite
@@ -109,8 +108,7 @@ class SettlementPart:
             MetersOfSite(section.name, ledger, home_of),
         )
         self._problems: dict[str, str] = {}
-        self._settled: Counter[tuple[str, bool]] = Counter()
-        self._mismatches: Counter[tuple[str, str]] = Counter()
+        self._counts = SettlementCounts()
         self._waiting: list[Taken] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.shown = SettlementsShown(store, self._problems)
@@ -164,28 +162,7 @@ class SettlementPart:
 
     def metrics(self) -> list[Metric]:
         """Return metrics of what was settled since the start."""
-        settled = CounterMetricFamily(
-            "steppe_sites_settlements",
-            "Periods that this site has settled with a target, by whether both say the same.",
-            labels=["site", "agrees"],
-        )
-        for (site, agrees), count in self._settled.items():
-            settled.add_metric([site, "yes" if agrees else "no"], count)
-        mismatches = CounterMetricFamily(
-            "steppe_sites_settlement_mismatches",
-            "What did not fit between notes of this site and receipts of a target, by its kind.",
-            labels=["site", "what"],
-        )
-        for (site, what), count in self._mismatches.items():
-            mismatches.add_metric([site, what], count)
-        waits = GaugeMetricFamily(
-            "steppe_sites_settlement_waits",
-            "1 while settlements with a site do not go on.",
-            labels=["site"],
-        )
-        for site in self._sites:
-            waits.add_metric([site], float(site in self._problems))
-        return [settled, mismatches, waits]
+        return self._counts.metrics(self._sites, self._problems)
 
     async def _serve(self, site: str) -> None:
         await self._target.close_due(site)
@@ -193,9 +170,7 @@ class SettlementPart:
     async def _settle(self, site: str) -> None:
         await self._home.log_rest()
         async for compared in self._home.settle_due(site):
-            self._settled[site, compared.agrees] += 1
-            for each in compared.mismatches:
-                self._mismatches[site, each.what] += 1
+            self._counts.note(site, compared)
 
     async def _judge_claims(self, site: str) -> None:
         await self._judge.judge_due(site)
