@@ -6,7 +6,7 @@ import re
 from hashlib import sha256
 from importlib.resources import files
 
-from steppe.page.assets import ICON, SCRIPTS, STYLES, assets
+from steppe.page.assets import ICON, RECORD_SCRIPTS, SCRIPTS, STYLES, assets
 from steppe.page.html import live_page
 
 VENDOR = files("steppe.page").joinpath("vendor")
@@ -26,7 +26,7 @@ def test_the_vendored_files_are_those_of_the_manifest() -> None:
 
 
 def test_a_page_loads_only_files_that_it_has() -> None:
-    named = {*SCRIPTS, *STYLES, ICON}
+    named = {*SCRIPTS, *RECORD_SCRIPTS, *STYLES, ICON}
     assert named <= set(assets())
     assert set(assets()) <= named
     page = live_page().decode()
@@ -39,7 +39,7 @@ def test_a_page_has_no_inline_script_or_style_and_no_script_sets_markup() -> Non
     page = live_page().decode()
     assert not re.search(r"<script(?![^>]*\bsrc=)", page)
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=", page)
-    for name in set(SCRIPTS) - {"uPlot.iife.min.js"}:
+    for name in {*SCRIPTS, *RECORD_SCRIPTS} - {"uPlot.iife.min.js"}:
         script = assets()[name].body.decode()
         assert not re.search(
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script

@@ -22,6 +22,7 @@ COMMANDS = {
     ),
     "serve": ("steppe.cli.serve:serve_command", "Serve a model within a power budget."),
     "simulate": ("steppe.cli.simulate:simulate_command", "Simulate a fleet in virtual time."),
+    "report": ("steppe.cli.report:report_command", "Show recorded runs as a page."),
     "load": ("steppe.cli.load:load_command", "Replay a request trace against an endpoint."),
     "frontier": (
         "steppe.cli.frontier:frontier_group",

@@ -27,6 +27,13 @@ SCRIPTS = (
     "page.js",
 )
 """The scripts of the live page, in the order in which they run."""
+RECORD_SCRIPTS = (
+    "uPlot.iife.min.js",
+    "theme.js",
+    "charts.js",
+    "record.js",
+)
+"""Those of a record's page, in whose folder the data are one more."""
 STYLES = ("uPlot.min.css", "page.css")
 ICON = "favicon.svg"
 

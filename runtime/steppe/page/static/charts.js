@@ -25,12 +25,13 @@
     return `rgba(${r}, ${g}, ${b}, ${alpha})`;
   }
 
-  function lineOf(series) {
+  function lineOf(series, spanGaps) {
     const found = {
       label: series.label,
       stroke: () => steppe.colour(series.colour),
       width: 1.6,
       points: { show: false },
+      spanGaps,
     };
     if (series.is_dashed) found.dash = [6, 4];
     if (series.is_filled) found.fill = () => withAlpha(steppe.colour(series.colour), 0.16);
@@ -47,7 +48,7 @@
     };
   }
 
-  function optionsOf(spec, box, { isTime, sync, rests }) {
+  function optionsOf(spec, box, { isTime, sync, rests, spansGaps = false }) {
     return {
       width: box.clientWidth,
       height: box.clientHeight || 170,
@@ -58,7 +59,7 @@
         axis({ values: (_, splits) => splits.map((x) => clockText(x, isTime)), space: 80, size: 30 }),
         axis({ values: (_, splits) => splits.map(round), size: 56 }),
       ],
-      series: [{}, ...spec.series.map(lineOf)],
+      series: [{}, ...spec.series.map((series) => lineOf(series, spansGaps))],
       hooks: { setCursor: [(plot) => showAt(spec, plot, rests)] },
     };
   }
@@ -69,8 +70,12 @@
     const last = plot.data[0].length - 1;
     const at = plot.cursor.idx ?? (rests === "first" ? Math.min(0, last) : last);
     spec.series.forEach((series, index) => {
+      const values = plot.data[index + 1];
+      let own = at;
+      // of two runs, each has times of its own: the last value before the cursor
+      while (plot.series[index + 1].spanGaps && own > 0 && (values[own] ?? null) === null) own--;
       const place = legend.querySelector(`[data-at="${series.column}"]`);
-      place.textContent = at < 0 ? "" : round(plot.data[index + 1][at]);
+      place.textContent = at < 0 ? "" : round(values[own]);
     });
   }
 
