@@ -17,7 +17,7 @@ NOON_S = 1_800_014_400.0
 
 @pytest.fixture
 def section() -> SitesSection:
-    peer = {"name": "b", "url": "https://h:1", "region": "cn", "token_keys": ["k"]}
+    peer = {"name": "b", "url": "https://h:1", "region": "eu", "token_keys": ["k"]}
     files = dict.fromkeys(("certificate", "key", "authority", "token_key"), "file")
     return SitesSection.model_validate(
         {
@@ -106,9 +106,20 @@ def test_a_model_that_sleeps_has_to_wake_first(section: SitesSection) -> None:
 def test_a_tenant_without_regions_stays_in_the_own_one(section: SitesSection) -> None:
     status = status_of()
     asked = {"priority": "standard", "data_class": "general", "output_tps": 5.0}
-    status["models"]["m"]["demand"] = [asked | {"regions": None}, asked | {"regions": ["eu", "cn"]}]
+    status["models"]["m"]["demand"] = [asked | {"regions": None}, asked | {"regions": ["eu", "us"]}]
     own, both = view_of(section, status).demand
-    assert (set(own.regions), set(both.regions)) == ({"cn"}, {"eu", "cn"})
+    assert (set(own.regions), set(both.regions)) == ({"cn"}, {"eu"})
+
+
+def test_of_many_kinds_of_requests_the_most_frequent_are_shown(section: SitesSection) -> None:
+    status = status_of()
+    status["models"]["m"]["demand"] = [
+        {"priority": "standard", "regions": None, "data_class": f"c{n}", "output_tps": float(n)}
+        for n in range(200)
+    ]
+    view = view_of(section, status)
+    assert [each.output_tps for each in view.demand] == [float(n) for n in range(199, 135, -1)]
+    read_beat(write_beat(write_snapshot(view, "0" * 16, 1), "b"), 0.0)
 
 
 def test_a_gateway_that_is_silent_leaves_no_room(section: SitesSection) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from steppe.config import SitesSection
 from steppe.config.sites import HOURS
+from steppe.sites.beats.message import MOST_DEMAND
 from steppe.sites.outlook import Outlook
 from steppe.sites.view import Demand, PoolPoint, PoolView, SiteView
 
@@ -131,18 +132,21 @@ class OwnView:
         }
 
     def _demand(self, models: Mapping[str, Any]) -> tuple[Demand, ...]:
-        own = [self._section.region]
-        return tuple(
+        """Return what customers ask for, the most first; only regions that have a site count."""
+        own = self._section.region
+        known = frozenset([own, *(peer.region for peer in self._section.peers)])
+        found = [
             Demand(
                 name,
                 each["priority"],
-                frozenset(each["regions"] or own),
+                known.intersection(each["regions"] or [own]),
                 each["data_class"],
                 float(each["output_tps"]),
             )
             for name, values in models.items()
             for each in values.get("demand", ())
-        )
+        ]
+        return tuple(sorted(found, key=lambda each: -each.output_tps)[:MOST_DEMAND])
 
 
 def pool_of(name: str, values: Mapping[str, Any], model: ServedModel) -> PoolView:

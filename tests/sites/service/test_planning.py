@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.sites.conftest import MakeSite
 
-from steppe.sites.plan.inputs import PlanInputs
+from steppe.sites.plan.inputs import MOST_FLOWS, PlanInputs
 from steppe.sites.quotas import Lease
 from steppe.sites.service.planning import LEAST_S, Planning
 from steppe.sites.view import Demand, Expected, SiteView
@@ -133,3 +133,14 @@ def test_round_trips_between_others_go_over_this_site(
     ways = {(way.origin, way.site) for way in plan.quotas}
     assert ("a", "b") in ways
     assert ("c", "b") not in ways
+
+
+def test_of_many_flows_those_with_the_most_tokens_are_planned(
+    calm: SiteView, windy: SiteView
+) -> None:
+    many = [ASKED._replace(output_tps=0.01) for _ in range(2 * MOST_FLOWS)]
+    here = replace(calm, demand=(*many, ASKED))
+    plan = inputs(here, windy).plan(None)
+    assert plan is not None
+    (quota,) = plan.quotas.values()
+    assert quota > 200.0

@@ -37,7 +37,9 @@ _RUN = re.compile(r"[0-9a-f]{16}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _PRIORITY = re.compile("|".join(PRIORITIES))
 _FORECAST, _HOURS, _CLASSES, _POOLS, _POINTS, _CHARS = 96, 48, 32, 64, 8, 128
-_DEMAND = 64
+MOST_DEMAND = 64
+"""Most kinds of requests that a beat shows."""
+_REGIONS = 256
 NO_GRANTS: Mapping[str, float] = {}
 
 
@@ -205,7 +207,7 @@ def view_of(fields: Fields, received_s: float) -> SiteView:
         pools=_pools(fields.values.get("pools", {}), f"{fields.where}.pools"),
         demand=tuple(
             _demand(row, f"{fields.where}.demand[{i}]")
-            for i, row in enumerate(fields.items("demand", _DEMAND))
+            for i, row in enumerate(fields.items("demand", MOST_DEMAND))
         ),
     )
 
@@ -229,7 +231,7 @@ def _demand(row: Any, where: str) -> Demand:
     if not isinstance(row, list) or len(row) != len(Demand._fields):
         raise MessageError(f"{where}: asked for {len(Demand._fields)} values, found {row!r:.60}")
     fields = Fields(dict(zip(Demand._fields, row, strict=True)), where)
-    regions = _listed(fields, "regions", _CLASSES)
+    regions = _listed(fields, "regions", _REGIONS)
     return Demand(
         fields.text("model", 2 * _CHARS),
         fields.text("priority", _CHARS, _PRIORITY),

@@ -17,6 +17,8 @@ from steppe.sites.view import Demand, SiteView
 
 MARGIN = 1.25
 """Flows count with so much more than was asked for in the last minute, which is a mean."""
+MOST_FLOWS, LEAST_FLOWS = 512, 3
+"""Most flows of a plan, but at least so many of each site: those with the most tokens."""
 _STEP_SHARE = 0.01
 
 
@@ -52,7 +54,8 @@ class PlanInputs:
             return None
         steps = len(self.here.forecast)
         sites = [site_of(view, Weights().money_per_g) for view in views]
-        flows = [flow for view in views for flow in self._flows(view, steps)]
+        most = max(LEAST_FLOWS, MOST_FLOWS // len(views))
+        flows = [flow for view in views for flow in self._flows(view, steps)[:most]]
         terms = PlanTerms(step_s=self.step_s)
         return plan_sites(sites, flows, self._trips(sites), terms, last)
 
@@ -65,7 +68,8 @@ class PlanInputs:
         return math.isclose(length_s, self.step_s, rel_tol=_STEP_SHARE)
 
     def _flows(self, view: SiteView, steps: int) -> list[Flow]:
-        """Return what comes to a site; it is taken to go on as in the last minute."""
+        """Return what comes to a site, the most first; it is taken to go on as it is."""
+        asked = sorted(view.demand or _served(view), key=lambda each: -each.output_tps)
         return [
             Flow(
                 origin=view.site,
@@ -76,7 +80,7 @@ class PlanInputs:
                 output_tps=[MARGIN * each.output_tps] * steps,
                 ttft_s=self.ttft_s.get(each.model, math.inf),
             )
-            for each in view.demand or _served(view)
+            for each in asked
             if each.output_tps > 0.0
         ]
 

@@ -52,7 +52,12 @@ class PlanLoop:
         now_s, peers = self._site.clocks.monotonic_s(), self._site.exchange.peers
         live = [view.site for view in self._live()]
         last = {name: peers.last(name) for name in live}
-        grants = {name: beat.grants for name, beat in last.items() if beat is not None}
+        models = self._site.settings.models
+        grants = {
+            name: {model: tps for model, tps in beat.grants.items() if model in models}
+            for name, beat in last.items()
+            if beat is not None
+        }
         return self.planning.leases(live, grants, now_s)
 
     def _live(self) -> list[SiteView]:
@@ -86,7 +91,7 @@ class PlanLoop:
         began_s = time.perf_counter()
         try:
             plan = await in_thread(inputs.plan, last)
-        except SteppeError as error:
+        except (SteppeError, ArithmeticError, ValueError) as error:  # of what another site claims
             self.failures += 1
             _log.warning("no plan of the sites; the last one holds for a while: %s", error)
             return
