@@ -32,7 +32,7 @@ from steppe.gateway.replica_client import (
 )
 from steppe.gateway.replica_slot import ReplicaSlot
 from steppe.gateway.request import RequestContext
-from steppe.gateway.sites.other_sites import NO_SITE, OtherSites
+from steppe.gateway.sites.other_sites import NO_SITE, OtherSites, SiteLostError
 from steppe.gateway.stream import find_error_status
 
 __all__ = ["REQUEST_ID", "RequestForwarder", "relay"]
@@ -46,6 +46,8 @@ MAX_LOST = 16
 """A stream that lost so many replicas may be the cause, though each brought some tokens."""
 
 
+RECONSIDER_S = 2.0
+"""A request that waits, and may be served elsewhere, looks for another site so often, s."""
 SITE_FULL = "site_full"
 """Code of the 503 of a request of another site that got no slot in time."""
 
@@ -148,9 +150,11 @@ class RequestForwarder:
             if sent is not None:
                 return sent
         while True:
-            slot = await self._enter(delivery)
+            entered = await self._enter(delivery)
+            if isinstance(entered, web.StreamResponse):
+                return entered
             gate = self._gates[context.model]
-            slot = gate.elsewhere(slot, context.avoid)
+            slot = gate.elsewhere(entered, context.avoid)
             route = slot.route
             context.replica, context.is_at_replica = route.replica, True
             context.is_charged |= slot.is_charged
@@ -194,26 +198,46 @@ class RequestForwarder:
             sites.on_stay(context)
         return None
 
-    async def _enter(self, delivery: Delivery) -> ReplicaSlot:
-        context = delivery.context
-        hop_s = self._sites.max_wait_s if self._sites is not None and context.is_hop else math.inf
-        try:
-            return await self._enter_within(delivery, hop_s)
-        except RefusedError as error:
-            if not context.is_hop or error.code == STOPPING:
-                raise
-            raise RefusedError(str(error), SITE_FULL) from error
+    async def _enter(self, delivery: Delivery) -> ReplicaSlot | web.StreamResponse:
+        """Wait for a slot; or return the answer of another site that has room meanwhile.
 
-    async def _enter_within(self, delivery: Delivery, most_s: float) -> ReplicaSlot:
-        """Wait for a slot, at most so long."""
+        Raises:
+            RefusedError: It waited too long, or for another reason of `AdmissionGate.enter`.
+        """
+        context, sites = delivery.context, self._sites
+        until_s = self._waits_until_s(delivery)
+        is_retry = context.replica is not None
+        while True:
+            may_leave = sites is not None and context.asked is not None
+            part_s = min(until_s, self._now_s() + RECONSIDER_S) if may_leave else until_s
+            try:
+                return await self._enter_until(delivery, part_s, is_retry=is_retry)
+            except RefusedError as error:
+                if error.code != "waited_too_long" or part_s >= until_s:
+                    if not context.is_hop or error.code == STOPPING:
+                        raise
+                    raise RefusedError(str(error), SITE_FULL) from error
+            assert sites is not None, "it may leave"
+            sent = await self._elsewhere(delivery, sites)
+            if sent is not None:
+                return sent
+            is_retry = True
+
+    def _waits_until_s(self, delivery: Delivery) -> float:
+        """Return until when a request may wait for a slot, s."""
+        context = delivery.context
+        is_hop = self._sites is not None and context.is_hop
+        most_s = self._sites.max_wait_s if self._sites is not None and is_hop else math.inf
+        if delivery.client.has_begun:
+            return self._now_s() + min(self._times.hold_s, most_s)
+        return context.arrival_s + context.failed_s + min(self._max_wait_s, most_s)
+
+    async def _enter_until(
+        self, delivery: Delivery, deadline_s: float, *, is_retry: bool
+    ) -> ReplicaSlot:
         context = delivery.context
         if delivery.client.has_begun:
-            gate = self._gates[context.model]
-            hold_s = min(self._times.hold_s, most_s)
-            return await gate.resume(self._now_s() + hold_s, context.places)
-        wait_s = min(self._max_wait_s, most_s)
-        deadline_s = context.arrival_s + context.failed_s + wait_s
-        is_retry = context.replica is not None
+            return await self._gates[context.model].resume(deadline_s, context.places)
         while True:
             try:
                 return await self._gates[context.model].enter(
@@ -268,7 +292,7 @@ class _Tries:
 
     def delay_s(self, error: ReplicaError, progress: int, *, has_begun: bool) -> float | None:
         """Return the pause before the next try, s; None if there is none."""
-        if isinstance(error, HandedOverError):
+        if isinstance(error, HandedOverError | SiteLostError):  # each site has a request once
             return 0.0
         if progress > self._progress:
             self._progress, self._lost, self._refused = progress, 0, 0

@@ -9,6 +9,8 @@ from tests.gateway.sites.other_site import SitesMaker
 from tests.gateway.test_continuing import CHAT, JSON, TEXT, USAGE, body_of, uninterrupted
 from tests.gateway.token_replica import PROMPT, TOKENS, token_replica
 
+from steppe.gateway import forwarder
+
 ASKED = {"messages": [{"role": "user", "content": "a"}], "model": "m"}
 
 
@@ -228,6 +230,57 @@ async def test_a_gateway_that_stops_ends_what_other_sites_still_answer(
     await sites.home.gateway.stop()
     assert (await task)[0] == 503
     assert sites.router.ends == [("shanghai", "cancelled")]
+
+
+async def test_a_request_that_waits_here_goes_to_a_site_that_has_room_later(
+    make_sites: SitesMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarder, "RECONSIDER_S", 0.02)
+    sites = await make_sites("shanghai")
+    home, router = sites.home, sites.router
+    body = body_of(CHAT)
+    task = asyncio.create_task(home.post(CHAT, body, **JSON, x_steppe_priority="deferrable"))
+    await home.until(lambda: len(router.asked) > 2)
+    assert home.gateway.status().waiting <= 1
+    router.plan = ["shanghai"]
+    assert (await task)[2] == uninterrupted(CHAT, body)
+    (ended,) = home.gateway.drain_finished()
+    assert (ended.site, ended.replica) == ("shanghai", None)
+    status = home.gateway.status()
+    assert (status.arrived, status.finished, status.answered, status.waiting) == (1, 1, 0, 0)
+
+
+async def test_a_request_keeps_its_place_while_it_looks_for_other_sites(
+    make_sites: SitesMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarder, "RECONSIDER_S", 0.02)
+    sites = await make_sites("shanghai")
+    home, router = sites.home, sites.router
+    replica = await token_replica(home, "r0")
+    tasks = []
+    for number in range(3):
+        body = body_of(TEXT, prompt=str(number))
+        tasks.append(asyncio.create_task(home.post(TEXT, body, **JSON)))
+        await home.until(lambda: home.gateway.status().arrived == len(tasks))
+    known = len(router.asked)
+    await home.until(lambda: len(router.asked) > known + 6)
+    home.route(replica, limit=1)
+    assert [status for status, _, _ in await asyncio.gather(*tasks)] == [200] * 3
+    assert [body["prompt"] for body in replica.bodies] == ["0", "1", "2"]
+
+
+async def test_a_client_that_asks_for_energy_gets_what_the_site_has_metered(
+    make_sites: SitesMaker,
+) -> None:
+    sites = await make_sites("shanghai")
+    other = sites.others["shanghai"]
+    usage = b'"usage":{"prompt_tokens":3,"completion_tokens":2,"energy":{"joules":1.5}}'
+    other.body, other.answers_whole = b'{"choices":[],' + usage + b"}", True
+    sites.router.plan = ["shanghai"]
+    body = json.dumps(ASKED).encode()
+    _, _, found = await sites.home.post(CHAT, body, **JSON, x_steppe_energy="true")
+    assert json.loads(found)["usage"]["energy"] == {"joules": 1.5}
+    assert other.received[0].headers["x-steppe-energy"] == "true"
 
 
 async def test_requests_that_other_sites_serve_are_no_demand_here(make_sites: SitesMaker) -> None:

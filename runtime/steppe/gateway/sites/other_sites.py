@@ -51,7 +51,7 @@ _REFUSALS = frozenset({401, 403, 404, 429})
 """Statuses that say nothing of the request, but of the site; a 404 is a model that it lacks."""
 _SENT_HEADERS = ("accept", "content-type", "traceparent", "tracestate")
 _KEPT_HEADERS = frozenset({"content-type", "cache-control", JOULES_HEADER.lower()})
-_KEEPALIVE_S, _SILENT_S = 30.0, 8
+_KEEPALIVE_S, _CONNECT_S, _SILENT_S = 30.0, 2.0, 8
 
 _log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class OtherSites:
     async def start(self) -> None:
         """Begin."""
         self._session = open_session(
-            self._connect_timeout_s, keepalive_s=_KEEPALIVE_S, silent_s=_SILENT_S
+            min(self._connect_timeout_s, _CONNECT_S), keepalive_s=_KEEPALIVE_S, silent_s=_SILENT_S
         )
         await self._router.start()
 
