@@ -153,7 +153,7 @@ def test_a_request_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summar
     keys = (
         "id tenant priority arrival_s ttft_s e2e_s tpot_s prompt_tokens cached_tokens "
         "output_tokens energy_j energy_source finish replica streamed boundary model adapter "
-        "continued asked_model gateway"
+        "continued asked_model gateway site"
     )
     assert list(line) == keys.split()
 

@@ -35,15 +35,18 @@ class ByModel:
         """Add a request; one without a model, as in older records, is in no sum."""
         if not request.model:
             return
-        self._add(self.models, request)
+        add_to(self.models, request.model, request, self._slo)
         if request.asked_model:
-            self._add(self.aliases.setdefault(request.asked_model, {}), request)
+            of_alias = self.aliases.setdefault(request.asked_model, {})
+            add_to(of_alias, request.model, request, self._slo)
 
-    def _add(self, sums: dict[str, ModelSums], request: RequestRecord) -> None:
-        nothing = ModelSums(requests=0, completed=0, good=0, output_tokens=0, energy_j=0.0)
-        found = sums.setdefault(request.model, nothing)
-        found["requests"] += 1
-        found["completed"] += request.outcome == "completed"
-        found["good"] += within_slo(request, self._slo) is True
-        found["output_tokens"] += request.output_tokens
-        found["energy_j"] += request.energy_j or 0.0
+
+def add_to(sums: dict[str, ModelSums], key: str, request: RequestRecord, slo: Slo) -> None:
+    """Add a request to the sums of a key; `slo` is what it is judged by."""
+    nothing = ModelSums(requests=0, completed=0, good=0, output_tokens=0, energy_j=0.0)
+    found = sums.setdefault(key, nothing)
+    found["requests"] += 1
+    found["completed"] += request.outcome == "completed"
+    found["good"] += within_slo(request, slo) is True
+    found["output_tokens"] += request.output_tokens
+    found["energy_j"] += request.energy_j or 0.0

@@ -15,6 +15,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from steppe.config.tenants import SITE_TENANT
 from steppe.control.admission import DEFERRABLE, PRIORITIES
 from steppe.report.records import RequestRecord, Slo
 
@@ -78,7 +79,8 @@ def within_slo(request: RequestRecord, slo: Slo) -> bool | None:
     - cancelled by its client: missed if it was too late by then, otherwise not judged, for it could
       still have been in time;
     - answered with a client error (4xx), or of class `deferrable`: not judged. Deferrable requests
-      wait for power by design and have a line of their own.
+      wait for power by design and have a line of their own;
+    - a call of another site that was rejected or shed: not judged here, for that site serves it.
 
     A time that is not known keeps no SLO. Where models have SLOs of their own, that of the model
     counts, or of the alias, that the request asked for.
@@ -92,6 +94,8 @@ def within_slo(request: RequestRecord, slo: Slo) -> bool | None:
         case "cancelled":
             return False if _is_too_late(request, slo) else None
         case "invalid":
+            return None
+        case "rejected" | "shed" if request.tenant.startswith(SITE_TENANT):
             return None
         case "failed" | "rejected" | "shed":
             return False

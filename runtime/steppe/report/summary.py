@@ -11,6 +11,7 @@ from typing import Any, TypedDict, cast
 
 from steppe.control.shortage_forecast import Level
 from steppe.report.by_model import ByModel, ModelSums
+from steppe.report.by_site import BySite, SiteSums
 from steppe.report.grid_events import EventSum, event_sums
 from steppe.report.latency import DeferrableLatency, Latency, Service
 from steppe.report.records import Outcome, RequestRecord, RunTotals, Slo, TickRecord
@@ -69,11 +70,13 @@ class Summary(TypedDict):
     `broke_off` says why the run ended before it was to; it is empty if it did not.
     `gateway_restarts` counts restarts of the gateway: requests that it had outstanding then are in
     no sum. `models` sums the requests of each model, and `aliases` those that asked for an alias,
-    by the model that served them. `frontier_source` is the source of the operating points that were
-    used last (see `RunTotals`); `frontier_measured_at_s` is when the run had measured them itself
-    (s), or None. `ledger` has what each run of the record has booked for its ledger, see
-    `LedgerTotals`; it is empty without one. `grid_events` has what each event of the grid asked and
-    what the site delivered, see `EventSum`.
+    by the model that served them. `sites` sums those that went to other sites or came from them.
+    Tokens that another site computed are in no other sum of tokens but `models` and `aliases`.
+    `frontier_source` is the source of the operating points that were used last (see `RunTotals`);
+    `frontier_measured_at_s` is when the run had measured them itself (s), or None. `ledger` has
+    what each run of the record has booked for its ledger, see `LedgerTotals`; it is empty without
+    one. `grid_events` has what each event of the grid asked and what the site delivered, see
+    `EventSum`.
     """
 
     duration_s: float
@@ -102,6 +105,7 @@ class Summary(TypedDict):
     requests: RequestCounts
     models: dict[str, ModelSums]
     aliases: dict[str, dict[str, ModelSums]]
+    sites: SiteSums
     lost_lines: int
     lost_ticks: int
     lost_requests: int
@@ -130,11 +134,13 @@ def summarise(
         slo: What requests must keep.
         ended: Sums over all its requests, also those that are not on disk; None if all are.
     """
-    on_disk, service, by_model = EndedRequests(), Service(slo), ByModel(slo)
+    on_disk, service = EndedRequests(), Service(slo)
+    by_model, by_site = ByModel(slo), BySite(slo)
     for request in requests:
         on_disk.add(request)
         service.add(request)
         by_model.add(request)
+        by_site.add(request)
     ended = on_disk if ended is None else ended
     return Summary(
         duration_s=totals.duration_s,
@@ -163,6 +169,7 @@ def summarise(
         requests=ended.counts,
         models=by_model.models,
         aliases=by_model.aliases,
+        sites=by_site.sums,
         lost_lines=totals.lost_ticks + totals.lost_requests,
         lost_ticks=totals.lost_ticks,
         lost_requests=totals.lost_requests,
@@ -203,10 +210,11 @@ class EndedRequests:
         return made
 
     def add(self, request: RequestRecord) -> None:
-        """Add a request."""
+        """Add a request; the tokens of one that another site served are no tokens of this one."""
         self._outcomes[request.outcome] += 1
-        self.prompt_tokens += request.prompt_tokens
-        self.output_tokens += request.output_tokens
+        if not request.site:
+            self.prompt_tokens += request.prompt_tokens
+            self.output_tokens += request.output_tokens
         if request.outcome != "completed" and request.energy_j is not None:
             self.wasted_j.append(request.energy_j)
 
