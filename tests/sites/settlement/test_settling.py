@@ -9,9 +9,12 @@ import orjson
 import pytest
 from tests.sites.settlement.two_sites import BEGIN_S, HOME, LENGTH_S, MOST_UJ, TARGET, Pair, served
 
+from steppe.ledger.corrections import Right
 from steppe.ledger.service_entry import REMOTE_ENERGY, SETTLEMENT
 from steppe.ledger.settlement import RemoteEnergy
 from steppe.ledger.store.ledger_store import LedgerStore
+from steppe.run.ledger_correct import correct
+from steppe.run.ledger_folder import ledger_folder
 from steppe.sites.settlement.answer import BadAnswerError
 from steppe.sites.settlement.home import NotReadyError
 
@@ -206,3 +209,34 @@ async def test_a_home_divides_what_it_owes_among_its_tenants(pair: Pair) -> None
     assert entry.settlement == own.hash
     assert len(store.of_kind(SETTLEMENT)) == 1
     store.close()
+
+
+async def test_a_log_that_does_not_begin_with_what_it_had_before_is_refused(pair: Pair) -> None:
+    await pair.one("r1")
+    await pair.settle()
+    await pair.one("r2")
+
+    def other(page: bytes) -> bytes:
+        values = orjson.loads(page)
+        values["consistency"] = values["consistency"][::-1] + values["consistency"]
+        return orjson.dumps(values)
+
+    pair.way.change = other
+    with pytest.raises(BadAnswerError, match="consistency: "):
+        await pair.settle()
+
+
+async def test_a_correction_changes_what_is_owed_in_its_own_period(pair: Pair) -> None:
+    await pair.one("r1", 700)
+    await pair.settle()
+    ledger = ledger_folder(pair.target.folder)
+    with ledger.opened() as opened:
+        right = Right(energy_uj=500)
+        correct(opened, "r1", right, round(pair.clock.now_s * 1e6))
+    await pair.serve()
+    await pair.settle()
+    own, claimed = pair.both()
+    assert own is not None
+    assert own == claimed
+    assert (own.receipts, own.energy_uj, own.owed_uj) == (1, -200, -200)
+    assert pair.mismatches() == []

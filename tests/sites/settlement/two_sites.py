@@ -170,6 +170,15 @@ class Pair:
         await self.home.stop()
         await self.target.stop()
 
+    async def restarted(self, folder: Path) -> Pair:
+        """Return the pair after both processes have ended and started again."""
+        await self.stop()
+        pair = await Pair.open(folder, self.clock)
+        pair.notes.notes += self.notes.notes
+        for site, before in ((pair.home, self.home), (pair.target, self.target)):
+            site.bookings, site.metered_uj = before.bookings, before.metered_uj
+        return pair
+
     def sent(self, request: str, tenant: str = "lab", **changes: Any) -> Sent:
         """Note that the home sent a request of 100 tokens and got 50."""
         now_us = round(self.clock.now_s * 1e6)
