@@ -38,7 +38,7 @@ from steppe.sites.view import Asked
 
 PRIORITY, REQUEST_ID = "x-steppe-priority", "x-request-id"
 UJ_PER_J = 1_000_000
-_LEAST_TIMEOUT_S, _STOP_S = 1.0, 2.0
+_LEAST_TIMEOUT_S, _STOP_S = 2.0, 3.0
 _PSEUDONYM_CHARS = 16
 
 _log = logging.getLogger(__name__)

@@ -102,5 +102,5 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 def _of_sites(name: str, text: str, sites: Iterable[str], found: Collection[str]) -> Metric:
     family = GaugeMetricFamily(f"steppe_sites_{name}", text, labels=["site"])
     for site in sites:
-        family.add_metric([site], site in found)
+        family.add_metric([site], float(site in found))
     return family
