@@ -43,6 +43,7 @@ _REQUEST = object_of(
         "status": {"type": "integer"},
         "finish": TEXT,
         "replica": nullable(TEXT),
+        "site": TEXT,
         "ttft_s": nullable(NUMBER),
         "e2e_s": NUMBER,
         "usage": object_of(
