@@ -227,6 +227,29 @@ async def test_an_admin_changes_the_policy_after_a_question(
     assert tab.problems == []
 
 
+async def test_an_admin_limits_a_site_without_a_grid(
+    open_gateway: OpenGateway, open_tab: OpenTab, config: RunConfig
+) -> None:
+    gateway, url = await open_gateway(config=config)
+    gateway.set_fleet_state(sent(1.0))
+    tab = await open_tab(url)
+    await tab.page.wait_for_selector("#admin")
+    for watts, expected in (("300", [300.0]), ("250", [250.0]), ("", [])):
+        driver = asyncio.create_task(carry_out(gateway, config))
+        if watts:
+            await tab.page.fill("#budget-watts", watts)
+            await tab.page.click("#budget-form [type=submit]")
+        else:
+            await tab.page.click("#budget-lift")
+        question = await tab.text("#confirm-text")
+        assert ("This replaces the limit of" in question) == (watts != "300")
+        await tab.page.click("#confirm-yes")
+        config = await asyncio.wait_for(driver, 30.0)
+        assert [getattr(each, "watts", None) for each in config.power.limits] == expected
+        await tab.page.wait_for_selector("#admin-answer:text-is('done')")
+    assert tab.problems == []
+
+
 async def test_a_page_says_when_its_gateway_is_gone_and_comes_back(
     open_gateway: OpenGateway, open_tab: OpenTab
 ) -> None:

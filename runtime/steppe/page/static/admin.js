@@ -5,6 +5,7 @@
   const byId = (id) => document.getElementById(id);
   let sections = {};
   let hasBegun = false;
+  let hasGrid = false;
 
   function confirmed(text) {
     const dialog = byId("confirm");
@@ -62,9 +63,27 @@
     });
   }
 
+  // With a grid service the limit is its own, and is kept over a restart. Without one it is a
+  // constant limit of the section power, in the place of the constant limits there.
   function setBudget() {
     const watts = Number(byId("budget-watts").value);
-    change(`Let the site draw at most ${watts} W from now on?`, "PUT", "/steppe/v1/budget", { limit_w: watts });
+    const question = `Let the site draw at most ${watts} W from now on?`;
+    if (hasGrid) change(question, "PUT", "/steppe/v1/budget", { limit_w: watts });
+    else changeLimits(question, [{ kind: "constant", watts }]);
+  }
+
+  function liftBudget() {
+    const question = "Lift the limit of the site?";
+    if (hasGrid) change(question, "DELETE", "/steppe/v1/budget");
+    else changeLimits(question, []);
+  }
+
+  function changeLimits(question, more) {
+    const limits = sections.power.limits || [];
+    const replaced = limits.filter((each) => each.kind === "constant").map((each) => `${each.watts} W`);
+    const known = replaced.length ? ` This replaces the limit of ${replaced.join(", ")}.` : "";
+    const others = limits.filter((each) => each.kind !== "constant");
+    change(question + known, "PATCH", "/steppe/v1/config/power", { limits: [...others, ...more] });
   }
 
   function setPolicy() {
@@ -86,7 +105,7 @@
   }
 
   steppe.admin = async function (access) {
-    byId("budget-form").hidden = !access.has_grid;
+    hasGrid = access.has_grid;
     byId("admin").hidden = !access.has_config;
     if (!access.has_config || hasBegun) return;
     hasBegun = true;
@@ -96,9 +115,7 @@
     onSubmit("budget-form", setBudget);
     onSubmit("policy-form", setPolicy);
     onSubmit("section-form", setSection);
-    byId("budget-lift").addEventListener("click", () =>
-      change("Lift the limit of the site?", "DELETE", "/steppe/v1/budget")
-    );
+    byId("budget-lift").addEventListener("click", liftBudget);
     await read();
   };
 })();
