@@ -67,6 +67,7 @@ POLICIES: dict[str, Maker] = {
     "skywalker-like": SkyWalkerLike,
     "xwind-like": lambda world, table: XWindLike(world, table, 1),
     "steppe": Steppe,
+    "steppe, a plan a minute": lambda world, table: Steppe(world, table, 60.0),
 }
 Row = dict[str, Any]
 

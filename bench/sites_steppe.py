@@ -1,15 +1,16 @@
 """Steppe's choice of a site in the model: its own decision, quotas, pins and plan.
 
 Each home has what a gateway has: the last beats (`Prepared`), leases (`Quotas`) and conversations
-(`Pins`). Every five minutes `plan_sites` plans from forecasts with errors; the load is forecast to
-stay. Leases are renewed with the beats. A parcel is one call of `decide` for a request of its kind,
-and counts with all its requests in what is taken and spent.
+(`Pins`). Every five minutes `plan_sites` plans an hour from forecasts with errors; the load is
+forecast to stay. Leases are renewed with the beats. A parcel is one call of `decide` for a request
+of its kind, and counts with all its requests in what is taken and spent. All are interactive.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,16 @@ from steppe.sites.view import Asked, Expected, PoolPoint, PoolView, SiteView
 
 Floats = NDArray[np.float64]
 MODEL, REGION, CLASS = "m", "cn", "public"
-PLAN_S, LEASE_S, FORECAST = 300.0, 60.0, 16
+PLAN_S, LEASE_S, FORECAST = 300.0, 60.0, 4
 P10 = 1.2816
 POINTS = 8
-CLASSES = ("interactive", "standard")
+CLASSES = ("interactive",)
 """Classes of the conversations, in turn."""
+BURST_S = 40.0
+"""For how long tokens that are not sent are kept, s: parcels are much larger than requests, and the
+usual 10 s would waste quotas that requests use."""
+KEPT_SHARE = 0.04
+"""Share of its capacity that a site keeps for its own customers: it shows others less room."""
 REFUSED_S = 5.0
 RECENT_S = 300.0
 
@@ -42,17 +48,18 @@ class Steppe:
     Args:
         world: The world.
         table: What each site does.
+        every_s: Time between two plans, s.
     """
 
-    def __init__(self, world: World, table: SiteTable) -> None:
-        self.world, self.table = world, table
+    def __init__(self, world: World, table: SiteTable, every_s: float = PLAN_S) -> None:
+        self.world, self.table, self.every_s = world, table, every_s
         self.names = world.names
         self.order = [(name, *(n for n in self.names if n != name)) for name in self.names]
         self.index = {name: number for number, name in enumerate(self.names)}
         self.trips = [dict(zip(self.names, row, strict=True)) for row in world.rtt_s.tolist()]
         self.rtt_s = {(one, other): self.trips[i][other] for i, one in enumerate(self.names)
                       for other in self.names}  # fmt: skip
-        self.quotas = [Quotas(order, 0.0) for order in self.order]
+        self.quotas = [Quotas(order, 0.0, BURST_S) for order in self.order]
         self.pins = [Pins() for _ in self.names]
         self.prepared: list[Prepared | None] = [None] * len(self.names)
         self.refusals: list[dict[str, float]] = [{} for _ in self.names]
@@ -65,6 +72,7 @@ class Steppe:
         self.points = pool_points(table)
         self.kinds = [_asked(each) for each in CLASSES]
         self.concurrent: list[float] = []
+        self.energy = energy_of(table)
 
     def begin(self, sites: Sites) -> None:
         """Take the beats, plan if it is time, renew the leases."""
@@ -76,17 +84,17 @@ class Steppe:
         is_due = sites.now_s >= self.due_s
         views = self._views(sites, with_forecast=is_due)
         if is_due:
-            self.due_s = sites.now_s + PLAN_S
+            self.due_s = sites.now_s + self.every_s
             self.plan = self._plan(views)
         self.concurrent = ((1 - np.exp(-step_s / sites.stay_s)) * sites.stay_s / step_s).tolist()
-        by_name = {view.site: view for view in views}
+        by_name = {view.site: self._to_others(view) for view in views}
         for number, name in enumerate(self.names):
             quotas = self.quotas[number]
             quotas.advance(sites.now_s)
             if self.plan is not None:
                 quotas.grant(self.plan.leases(name, sites.now_s, LEASE_S))
             self.prepared[number] = Prepared(
-                self.order[number], by_name[name], by_name, self.trips[number], self.weights,
+                self.order[number], views[number], by_name, self.trips[number], self.weights,
                 before=self.prepared[number],
             )  # fmt: skip
 
@@ -100,7 +108,7 @@ class Steppe:
         key = f"{parcel.slot}"
         if parcel.fresh and refused < 0:
             self.pins[home].drop(key)
-        kind = self.kinds[parcel.slot % 2]
+        kind = self.kinds[parcel.slot % len(CLASSES)]
         asked = Asked(
             kind.model, None, kind.priority, kind.regions, kind.data_class, parcel.prompt_tokens,
             kind.output_tokens, key, None, kind.ttft_s, kind.tpot_s,
@@ -114,7 +122,7 @@ class Steppe:
     def sent(self, parcel: Parcel, site: int) -> None:
         """Take, spend and pin."""
         home, name = parcel.origin, self.names[site]
-        prepared, kind = self.prepared[home], self.kinds[parcel.slot % 2]
+        prepared, kind = self.prepared[home], self.kinds[parcel.slot % len(CLASSES)]
         assert prepared is not None
         prepared.take(kind, name, parcel.requests * self.concurrent[site])
         if site != home:
@@ -129,12 +137,11 @@ class Steppe:
         if with_forecast:
             forecasts = self._forecasts(sites)
         hour = self.world.hour(sites.step)
-        most_w, stay = float(self.table.draw_w[-1]), sites.stay_s.tolist()
+        most_w = float(self.table.draw_w[-1])
         step_s = np.interp(sites.load_rps, self.table.load_rps, self.table.step_s).tolist()
         tpot_s = np.interp(sites.load_rps, self.table.load_rps, self.table.tpot_s).tolist()
         load, wait = sites.load_rps.tolist(), sites.wait_s.tolist()
         draw, renewable = sites.draw_w.tolist(), sites.renewable_w.tolist()
-        del stay
         return [
             SiteView(
                 name, sites.step, sites.now_s, most_w + renewable[i], draw[i],
@@ -147,10 +154,17 @@ class Steppe:
             for i, name in enumerate(self.names)
         ]  # fmt: skip
 
+    def _to_others(self, view: SiteView) -> SiteView:
+        """Return what a site shows to others: less room than it has."""
+        pool = view.pools[MODEL]
+        free_tps = max(0.0, pool.free_tps - KEPT_SHARE * pool.capacity_tps)
+        return replace(view, pools={MODEL: replace(pool, free_tps=free_tps)})
+
     def _pool(self, load_rps: float, wait_s: float, step_s: float, tpot_s: float) -> PoolView:
         """Return what a site shows of its pool."""
         free_tps = (self.table.capacity_rps - load_rps) / self.work * LENGTHS.output_tokens
-        output_uj, prompt_uj, prompt_s = energy_of(self.table)
+        at = min(len(self.energy) - 1, int(load_rps / self.table.load_rps[1]))
+        output_uj, prompt_uj, prompt_s = self.energy[at]
         return PoolView(
             MODEL, "r", free_tps, round(wait_s * self.table.capacity_rps), 3 * step_s + wait_s,
             tpot_s, output_uj, self.points, prompt_uj, prompt_s,
@@ -197,16 +211,16 @@ def pool_points(table: SiteTable) -> tuple[PoolPoint, ...]:
     return tuple(PoolPoint(*each) for each in zip(tps.tolist(), draws.tolist(), strict=True))
 
 
-def energy_of(table: SiteTable) -> tuple[float, float, float]:
-    """Return energy of an output and of a prompt token, uJ, and time of a prompt token, s.
+def energy_of(table: SiteTable) -> list[tuple[float, float, float]]:
+    """Return what one more request adds at each load of the table.
 
-    At half the capacity: what one more request draws.
+    Energy of an output and of a prompt token, microjoules, and time of a prompt token, s.
     """
-    half = len(table.load_rps) // 2
-    request_j = float((table.draw_w[half] - table.base_w) / table.load_rps[half])
+    request_j = np.gradient(table.draw_w, table.load_rps)
     prompt_j = table.prompt_share * request_j
-    return (
+    columns = (
         1e6 * (request_j - prompt_j) / LENGTHS.output_tokens,
         1e6 * prompt_j / LENGTHS.prompt_tokens,
-        float(table.prompt_s[half]) / LENGTHS.prompt_tokens,
+        table.prompt_s / LENGTHS.prompt_tokens,
     )
+    return [(a, b, c) for a, b, c in np.stack(columns, 1).tolist()]

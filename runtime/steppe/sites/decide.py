@@ -80,7 +80,7 @@ def decide(
     found = sites.candidates(asked)
     if asked.hops:
         return Choice(sites.names[0], "hop") if found.allowed[0] else FORBIDDEN
-    usable = _usable(asked, sites, found, quotas, now_s)
+    usable = _usable(asked, sites, found, quotas, pin, now_s=now_s)
     for name, until_s in refused.items():
         if until_s > now_s and name in sites.index:
             usable[sites.index[name]] = False
@@ -96,12 +96,22 @@ def decide(
 
 
 def _usable(
-    asked: Asked, sites: Prepared, found: Candidates, quotas: Quotas, now_s: float
+    asked: Asked,
+    sites: Prepared,
+    found: Candidates,
+    quotas: Quotas,
+    pin: Pin | None,
+    *,
+    now_s: float,
 ) -> Bools:
     """Return which sites may take the request now."""
     usable: Bools = found.room_tps >= found.rate_tps
     usable &= sites.room_w >= found.rate_w
-    usable &= quotas.left_of(asked.model, asked.priority) >= asked.output_tokens
+    within: Bools = quotas.left_of(asked.model, asked.priority) >= asked.output_tokens
+    if pin is not None and asked.priority != "deferrable" and pin.site in sites.index:
+        owed = quotas.may_owe(pin.site, asked.model, asked.priority, asked.output_tokens)
+        within[sites.index[pin.site]] |= owed
+    usable &= within
     if now_s - sites.oldest_s > sites.missed_s:
         usable &= now_s - sites.received_s <= sites.missed_s
     if asked.deadline_s is not None:

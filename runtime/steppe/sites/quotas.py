@@ -23,6 +23,8 @@ FADE_SHARE = 1.0 / 3.0
 """Share of its time over which a lease that is not renewed fades."""
 BURST_S = 10.0
 """Tokens that are not sent are kept for so long."""
+OWED_S = 30.0
+"""Conversations that go on may use up to so much of a quota before its time."""
 RAMP_PER_S = 0.1
 """Share of the capacity of a site by which all quotas to it may rise together each second."""
 
@@ -76,9 +78,10 @@ class _Buckets:
         rate_tps: The quota now, output tokens per second.
     """
 
-    __slots__ = ("asked_tps", "ends_s", "lasts_s", "left", "ramp_tps2", "rate_tps")
+    __slots__ = ("asked_tps", "burst_s", "ends_s", "lasts_s", "left", "ramp_tps2", "rate_tps")
 
-    def __init__(self, sites: int) -> None:
+    def __init__(self, sites: int, burst_s: float) -> None:
+        self.burst_s = burst_s
         self.left, self.rate_tps, self.asked_tps, self.ramp_tps2 = np.zeros((4, sites))
         self.ends_s, self.lasts_s = np.full(sites, -np.inf), np.ones(sites)
         self.left[0] = np.inf
@@ -89,7 +92,7 @@ class _Buckets:
         level_tps = self.asked_tps * np.clip(faded, 0.0, 1.0)
         rate_tps = np.minimum(level_tps, self.rate_tps + self.ramp_tps2 * passed_s)
         filled = self.left + np.minimum(rate_tps, self.rate_tps) * passed_s
-        self.left = np.minimum(filled, rate_tps * BURST_S)
+        self.left = np.minimum(filled, rate_tps * self.burst_s)
         self.left[0] = np.inf
         self.rate_tps = rate_tps
 
@@ -100,13 +103,15 @@ class Quotas:
     Args:
         names: Names of the sites, this one first.
         now_s: Now, s.
+        burst_s: For how long tokens that are not sent are kept, s.
     """
 
-    def __init__(self, names: Sequence[str], now_s: float) -> None:
+    def __init__(self, names: Sequence[str], now_s: float, burst_s: float = BURST_S) -> None:
+        self._burst_s = burst_s
         self._index = {name: index for index, name in enumerate(names)}
         self._now_s = now_s
         self._buckets: dict[tuple[str, str], _Buckets] = {}
-        self._none = _Buckets(len(names)).left
+        self._none = _Buckets(len(names), burst_s).left
 
     def grant(self, leases: Iterable[Lease]) -> None:
         """Put new leases in the place of those of the same site, model and class.
@@ -120,7 +125,7 @@ class Quotas:
                 raise UsageError(f"asked for a lease to another known site, found {lease.site}")
             key = lease.model, lease.priority
             if key not in self._buckets:
-                self._buckets[key] = _Buckets(len(self._index))
+                self._buckets[key] = _Buckets(len(self._index), self._burst_s)
             buckets = self._buckets[key]
             buckets.asked_tps[index] = lease.output_tps
             buckets.ramp_tps2[index] = lease.ramp_tps2
@@ -144,6 +149,14 @@ class Quotas:
         """Return the output tokens that may be sent to each site now; infinite for this one."""
         buckets = self._buckets.get((model, priority))
         return self._none if buckets is None else buckets.left
+
+    def may_owe(self, site: str, model: str, priority: str, tokens: float) -> bool:
+        """Return whether a conversation may go on at a site, at the cost of new ones there."""
+        buckets = self._buckets.get((model, priority))
+        index = self._index[site]
+        if buckets is None or not index:
+            return not index
+        return bool(buckets.left[index] + OWED_S * buckets.rate_tps[index] >= tokens)
 
     def rate_of(self, site: str, model: str, priority: str) -> float:
         """Return a quota now, output tokens per second."""
