@@ -51,9 +51,9 @@ from sites_world import DEPTH, GOES_ON, PREFIX, Case, World, make_world
 from steppe.measure.provenance import source_commit
 
 CASES = {
-    3: Case(3, step_s=5.0, parcels=3),
-    10: Case(10, step_s=10.0, parcels=2),
-    100: Case(100, step_s=30.0, parcels=1),
+    3: Case(3, step_s=5.0),
+    10: Case(10, step_s=10.0),
+    100: Case(100, step_s=10.0, beat_steps=2),
 }
 """How finely the world of so many sites is cut; other numbers are cut as the next larger one."""
 Maker = Callable[[World, SiteTable], Policy]
@@ -102,7 +102,7 @@ def compare(case: Case, arguments: argparse.Namespace) -> list[Row]:
     world, table = world_of(case, arguments.data)
     what = {
         "sites": case.sites, "seed": case.seed, "front": case.front, "days": case.days,
-        "step_s": case.step_s, "parcels": case.parcels,
+        "step_s": case.step_s, "parcels": case.parcels, "beat_s": case.step_s * case.beat_steps,
         "wind_correlation": round(world.wind_correlation, 3),
         "longest_rtt_s": round(float(world.rtt_s.max()), 4),
     }  # fmt: skip

@@ -122,7 +122,7 @@ class _Model:
         self.stay_s, self.wait_s = table.stay_s(self.load_rps), np.zeros(count)
         self.cached_s = np.full((count, world.open_slots, count), -np.inf).tolist()
         self.held = np.full((count, world.open_slots), -1).tolist()
-        self.refused = 0
+        self.refused, self.weights = 0, case.weights
         size = (case.steps, count, case.parcels)
         self.target, self.hit = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=bool)
         self.loads, self.waits = np.zeros((2, case.steps, count))
@@ -157,17 +157,18 @@ class _Model:
         world, count = self.world, self.world.case.sites
         room = (self.table.capacity_rps * self.stay_s).tolist()
         came, saved = [0.0] * count, self.table.prompt_share * PREFIX
-        mean = (world.requests[step] / world.case.parcels).tolist()
-        slots, fresh = world.slots[step].tolist(), world.fresh[step].tolist()
+        sizes = np.outer(world.requests[step], self.weights).tolist()
+        slots, begins = world.slots[step].tolist(), world.case.begins
         prompts = world.prompts[step].tolist()
         for number in range(world.case.parcels):
+            is_fresh = number < begins
             for turn in range(count):
                 at = (turn + step) % count
-                slot, is_fresh = slots[at][number], fresh[at][number]
+                slot = slots[at][number]
                 if is_fresh:
                     self.held[at][slot] = -1
                     self.cached_s[at][slot] = [-np.inf] * count
-                parcel = Parcel(at, slot, is_fresh, mean[at], prompts[at][number],
+                parcel = Parcel(at, slot, is_fresh, sizes[at][number], prompts[at][number],
                                 self.held[at][slot])  # fmt: skip
                 site = self._place(parcel, live, room)
                 hit = now_s - self.cached_s[at][slot][site] <= KEPT_S
@@ -200,9 +201,9 @@ def scores(world: World, table: SiteTable, done: Run) -> dict[str, float]:
     grid_w = draw_w - green_w
     hours = (np.arange(world.case.steps) * step_s / HOUR_S).astype(int) % 24
     grid_kwh = grid_w * step_s / KWH
-    weight = np.broadcast_to((world.requests / world.case.parcels)[:, :, None], done.target.shape)
+    weight = world.requests[:, :, None] * world.case.weights
     home = done.target == np.arange(world.case.sites)[:, None]
-    on = ~world.fresh
+    on = np.broadcast_to(np.arange(world.case.parcels) >= world.case.begins, weight.shape)
     ttft_s = first_s(world, table, done)
     every = weight.sum()
     return {

@@ -36,7 +36,7 @@ CLASSES = ("interactive",)
 BURST_S = 40.0
 """For how long tokens that are not sent are kept, s: parcels are much larger than requests, and the
 usual 10 s would waste quotas that requests use."""
-KEPT_SHARE = 0.04
+KEPT_SHARE = 0.06
 """Share of its capacity that a site keeps for its own customers: it shows others less room."""
 REFUSED_S = 5.0
 RECENT_S = 300.0
@@ -65,7 +65,7 @@ class Steppe:
         self.refusals: list[dict[str, float]] = [{} for _ in self.names]
         self.recent_rps = world.requests[0] / world.case.step_s
         self.plan: SitesPlan | None = None
-        self.due_s, self.now_s = 0.0, 0.0
+        self.due_s, self.now_s, self.heard_s = 0.0, 0.0, 0.0
         self.rng = random.Random(world.case.seed)
         self.terms, self.weights = PlanTerms(step_s=QUARTER_S), Weights()
         self.work = 1 - table.prompt_share * PREFIX * GOES_ON
@@ -78,8 +78,14 @@ class Steppe:
         """Take the beats, plan if it is time, renew the leases."""
         world, step_s = self.world, self.world.case.step_s
         self.now_s = sites.now_s
-        share = min(1.0, step_s / RECENT_S)
-        came_rps = world.requests[max(0, sites.step - 1)] / step_s
+        if sites.step % world.case.beat_steps and self.plan is not None:
+            for quotas in self.quotas:
+                quotas.advance(sites.now_s)
+            return
+        self.heard_s = sites.now_s
+        last = world.requests[max(0, sites.step - world.case.beat_steps) : max(1, sites.step)]
+        share = min(1.0, len(last) * step_s / RECENT_S)
+        came_rps = last.mean(axis=0) / step_s
         self.recent_rps = self.recent_rps + share * (came_rps - self.recent_rps)
         is_due = sites.now_s >= self.due_s
         views = self._views(sites, with_forecast=is_due)
@@ -115,7 +121,7 @@ class Steppe:
         )  # fmt: skip
         choice = decide(
             asked, prepared, self.quotas[home], pin=self.pins[home].find(key, self.now_s),
-            refused=self.refusals[home], now_s=self.now_s, rng=self.rng,
+            refused=self.refusals[home], now_s=self.heard_s, rng=self.rng,
         )  # fmt: skip
         return home if choice.site is None else self.index[choice.site]
 

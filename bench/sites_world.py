@@ -65,7 +65,9 @@ class Case:
         sites: How many.
         days: How long.
         step_s: Length of a step, s.
-        parcels: Parcels of requests that come to a site in a step.
+        parcels: Parcels of requests that come to a site in a step: half of them begin
+            conversations, the others go on with one.
+        beat_steps: Steps between two beats of Steppe's sites.
         spare: Capacity over the mean load.
         seed: Of chance, and of the week of the year.
         front: Whether all sites have the same wind one after the other.
@@ -75,7 +77,8 @@ class Case:
     sites: int
     days: float = 7.0
     step_s: float = 5.0
-    parcels: int = 3
+    parcels: int = 4
+    beat_steps: int = 1
     spare: float = 2.0
     seed: int = 0
     front: bool = False
@@ -85,6 +88,17 @@ class Case:
     def steps(self) -> int:
         """Number of steps."""
         return round(self.days * DAY_S / self.step_s)
+
+    @property
+    def begins(self) -> int:
+        """Parcels of a step that begin conversations; they come first."""
+        return self.parcels // 2
+
+    @property
+    def weights(self) -> Floats:
+        """Share of the requests of a step in each parcel."""
+        new, old = self.begins, self.parcels - self.begins
+        return np.array([(1 - GOES_ON) / new] * new + [GOES_ON / old] * old)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +117,6 @@ class World:
         requests: Requests that come, (steps, sites).
         expected: Requests per second that yesterday's shape of the day gives, (hours, sites).
         slots: Conversation of each parcel: its place among the open ones of its site.
-        fresh: Whether it begins one.
         prompts: Prompt tokens of one request of the parcel.
         chance: A number from 0 to 1 for each parcel.
         open_slots: Open conversations of a site.
@@ -121,7 +134,6 @@ class World:
     requests: Floats
     expected: Floats
     slots: Ints
-    fresh: NDArray[np.bool_]
     prompts: Ints
     chance: Floats
     open_slots: int
@@ -154,7 +166,7 @@ def make_world(case: Case, data: Path, mean_rps: float, mean_w: float) -> World:
     shape = np.array(DAY_SHAPE) / np.std(DAY_SHAPE) * PRICE_SWING
     expected = mean_rps * _day(np.arange(24.0), at[:, 1])
     requests = _requests(case, data, at, mean_rps, rng)
-    slots, fresh, open_slots = _conversations(case, rng)
+    open_slots = max(4, round(THINK_S * case.begins / case.step_s))
     pool = np.array([each.prompt_tokens for each in read_trace(data / REQUESTS)])
     size = (case.steps, case.sites, case.parcels)
     return World(
@@ -164,7 +176,7 @@ def make_world(case: Case, data: Path, mean_rps: float, mean_w: float) -> World:
         error_w=WIND_ERROR * rated_w,
         price=np.array([PRICE_PER_KWH[zone] * (1 + shape) for zone in zones]),
         gco2=np.array([GCO2_PER_KWH[zone] for zone in zones]),
-        requests=requests, expected=expected, slots=slots, fresh=fresh,
+        requests=requests, expected=expected, slots=rng.integers(0, open_slots, size),
         prompts=rng.choice(pool, size), chance=rng.random(size), open_slots=open_slots,
         wind_correlation=_correlation(each[0]),
     )  # fmt: skip
@@ -264,13 +276,6 @@ def _requests(
     rate_rps = mean_rps * _day(times_s / HOUR_S, at[:, 1]) * bursts[where % len(bursts)]
     came: Floats = rng.poisson(rate_rps * case.step_s).astype(float)
     return came
-
-
-def _conversations(case: Case, rng: np.random.Generator) -> tuple[Ints, NDArray[np.bool_], int]:
-    """Return the slot of each parcel, whether it is a new conversation, and the slots."""
-    open_slots = max(4, round(THINK_S * case.parcels / case.step_s))
-    size = (case.steps, case.sites, case.parcels)
-    return rng.integers(0, open_slots, size), rng.random(size) >= GOES_ON, open_slots
 
 
 def _correlation(wind: Floats) -> float:

@@ -65,7 +65,7 @@ def test_shares_keep_as_much_at_home_as_the_plan_lets_them(bench: Any) -> None:
 def test_all_policies_serve_the_same_requests_and_none_beats_the_oracle(bench: Any) -> None:
     sites = bench("sites")
     arguments = sites.parsed(["--data", str(DATA), "--days", "0.05", "--sites", "3"])
-    case = sites.replace(sites.case_of(3, arguments, 0), step_s=30.0, parcels=1, replicas=4)
+    case = sites.replace(sites.case_of(3, arguments, 0), step_s=30.0, parcels=2, replicas=4)
     rows = sites.compare(case, arguments)
     least_kwh = rows[0]["grid_kwh"]
     assert [row["policy"] for row in rows] == ["oracle", *sites.POLICIES]

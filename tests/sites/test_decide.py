@@ -215,6 +215,29 @@ def test_a_conversation_leaves_a_site_that_refused_or_is_too_slow(
     assert chosen(replace(asked, ttft_s=1.0), sites, pin=pin).site == "a"
 
 
+def test_a_conversation_goes_on_although_its_quota_is_used_up_and_a_new_one_does_not(
+    make_site: MakeSite, make_asked: MakeAsked
+) -> None:
+    sites = prepared(make_site(), make_site("b", surplus_w=300.0))
+    quotas, asked = full_quotas(sites.names, 100.0), make_asked()
+    quotas.spend("b", "m", "interactive", quotas.left_of("m", "interactive")[1])
+    assert chosen(asked, sites, quotas).site == "a"
+    pin = Pin("b", 1000, NOW_S - 5.0, NOW_S - 90.0)
+    assert chosen(asked, sites, quotas, pin=pin).site == "b"
+    quotas.spend("b", "m", "interactive", 3000.0)
+    assert chosen(asked, sites, quotas, pin=pin).site == "a"
+
+
+def test_many_requests_at_once_count_as_often(make_site: MakeSite, make_asked: MakeAsked) -> None:
+    views, asked = (make_site(), make_site("b", surplus_w=300.0)), make_asked()
+    once, often = prepared(*views), prepared(*views)
+    for _ in range(3):
+        once.take(asked, "b")
+    often.take(asked, "b", 3.0)
+    assert often.surplus_w == pytest.approx(once.surplus_w)
+    assert often.candidates(asked).room_tps == pytest.approx(once.candidates(asked).room_tps)
+
+
 def test_prices_in_another_currency_are_not_compared(
     make_site: MakeSite, make_asked: MakeAsked
 ) -> None:

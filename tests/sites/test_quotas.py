@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.errors import UsageError
-from steppe.sites.quotas import BURST_S, Lease, Quotas
+from steppe.sites.quotas import BURST_S, OWED_S, Lease, Quotas
 
 NAMES = ("a", "b", "c")
 CLASS = "m", "interactive"
@@ -122,3 +123,28 @@ def test_what_is_sent_never_exceeds_the_leases(seconds: list[tuple[float, float]
             sent += wanted
         assert sent <= allowed + 1e-6
         assert quotas.rate_of("b", *CLASS) <= min(output_tps, 100.0 * (number + 1)) + 1e-9
+
+
+def test_a_conversation_may_use_thirty_seconds_of_a_quota_before_its_time() -> None:
+    quotas = granted(lease(250.0), until_s=range(12))
+    quotas.spend("b", *CLASS, 2500.0)
+    assert quotas.left_of(*CLASS)[1] < 200.0
+    assert quotas.may_owe("b", *CLASS, 200.0)
+    quotas.spend("b", *CLASS, OWED_S * 250.0)
+    assert not quotas.may_owe("b", *CLASS, 200.0)
+
+
+def test_a_conversation_goes_on_nowhere_without_a_lease_but_here() -> None:
+    quotas = Quotas(NAMES, 0.0)
+    assert [quotas.may_owe(name, *CLASS, 200.0) for name in NAMES] == [True, False, False]
+    quotas = granted(lease(250.0), until_s=range(12))
+    quotas.advance(30.0)
+    assert [quotas.may_owe(name, *CLASS, 200.0) for name in NAMES] == [True, False, False]
+
+
+def test_tokens_are_kept_for_as_long_as_is_asked_for() -> None:
+    quotas = Quotas(NAMES, 0.0, burst_s=40.0)
+    quotas.grant([replace(lease(250.0), lasts_s=60.0)])
+    for now_s in range(38):
+        quotas.advance(float(now_s))
+    assert 10.0 * 250.0 < quotas.left_of(*CLASS)[1] <= 40.0 * 250.0
