@@ -47,3 +47,11 @@ def test_the_figures_of_a_way_leave_out_the_first_event_of_each_stream(bench: An
     assert timed.figures(streamed) == pytest.approx(
         {"first_p50_ms": 20.0, "first_p95_ms": 30.0, "event_p50_ms": 2.0, "event_p95_ms": 3.0}
     )
+
+
+def test_a_state_that_is_timed_has_all_of_its_sites(bench: Any) -> None:
+    timed = bench("sites_state")
+    state = timed.state_of(10)
+    assert len(state.usable(0.0)) == 9
+    assert timed.read_state(timed.write_state(state, 0.0), 0.0) == state
+    assert timed.time_size(3, 1)["bytes"] > 3 * 1500

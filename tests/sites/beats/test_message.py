@@ -90,7 +90,7 @@ def test_prices_may_be_below_zero() -> None:
         ({"forecast": [[0, 1, 2]]}, "beat.forecast[0]: asked for 4 numbers"),
         ({"forecast": [[0, 3, 2, 4]]}, "beat.forecast[0]: asked for rising quantiles"),
         ({"forecast": [[0, 1, 2, 3]] * 97}, "beat.forecast: asked for a list of at most 96"),
-        ({"price_micro": [1.5]}, "beat.price_micro.0: asked for an integer"),
+        ({"price_micro": [1.5]}, "beat.price_micro[0]: asked for an integer"),
         ({"price_micro": "cheap"}, "beat.price_micro: asked for a list"),
         ({"gco2": [-1]}, "beat.gco2[0]"),
         ({"currency": "yuan"}, "beat.currency"),

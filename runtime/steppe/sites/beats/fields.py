@@ -7,7 +7,7 @@ that is wrong is one line that names the field.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from steppe.errors import SteppeError
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """Name of a site: one label of a host name, because a certificate has it as one."""
+
+_NUMBERS = frozenset({int, float})
 
 
 class MessageError(SteppeError):
@@ -102,13 +104,41 @@ class Fields:
         Raises:
             MessageError: It is none, too long, or a number is out of range.
         """
-        where = f"{self.where}.{name}"
         items = self.items(name, most)
+        if are_numbers(items, low, high):
+            return tuple(map(float, items))
+        where = f"{self.where}.{name}"
         return tuple(number_of(item, low, high, f"{where}[{i}]") for i, item in enumerate(items))
+
+    def integers(self, name: str, most: int, low: int, high: int) -> tuple[int, ...]:
+        """Return a list of integers of a range; an empty one if the field is missing.
+
+        Raises:
+            MessageError: It is none, too long, or an integer is out of range.
+        """
+        items = self.items(name, most)
+        for i, item in enumerate(items):
+            if type(item) is not int or not low <= item <= high:
+                asked = f"asked for an integer of {low} to {high}"
+                raise MessageError(f"{self.where}.{name}[{i}]: {asked}, found {item!r:.60}")
+        return tuple(items)
 
     def _wrong(self, name: str, asked: str) -> MessageError:
         found = repr(self.values[name])[:60] if name in self.values else "nothing"
         return MessageError(f"{self.where}.{name}: asked for {asked}, found {found}")
+
+
+def are_numbers(values: Sequence[Any], low: float, high: float) -> bool:
+    """Return whether all values are numbers of a range: quicker than one after the other."""
+    if not _NUMBERS.issuperset(map(type, values)):
+        return False
+    return not values or (low <= min(values) and max(values) <= high)
+
+
+def flat_numbers(rows: Sequence[Any], width: int, low: float, high: float) -> bool:
+    """Return whether all rows are lists of `width` numbers of a range."""
+    flat = [each for row in rows if type(row) is list and len(row) == width for each in row]
+    return len(flat) == width * len(rows) and are_numbers(flat, low, high)
 
 
 def number_of(value: Any, low: float, high: float, where: str) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from steppe.control.ticket import PRIORITIES
-from steppe.sites.beats.fields import NAME, Fields, MessageError
+from steppe.sites.beats.fields import NAME, Fields, MessageError, flat_numbers
 from steppe.sites.view import Demand, Expected, PoolPoint, PoolView, SiteView
 
 VERSION = 1
@@ -187,8 +187,6 @@ def view_of(fields: Fields, received_s: float) -> SiteView:
         MessageError: A field is of another type or out of range.
     """
     classes = _listed(fields, "data_classes", _CLASSES)
-    price = _listed(fields, "price_micro", _HOURS)
-    rows = enumerate(fields.items("forecast", _FORECAST))
     return SiteView(
         site=fields.text("site", 63, NAME),
         seq=fields.integer("seq", 0, _MOST_SEQ),
@@ -198,8 +196,8 @@ def view_of(fields: Fields, received_s: float) -> SiteView:
         headroom_w=fields.number("headroom_w", -_MOST, _MOST),
         surplus_w=fields.number("surplus_w", 0, _MOST),
         storage_wh=fields.number("storage_wh", 0, _MOST),
-        forecast=tuple(_expected(row, f"{fields.where}.forecast[{i}]") for i, row in rows),
-        price_micro=tuple(price.integer(i, -_MOST_US, _MOST_US) for i in price.values),
+        forecast=_forecast(fields),
+        price_micro=fields.integers("price_micro", _HOURS, -_MOST_US, _MOST_US),
         gco2=fields.numbers("gco2", _HOURS, 0, 1e6),
         currency=fields.text("currency", 3, _CURRENCY),
         region=fields.text("region", _CHARS),
@@ -241,6 +239,21 @@ def _demand(row: Any, where: str) -> Demand:
     )
 
 
+def _forecast(fields: Fields) -> tuple[Expected, ...]:
+    rows = fields.items("forecast", _FORECAST)
+    are_good = flat_numbers(rows, len(Expected._fields), 0, _MOST)
+    if are_good and all(low <= middle <= high for _, low, middle, high in rows):
+        return tuple([Expected(*map(float, row)) for row in rows])
+    return tuple(_expected(row, f"{fields.where}.forecast[{i}]") for i, row in enumerate(rows))
+
+
+def _points(fields: Fields) -> tuple[PoolPoint, ...]:
+    rows = fields.items("points", _POINTS)
+    if flat_numbers(rows, len(PoolPoint._fields), 0, _MOST):
+        return tuple([PoolPoint(*map(float, row)) for row in rows])
+    return tuple(_point(row, f"{fields.where}.points[{i}]") for i, row in enumerate(rows))
+
+
 def _expected(row: Any, where: str) -> Expected:
     if not isinstance(row, list) or len(row) != len(Expected._fields):
         asked = f"asked for {len(Expected._fields)} numbers"
@@ -265,7 +278,6 @@ def _pools(value: Any, where: str) -> Mapping[str, PoolView]:
 
 def _pool(value: Any, where: str) -> PoolView:
     fields = Fields.of(value, where)
-    points = fields.items("points", _POINTS)
     return PoolView(
         model=fields.text("model", 2 * _CHARS),
         revision=fields.text("revision", _CHARS),
@@ -274,7 +286,7 @@ def _pool(value: Any, where: str) -> PoolView:
         ttft_s=fields.number("ttft_s", 0, 1e6),
         tpot_s=fields.number("tpot_s", 0, 1e6),
         uj_per_token=fields.number("uj_per_token", 0, _MOST),
-        points=tuple(_point(each, f"{fields.where}.points[{i}]") for i, each in enumerate(points)),
+        points=_points(fields),
         prompt_uj_per_token=fields.number_or("prompt_uj_per_token", 0, _MOST, 0.0),
         prompt_s_per_token=fields.number_or("prompt_s_per_token", 0, 1e6, 0.0),
     )
