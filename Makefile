@@ -14,13 +14,16 @@ $(BIN)/pytest -q $(1) $(2) || \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check deploy-check docs docs-serve bench format clean static style install install-dev
+.PHONY: help demo demo-sites test check deploy-check docs docs-serve bench format clean static style install install-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install ## install, then follow one compressed day of wind and sun
 	$(BIN)/steppe demo
+
+demo-sites: install ## install, then follow the same day at three sites that share wind and sun
+	$(BIN)/steppe demo-sites
 
 test: static ## install what is missing, then all the checks and all the tests
 	$(call run_tests,-n 2)

@@ -10,7 +10,13 @@ from aiohttp import web
 
 from steppe.load.arrivals import LengthLimits
 from steppe.load.client import ServerTarget
-from steppe.load.home_sites import HomeLoad, arrivals_at_homes, replay_at_homes, statuses
+from steppe.load.home_sites import (
+    HomeLoad,
+    arrivals_at_homes,
+    expositions,
+    replay_at_homes,
+    statuses,
+)
 from steppe.load.loop_thread import LoopThread
 from steppe.load.replay import ReplayOptions
 from steppe.load.stream import Completed
@@ -99,6 +105,8 @@ def test_a_gateway_that_does_not_answer_has_no_status(loop: LoopThread) -> None:
     with closing(socket.socket()) as taken, serving(loop, Gateway()) as url:
         taken.bind(("127.0.0.1", 0))  # nothing listens there
         silent = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        found = loop.call(statuses({"west": url, "east": silent}))
+        urls = {"west": url, "east": silent}
+        found = loop.call(statuses(urls))
+        assert loop.call(expositions(urls)) == {}, "this gateway has no metrics"
     assert found == {"west": {"t_s": 1.5}}
     assert asyncio.run(statuses({})) == {}

@@ -16,6 +16,10 @@ from steppe.errors import SteppeError, UsageError, notes_of
 
 COMMANDS = {
     "demo": ("steppe.cli.demo:demo_command", "Follow one compressed day of wind and sun."),
+    "demo-sites": (
+        "steppe.cli.demo_sites:demo_sites_command",
+        "Follow the same day at three sites that share their wind and sun.",
+    ),
     "doctor": (
         "steppe.cli.doctor:doctor_command",
         "Say what would keep a run from working here.",

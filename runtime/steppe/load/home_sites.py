@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 
 import aiohttp
 import numpy as np
@@ -18,9 +19,9 @@ from steppe.load.synthetic import SyntheticLoad
 
 _LEAD_S = 0.5
 """Time to the first arrival, s: all loads are ready by then."""
-_STATUS = "/steppe/v1/status"
+_STATUS, _METRICS = "/steppe/v1/status", "/metrics"
 _STATUS_S = 2.0
-"""Longest wait for the status of a site, s."""
+"""Longest wait for what a site says of itself, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +106,38 @@ async def statuses(urls: Mapping[str, str]) -> dict[str, Mapping[str, object]]:
     Args:
         urls: Address of the gateway of each site.
     """
+    found = {site: _mapping(body) for site, body in (await _read(urls, _STATUS)).items()}
+    return {site: each for site, each in found.items() if each is not None}
+
+
+async def expositions(urls: Mapping[str, str]) -> dict[str, str]:
+    """Return the metrics of each gateway in Prometheus' text format; those of sites that answer.
+
+    Args:
+        urls: Address of the gateway of each site.
+    """
+    return {site: body.decode() for site, body in (await _read(urls, _METRICS)).items()}
+
+
+async def _read(urls: Mapping[str, str], path: str) -> dict[str, bytes]:
     timeout = aiohttp.ClientTimeout(total=_STATUS_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        found = await asyncio.gather(*(_status(session, url) for url in urls.values()))
+        found = await asyncio.gather(*(_get(session, url + path) for url in urls.values()))
     return {site: each for site, each in zip(urls, found, strict=True) if each is not None}
 
 
-async def _status(session: aiohttp.ClientSession, url: str) -> Mapping[str, object] | None:
+async def _get(session: aiohttp.ClientSession, url: str) -> bytes | None:
     try:
-        async with session.get(f"{url}{_STATUS}") as response:
-            values = orjson.loads(await response.read())
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        async with session.get(url) as response:
+            body = await response.read()
+    except (aiohttp.ClientError, TimeoutError, OSError):
         return None
-    return values if isinstance(values, dict) and response.status == 200 else None
+    return body if response.status == HTTPStatus.OK else None
+
+
+def _mapping(body: bytes) -> Mapping[str, object] | None:
+    try:
+        found = orjson.loads(body)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -15,7 +15,6 @@ from steppe.report.figures import (
     INK,
     NOTICE_FILL,
     NOTICE_INK,
-    REPLICAS,
     STYLE,
     SUPPLY,
 )
@@ -23,6 +22,8 @@ from steppe.report.quantities import source_text
 
 Floats = NDArray[np.float64]
 HOURS = 24.0
+HOMES = ("#7b5ea7", "#e08a1e", "#4f6d8f", "#b0413e")
+"""Colours of the sites at which requests were asked."""
 _LEFT, _RIGHT = 0.075, 0.975
 
 
@@ -72,15 +73,11 @@ def sites_figure(days: Sequence[DayShown], heading: str, energy_source: str, pat
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        rows = 2 * len(days[0].sites)
-        figure = Figure(figsize=(11, 1.5 + 1.45 * rows), dpi=120, facecolor="white")
+        count = len(days[0].sites)
+        figure = Figure(figsize=(11, 1.6 + 2.5 * count), dpi=120, facecolor="white")
         canvas = FigureCanvasAgg(figure)
-        panels = figure.subplots(rows, len(days), sharex=True, sharey="row", squeeze=False)
-        top = 1 - 1.05 / figure.get_figheight()
-        figure.subplots_adjust(
-            left=_LEFT, right=_RIGHT, top=top, bottom=0.062, hspace=0.42, wspace=0.07
-        )
-        colours = {site.site: REPLICAS[at] for at, site in enumerate(days[0].sites)}
+        panels = _add_panels(figure, count, len(days))
+        colours = {site.site: HOMES[at % len(HOMES)] for at, site in enumerate(days[0].sites)}
         for column, day in enumerate(days):
             _draw_day(list(panels[:, column]), day, colours)
             _write_title(figure, panels[0, column], day)
@@ -88,6 +85,31 @@ def sites_figure(days: Sequence[DayShown], heading: str, energy_source: str, pat
             panel.set_xlabel("hour of the day")
         _write_heading(figure, heading, energy_source)
         canvas.print_png(path)
+
+
+def _add_panels(figure: Any, sites: int, days: int) -> Any:
+    """Return the axes: for each site power and load in a row each, for each day a column."""
+    grid = figure.add_gridspec(
+        3 * sites - 1,
+        days,
+        height_ratios=[1.25, 1.0, 0.32] * (sites - 1) + [1.25, 1.0],
+        left=_LEFT,
+        right=_RIGHT,
+        top=1 - 1.12 / figure.get_figheight(),
+        bottom=0.55 / figure.get_figheight(),
+        hspace=0.16,
+        wspace=0.07,
+    )
+    panels = np.empty((2 * sites, days), dtype=object)
+    for row in range(2 * sites):
+        for column in range(days):
+            panels[row, column] = figure.add_subplot(
+                grid[row + row // 2, column],
+                sharex=panels[0, 0],
+                sharey=panels[row, 0] if column else None,
+            )
+            panels[row, column].tick_params(labelbottom=row == 2 * sites - 1, labelleft=column == 0)
+    return panels
 
 
 def _draw_day(panels: Sequence[Any], day: DayShown, colours: Mapping[str, str]) -> None:
@@ -100,8 +122,8 @@ def _draw_day(panels: Sequence[Any], day: DayShown, colours: Mapping[str, str]) 
         )
     panels[0].set_xlim(0.0, HOURS)
     panels[0].set_xticks(np.arange(0.0, HOURS + 1, 6.0))
-    for panel, legend in ((panels[0], "own wind and sun, draw"), (panels[1], "asked at")):
-        _legend(panel, legend)
+    _legend(panels[0])
+    _legend(panels[1])
 
 
 def _draw_power(axes: Any, edges: Floats, site: SiteDay) -> None:
@@ -119,29 +141,34 @@ def _draw_load(axes: Any, edges: Floats, site: SiteDay, colours: Mapping[str, st
 
     base: Floats = np.zeros(len(edges) - 1)
     for home, tps in site.served_tps.items():
-        axes.stairs(base + tps, edges, baseline=base, fill=True, color=colours[home], label=home)
+        axes.stairs(
+            base + tps,
+            edges,
+            baseline=base,
+            fill=True,
+            color=colours[home],
+            label=f"asked at {home}",
+        )
         base = base + tps
     axes.set_ylim(bottom=0.0)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=3, min_n_ticks=2))
-    axes.set_ylabel("tokens/s", fontsize=8)
+    axes.set_ylabel("tokens/s" if axes.get_subplotspec().is_first_col() else "", fontsize=8)
 
 
-def _legend(axes: Any, title: str) -> None:
+def _legend(axes: Any) -> None:
     axes.legend(
         loc="lower right",
-        bbox_to_anchor=(1.01, 0.97),
+        bbox_to_anchor=(1.01, 0.94),
         ncols=4,
         borderaxespad=0.1,
         columnspacing=1.2,
         handlelength=1.2,
-        title=title if title == "asked at" else None,
-        alignment="right",
     )
 
 
 def _write_title(figure: Any, axes: Any, day: DayShown) -> None:
     left = axes.get_position().x0
-    at = 1 - 0.62 / figure.get_figheight()
+    at = 1 - 0.68 / figure.get_figheight()
     figure.text(left, at, f"{day.title}: {day.outcome}", fontsize=10.5, color=INK)
 
 

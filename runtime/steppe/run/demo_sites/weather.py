@@ -131,6 +131,11 @@ class Weather:
             return 0.0
         return min(1.0, (self._clock() - self._begun_s) / self._day_s) * DAY_S
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the day has ended."""
+        return self.of_day_s >= DAY_S
+
     def write(self) -> None:
         """Write all signals."""
         at_s = self.of_day_s
