@@ -83,6 +83,7 @@ def sites_figure(days: Sequence[DayShown], heading: str, energy_source: str, pat
             _write_title(figure, panels[0, column], day)
         for panel in panels[-1]:
             panel.set_xlabel("hour of the day")
+        _legend(figure, panels[:2, 0])
         _write_heading(figure, heading, energy_source)
         canvas.print_png(path)
 
@@ -96,7 +97,7 @@ def _add_panels(figure: Any, sites: int, days: int) -> Any:
         left=_LEFT,
         right=_RIGHT,
         top=1 - 1.12 / figure.get_figheight(),
-        bottom=0.55 / figure.get_figheight(),
+        bottom=0.85 / figure.get_figheight(),
         hspace=0.16,
         wspace=0.07,
     )
@@ -122,8 +123,6 @@ def _draw_day(panels: Sequence[Any], day: DayShown, colours: Mapping[str, str]) 
         )
     panels[0].set_xlim(0.0, HOURS)
     panels[0].set_xticks(np.arange(0.0, HOURS + 1, 6.0))
-    _legend(panels[0])
-    _legend(panels[1])
 
 
 def _draw_power(axes: Any, edges: Floats, site: SiteDay) -> None:
@@ -155,15 +154,13 @@ def _draw_load(axes: Any, edges: Floats, site: SiteDay, colours: Mapping[str, st
     axes.set_ylabel("tokens/s" if axes.get_subplotspec().is_first_col() else "", fontsize=8)
 
 
-def _legend(axes: Any) -> None:
-    axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1.01, 0.94),
-        ncols=4,
-        borderaxespad=0.1,
-        columnspacing=1.2,
-        handlelength=1.2,
+def _legend(figure: Any, panels: Sequence[Any]) -> None:
+    """Write one legend of power and load below all panels."""
+    found = [axes.get_legend_handles_labels() for axes in panels]
+    handles, labels = (
+        [each for part in parts for each in part] for parts in zip(*found, strict=True)
     )
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), columnspacing=1.6)
 
 
 def _write_title(figure: Any, axes: Any, day: DayShown) -> None:

@@ -18,11 +18,18 @@ from steppe.run.demo_sites.places import ANYWHERE, NEAREST
 from steppe.run.demo_sites.served import Phase, PhaseSums, SiteRecord, served_in, sums_of
 
 BINS = 48
-"""Parts of a day in the figure: half an hour each."""
+"""Most parts of a day in the figure: half an hour each."""
+_LEAST_S = 2.0
+"""Least length of a part, s: two ticks."""
 TITLES = {NEAREST: "Nearest site", ANYWHERE: "Steppe"}
 
 
-def day_of(record: SiteRecord, phase: Phase, homes: Sequence[str], bins: int = BINS) -> SiteDay:
+def parts_of(day_s: float) -> int:
+    """Return in how many parts the figure shows a day."""
+    return max(1, min(BINS, int(day_s / _LEAST_S)))
+
+
+def day_of(record: SiteRecord, phase: Phase, homes: Sequence[str], bins: int) -> SiteDay:
     """Return what the figure shows of a site in a phase.
 
     Args:
@@ -77,7 +84,7 @@ def draw_figure(records: Sequence[SiteRecord], phases: Sequence[Phase], path: Pa
         DayShown(
             TITLES[phase.name],
             outcome_line(sums[phase.name]),
-            [day_of(record, phase, homes) for record in records],
+            [day_of(record, phase, homes, parts_of(phase.day_s)) for record in records],
         )
         for phase in phases
     ]
