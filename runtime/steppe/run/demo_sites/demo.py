@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,9 +31,13 @@ from steppe.run.demo_sites.servers import end_servers, running_servers
 from steppe.run.demo_sites.shown import TITLES, document, draw_figure
 from steppe.run.demo_sites.weather import Weather
 from steppe.run.signals import exiting_on_signals
+from steppe.sites.settlement import periods
 
 DEMO_FILE = "demo.json"
 PHASES = (NEAREST, ANYWHERE)
+_POLL_S = 0.5
+_LOOKS_S = 4.0
+"""How long after its grace a period may take to be settled, s: both sides have to look."""
 QUIET_SHARE = 0.06
 """Share of a day at its end in which nothing new is asked, so that queues can drain."""
 
@@ -143,15 +148,22 @@ _CLASS = (("x-steppe-priority", "interactive"),)
 
 def _wait_for_settlement(places: Places, follower: Follower) -> None:
     """Let the sites settle the periods of all requests, while they still run."""
-    settle_s = places.section.settle_s
-    end_s = (time.time() // settle_s + 1) * settle_s + SETTLED_S
+    end_s = settled_by(time.time(), places.section.settle_s)
     while time.time() < end_s:
         follower.statuses()
-        time.sleep(0.5)
+        time.sleep(_POLL_S)
 
 
-SETTLED_S = 5.0
-"""Time after the end of a period in which the sites settle it, s."""
+def settled_by(ended_epoch_s: float, settle_s: int) -> float:
+    """Return when the sites have settled all requests that have ended, s since the Unix epoch.
+
+    Args:
+        ended_epoch_s: When the last one ended, s since the Unix epoch.
+        settle_s: Length of the periods, s.
+    """
+    grace_s = periods.grace_s(settle_s)
+    last = math.ceil((ended_epoch_s + grace_s) / settle_s) * settle_s
+    return last + grace_s + _LOOKS_S
 
 
 def _conclude(places: Places, folder: Path, run: _Run) -> DemoResult:
