@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +32,9 @@ from steppe.run.demo_sites.table import (
 from steppe.run.demo_sites.weather import HOUR_S, Weather
 
 START_S = 600.0
-"""Longest time until all sites serve and know of each other, s."""
+"""Longest time until all sites serve, s."""
+KNOWN_S = 60.0
+"""Longest time after that until each may send to all others, s."""
 USUAL_START_S = 80.0
 DRAIN_S = 45.0
 """Longest time after the day for requests that are still open, s."""
@@ -76,17 +78,26 @@ class Follower:
         Raises:
             StartError: One has ended, or it took too long.
         """
-        left_s = USUAL_START_S
         with self._live() as live:
-            while not self._are_ready():
-                elapsed_s = time.monotonic() - self._started_s
-                if elapsed_s > START_S:
-                    raise StartError(f"asked for all sites within {START_S:.0f} s, found fewer")
-                lines = {name: server.last_line for name, server in self.servers.items()}
+            self._wait(live, START_S, "sites that serve", self._silent)
+            self._wait(live, KNOWN_S, "sites that may send to all others", self._alone)
+
+    def _wait(
+        self, live: Live | None, most_s: float, what: str, missing: Callable[[], list[str]]
+    ) -> None:
+        """Wait until no site is missing, and show how they start."""
+        begun_s = time.monotonic()
+        while names := missing():
+            now_s = time.monotonic()
+            if now_s - begun_s > most_s:
+                found = f"found none such at {', '.join(names)}"
+                raise StartError(f"asked for {what} within {most_s:.0f} s, {found}")
+            elapsed_s = now_s - self._started_s
+            lines = {name: server.last_line for name, server in self.servers.items()}
+            if live is not None:
                 left_s = max(5.0, USUAL_START_S - elapsed_s)
-                if live is not None:
-                    live.update(start_view(elapsed_s, left_s, lines), refresh=True)
-                time.sleep(_PERIOD_S / 2)
+                live.update(start_view(elapsed_s, left_s, lines), refresh=True)
+            time.sleep(_PERIOD_S / 2)
 
     def day(
         self, title: str, name: str, weather: Weather, loads: Sequence[HomeLoad], seed: int
@@ -140,16 +151,23 @@ class Follower:
                 self.begun_epoch_s[name] = float(str(status["at"])) - float(str(status["t_s"]))
         return dict(found)
 
-    def _are_ready(self) -> bool:
+    def _silent(self) -> list[str]:
+        """Return the sites that do not serve yet."""
         found = self.statuses()
-        if not all(
-            server.has_begun and is_ready(found.get(name)) for name, server in self.servers.items()
-        ):
-            return False
+        return [
+            name
+            for name, server in self.servers.items()
+            if not (server.has_begun and is_ready(found.get(name)))
+        ]
+
+    def _alone(self) -> list[str]:
+        """Return the sites that may not send to all others yet."""
         known = self.expositions()
-        return all(
-            len(usable_sites(known.get(name, ""))) == len(self.servers) - 1 for name in self.servers
-        )
+        return [
+            name
+            for name in self.servers
+            if len(usable_sites(known.get(name, ""))) < len(self.servers) - 1
+        ]
 
     def expositions(self) -> dict[str, str]:
         """Return the metrics of each site that answers."""

@@ -137,7 +137,8 @@ def write_files(places: Places, now_s: float) -> None:
     """
     first = next(iter(places.sites.values()))
     urls = {name: f"https://{LOOPBACK}:{each.sites_port}" for name, each in places.sites.items()}
-    init_sites(first.folder.parent, urls, now_s)
+    regions = {name: each.region for name, each in places.section.sites.items()}
+    init_sites(first.folder.parent, urls, now_s, regions)
     for place in places.sites.values():
         text = yaml.safe_dump(run_values(places, place), sort_keys=False)
         with disk_errors(place.run_file):
@@ -169,16 +170,13 @@ def _sites_values(places: Places, place: Place) -> dict[str, Any]:
         {
             **peer,
             "url": f"https://{LOOPBACK}:{places.routes[place.name, peer['name']].port}",
-            "region": section.sites[peer["name"]].region,
             "rtt_s": section.rtt_between(place.name, peer["name"]),
         }
         for peer in written["peers"]
     ]
     return {
         **written,
-        "region": own.region,
         "data_classes": [GENERAL],
-        "port": place.sites_port,
         "peers": peers,
         "price_per_kwh": [own.price_per_kwh],
         "gco2_per_kwh": [own.gco2_per_kwh],

@@ -119,7 +119,7 @@ def served_in(record: SiteRecord, phase: Phase) -> list[Served]:
 
 def served_here(request: RequestRecord) -> bool:
     """Return whether the site of a record has served a request of it."""
-    return not getattr(request, "site", "") and request.output_tokens > 0
+    return not request.site and request.output_tokens > 0
 
 
 def home_of(tenant: str, site: str) -> str:
