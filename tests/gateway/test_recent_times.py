@@ -73,3 +73,18 @@ def test_with_many_requests_the_rate_is_that_of_those_that_are_kept() -> None:
         recent.add(ended(output_tokens=1), is_deferrable=False, now_s=60.0 + n / 100)
     (output_tps,) = recent.demand_tps(60.0 + 2 * MOST_KEPT / 100, 0, 0).values()
     assert output_tps == pytest.approx(100.0, rel=0.01)
+
+
+def test_a_request_that_another_site_served_is_demand_here_and_has_no_times() -> None:
+    recent = RecentTimes(0.0)
+    moved = ended(site="hohhot", replica=None, output_tokens=100)
+    recent.add(moved, is_deferrable=False, now_s=9.0, was_here=False)
+    assert recent.demand_tps(10.0, 0, 0) == {("a", "standard"): pytest.approx(10.0)}
+    assert recent.ttft_p95_s(10.0) is recent.tpot_mean_s(10.0) is None
+
+
+def test_the_window_may_be_shorter_than_a_minute() -> None:
+    recent = RecentTimes(0.0, window_s=10.0)
+    recent.add(ended(output_tokens=100), is_deferrable=False, now_s=20.0)
+    assert recent.demand_tps(29.0, 0, 0) == {("a", "standard"): pytest.approx(10.0)}
+    assert recent.demand_tps(31.0, 0, 0) == {}

@@ -70,6 +70,8 @@ class SitesPlanSection(Section):
     """Length of a step of the forecast, s."""
     lease_s: Annotated[float, Field(ge=10, le=60)] = 60.0
     """For how long a quota holds if it is not renewed, s."""
+    demand_s: Positive = 60.0
+    """What was asked for in this time is taken to go on, s."""
 
 
 class SitesSection(Section):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from steppe.control.admission import DEFERRABLE, PRIORITIES
 from steppe.gateway.prompt_size import PromptCount, PromptSize, PromptTotals
 from steppe.gateway.rate_window import RateWindow
-from steppe.gateway.recent_times import RecentTimes
+from steppe.gateway.recent_times import WINDOW_S, RecentTimes
 from steppe.gateway.request import FAILED, REFUSED, FinishedRequest, RequestContext
 from steppe.gateway.served_model import GatewayModel
 from steppe.gateway.slo_counts import SloCounts
@@ -21,21 +21,27 @@ more ends."""
 class ModelCounts:
     """Running totals of the requests for one model.
 
-    Requests that another site serves are not among them: they are no demand of this one.
+    Requests that another site serves are in `recent` only: nothing here is needed for them.
 
     Attributes:
         model: The model.
         ends: Rate of ends of requests that a replica had; each frees a slot.
         slo: How many requests miss its SLO.
-        recent: How fast its requests were in the last minute, and what they asked for.
+        recent: How fast its requests were lately, and what they asked for.
     """
 
-    def __init__(self, model: GatewayModel, started_s: float) -> None:
-        """Begin without requests at `started_s` of the monotonic clock."""
+    def __init__(self, model: GatewayModel, started_s: float, recent_s: float = WINDOW_S) -> None:
+        """Begin without requests.
+
+        Args:
+            model: The model.
+            started_s: The present time, s on the monotonic clock.
+            recent_s: How long a request is recent after its end, s.
+        """
         self.model = model
         self.ends = RateWindow(started_s)
         self.slo = SloCounts(model.ttft_s, model.tpot_s)
-        self.recent = RecentTimes(started_s)
+        self.recent = RecentTimes(started_s, recent_s)
         self._prompts = PromptTotals()
         self._arrived = self._finished = self._failed = self._refused = self._answered = 0
         self._deferrable_arrived = self._deferrable_finished = 0
@@ -84,6 +90,10 @@ class ModelCounts:
         if finished.output_tokens:
             more = finished.output_tokens / context.places - self._mean_output
             self._mean_output += (1 - _OUTPUT_MEMORY) * more
+        is_deferrable = finished.priority == PRIORITIES[DEFERRABLE]
+        self.recent.add(
+            finished, is_deferrable=is_deferrable, now_s=now_s, was_here=context.is_here
+        )
         if context.is_here:
             self._end(context, finished, now_s)
 
@@ -100,8 +110,6 @@ class ModelCounts:
         if is_answered and not is_refused:
             self.ends.add(now_s)
         self.slo.end(context, finished)
-        is_deferrable = finished.priority == PRIORITIES[DEFERRABLE]
-        self.recent.add(finished, is_deferrable=is_deferrable, now_s=now_s)
         if context.usage is not None:
             self._prompts.end(context.prompt, context.counted, context.usage)
         elif finished.finish == "invalid":

@@ -1,4 +1,7 @@
-"""The last minute of the requests for one model: how fast they were, and what they asked for."""
+"""The last minute of the requests for one model: how fast they were, and what they asked for.
+
+Requests that another site has served were asked for here: they are demand, and have no times.
+"""
 
 from __future__ import annotations
 
@@ -35,18 +38,37 @@ class _Ended:
 class RecentTimes:
     """The requests for one model that ended in the last minute."""
 
-    def __init__(self, started_s: float) -> None:
-        """Begin without requests at `started_s` of the monotonic clock."""
-        self._started_s = started_s
+    def __init__(self, started_s: float, window_s: float = WINDOW_S) -> None:
+        """Begin without requests.
+
+        Args:
+            started_s: The present time, s on the monotonic clock.
+            window_s: How long a request counts after its end, s.
+        """
+        self._started_s, self._window_s = started_s, window_s
         self._ended: deque[_Ended] = deque(maxlen=MOST_KEPT)
 
-    def add(self, finished: FinishedRequest, *, is_deferrable: bool, now_s: float) -> None:
-        """Take up a request that ended; the fault of a client, and its leaving, do not count."""
+    def add(
+        self,
+        finished: FinishedRequest,
+        *,
+        is_deferrable: bool,
+        now_s: float,
+        was_here: bool = True,
+    ) -> None:
+        """Take up a request that ended; the fault of a client, and its leaving, do not count.
+
+        Args:
+            finished: The request.
+            is_deferrable: Whether it could wait.
+            now_s: The time, s.
+            was_here: Whether this site has served it.
+        """
         if finished.finish in ("invalid", "cancelled"):
             return
         is_served = finished.finish not in FAILED | REFUSED
         tokens = (finished.output_tokens or 0) if is_served else 0
-        ttft_s, tpot_s = finished.ttft_s if is_served else None, None
+        ttft_s, tpot_s = finished.ttft_s if is_served and was_here else None, None
         if ttft_s is not None and tokens > 1:
             tpot_s = (finished.e2e_s - ttft_s) / (tokens - 1)
         self._ended.append(
@@ -104,8 +126,8 @@ class RecentTimes:
         """Return the time that is kept, s; at least a second."""
         if len(self._ended) == MOST_KEPT:
             return max(1.0, now_s - self._ended[0].at_s)
-        return max(1.0, min(WINDOW_S, now_s - self._started_s))
+        return max(1.0, min(self._window_s, now_s - self._started_s))
 
     def _forget(self, now_s: float) -> None:
-        while self._ended and self._ended[0].at_s < now_s - WINDOW_S:
+        while self._ended and self._ended[0].at_s < now_s - self._window_s:
             self._ended.popleft()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from steppe.control.admission import PRIORITIES, Ticket
 from steppe.gateway.model_counts import ModelCounts
 from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptCount, PromptSize
+from steppe.gateway.recent_times import WINDOW_S
 from steppe.gateway.request import ClientHeaders, FinishedRequest, RequestContext, request_id
 from steppe.gateway.served_model import GatewayModel
 from steppe.gateway.status import GatewayStatus
@@ -34,6 +35,7 @@ class RequestTracker:
         started_epoch_s: float,
         models: Iterable[GatewayModel],
         gateway: str = "",
+        recent_s: float = WINDOW_S,
     ) -> None:
         """Start counting.
 
@@ -42,9 +44,10 @@ class RequestTracker:
             started_epoch_s: The present time, s since the Unix epoch.
             models: The served models.
             gateway: Name of the gateway; empty if there is only one.
+            recent_s: How long a request is recent after its end, s.
         """
         self._gateway = gateway
-        self.counts = {model.name: ModelCounts(model, started_s) for model in models}
+        self.counts = {model.name: ModelCounts(model, started_s, recent_s) for model in models}
         self._started_s, self._started_epoch_s = started_s, started_epoch_s
         self._arrived = 0
         self._open: dict[str, RequestContext] = {}

@@ -41,6 +41,7 @@ from steppe.gateway.page_api import NoPage, PageApi
 from steppe.gateway.pools import Pool, Pools
 from steppe.gateway.ports import hold_port, refuse_port_in_use
 from steppe.gateway.public_paths import needs_no_key
+from steppe.gateway.recent_times import WINDOW_S
 from steppe.gateway.replica_client import open_session
 from steppe.gateway.request import FinishedRequest, SettledRequest
 from steppe.gateway.request_energy import EnergyBook
@@ -406,8 +407,13 @@ class Gateway:
         )
 
     def _new_handlers(self, session: aiohttp.ClientSession) -> Handlers:
+        sites = self._settings.sites
         tracker = RequestTracker(
-            self._now_s(), time.time(), self._settings.models, self._settings.name
+            self._now_s(),
+            time.time(),
+            self._settings.models,
+            self._settings.name,
+            WINDOW_S if sites is None else sites.plan.demand_s,
         )
         availability = Availability(self._pools, tracker, self._metrics, self._now_s)
         return Handlers(
