@@ -184,3 +184,10 @@ def test_an_empty_log_has_no_proof(tmp_path: Path) -> None:
     assert log.checkpoint() == Checkpoint(ORIGIN, log.head)
     with pytest.raises(ProofError, match="asked for leaf 0, found 0 leaves"):
         log.proof(0)
+
+
+def test_paths_of_several_entries_are_those_of_their_proofs(tmp_path: Path) -> None:
+    log = Log(tmp_path, "example.org/log", [PrivateKey.new("example.org/log")])
+    log.add([f"entry {at}".encode() for at in range(700)])
+    places = [0, 5, 255, 256, 511, 699]
+    assert log.paths(places, 700) == [log.proof(place).path for place in places]

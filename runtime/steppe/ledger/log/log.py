@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from steppe.disk import disk_errors, sync_folder
@@ -128,6 +129,20 @@ class LogReader:
         size = Checkpoint.read(Note.read(note).text).head.size if note else 0
         path = inclusion_proof(index, size, self._tiles.hash_at)
         return Proof(index, tuple(path), note)
+
+    def paths(self, places: Sequence[int], size: int) -> list[tuple[bytes, ...]]:
+        """Return the paths of the proofs of several entries; a hash that they share is read once.
+
+        Args:
+            places: Places of the entries.
+            size: Size of the log in the checkpoint that the paths lead to.
+
+        Raises:
+            ProofError: The log does not contain one of them.
+            UsageError: A file is missing or damaged.
+        """
+        hash_at = cache(self._tiles.hash_at)
+        return [tuple(inclusion_proof(place, size, hash_at)) for place in places]
 
     def consistency(self, old: int, new: int) -> list[bytes]:
         """Return the proof that the log of `new` entries begins with that of `old` entries.

@@ -244,8 +244,7 @@ class SettlementStore:
         ]
         matched = [known.request for _, known in compared.accepted]
         with self._database.write() as connection:
-            for row in rows:
-                connection.execute(insert(_KNOWN).values(row).on_conflict_do_update(set_=row))
+            _replace(connection, _KNOWN, rows)
             _mark(connection, matched, is_missing=False)
             _mark(connection, compared.missing, is_missing=True)
             if own.receipts or claimed.receipts or compared.mismatches:
@@ -294,6 +293,14 @@ class SettlementStore:
         if rows:
             with self._database.write() as connection:
                 connection.execute(insert(table).on_conflict_do_nothing(), rows)
+
+
+def _replace(connection: sql.Connection, table: sql.Table, rows: list[dict[str, Any]]) -> None:
+    """Write rows, in the place of those with the same key."""
+    if rows:
+        made = insert(table)
+        changed = {name: made.excluded[name] for name in rows[0]}
+        connection.execute(made.on_conflict_do_update(set_=changed), rows)
 
 
 def _rows(

@@ -117,7 +117,7 @@ class TargetSide:
             asked = f"asked for periods of {wanted.length_s} s"
             raise OtherLengthError(f"sites.settle_s: {asked}, found {self._length_s} s")
         settlement = await self.settlement(wanted.home, wanted.period)
-        return write_page(await asyncio.to_thread(self._page, wanted, settlement))
+        return await asyncio.to_thread(self._page, wanted, settlement)
 
     def _closed(self, home: str, period: int) -> Settlement | None:
         """Return the settlement of a period that is closed; None if it is not."""
@@ -166,7 +166,7 @@ class TargetSide:
             owed.append(Owed(receipt, entry, owed_uj))
         return owed
 
-    def _page(self, wanted: Wanted, settlement: Settlement) -> Page:
+    def _page(self, wanted: Wanted, settlement: Settlement) -> bytes:
         log = self._ledger.log()
         if log.size < settlement.until:
             raise UsageError(f"log: asked for {settlement.until} entries, found {log.size}")
@@ -178,20 +178,11 @@ class TargetSide:
         consistency: Sequence[bytes] = ()
         if wanted.after < 0 and 0 < wanted.size < log.size:
             consistency = log.reader.consistency(wanted.size, log.size)
-        return Page(
-            settlement,
-            log.name,
-            log.keys,
-            log.note,
-            tuple(consistency),
-            tuple(
-                Row(
-                    place,
-                    entry,
-                    log.reader.proof(place, log.note).path,
-                    taken[requests[place]].token if requests[place] in taken else "",
-                )
-                for place, entry in rows
-            ),
-            len(found) > MOST_ROWS,
+        paths = log.reader.paths([place for place, _ in rows], log.size)
+        proven = tuple(
+            Row(place, entry, path, known.token if (known := taken.get(requests[place])) else "")
+            for (place, entry), path in zip(rows, paths, strict=True)
         )
+        more = len(found) > MOST_ROWS
+        page = Page(settlement, log.name, log.keys, log.note, tuple(consistency), proven, more)
+        return write_page(page)
