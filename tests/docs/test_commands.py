@@ -13,6 +13,8 @@ from tests.docs.running import run_block, working_folder
 
 from steppe.cli import main
 from steppe.config import RunConfig
+from steppe.config.several_sites import SeveralSitesConfig
+from steppe.config.yaml_file import has_list_of_sites
 from steppe.ledger.tariff import tariff_of
 
 BLOCKS = all_blocks()
@@ -140,6 +142,9 @@ def test_a_piece_of_configuration_fits_into_a_run_and_a_tariff_is_one(block: Blo
         return
     whole: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())
     piece = yaml.safe_load(block.text)
+    if has_list_of_sites(piece):
+        SeveralSitesConfig.model_validate(piece)
+        return
     if "models" in piece:
         del whole["model"]
     RunConfig.model_validate(whole | piece)

@@ -37,6 +37,7 @@ from steppe.config.openadr import NotifierSection, OpenAdrSection, WebhookSectio
 from steppe.config.power import (
     SUSTAIN_S,
     BatterySection,
+    ClearSkySupply,
     ConstantSupply,
     CustomSupply,
     NodeMeterSection,
@@ -46,6 +47,7 @@ from steppe.config.power import (
     SiteSection,
     SolarSupply,
     SupplySection,
+    SyntheticWindSupply,
     TraceSupply,
     WindSupply,
 )
@@ -65,7 +67,7 @@ from steppe.config.serving import (
 from steppe.config.shipped import shipped_config, shipped_runs
 from steppe.config.sites import PeerSection, SitesPlanSection, SitesSection
 from steppe.config.tenants import KeySection, TenantSection, TenantsSection
-from steppe.config.yaml_file import read_mapping
+from steppe.config.yaml_file import has_list_of_sites, read_mapping
 from steppe.errors import ConfigError
 
 __all__ = [
@@ -75,6 +77,7 @@ __all__ = [
     "BatterySection",
     "BrokerSection",
     "CallSection",
+    "ClearSkySupply",
     "ConstantSupply",
     "ControlSection",
     "CustomSupply",
@@ -125,6 +128,7 @@ __all__ = [
     "SolarSupply",
     "SupplySection",
     "SweepSection",
+    "SyntheticWindSupply",
     "TenantSection",
     "TenantsSection",
     "TraceSupply",
@@ -334,7 +338,10 @@ def load_config(path: Path) -> RunConfig:
         ConfigError: The file is missing or malformed, has an unknown key or a key twice, or a
             value is out of range. The message is one line and names the key.
     """
-    return parse_config(read_mapping(path), str(path), path.parent)
+    values = read_mapping(path)
+    if has_list_of_sites(values):
+        raise ConfigError(f"{path}: asked for one run, found a list of sites: see steppe simulate")
+    return parse_config(values, str(path), path.parent)
 
 
 def parse_config(values: Mapping[str, Any], source: str, folder: Path) -> RunConfig:

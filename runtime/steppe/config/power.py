@@ -100,6 +100,42 @@ class SolarSupply(Section):
     """Weather station."""
 
 
+class SyntheticWindSupply(Section):
+    """A wind turbine in wind that is drawn by chance: speeds are Weibull distributed, by hours.
+
+    It is for simulations of several places: each seed gives another, independent wind.
+    """
+
+    kind: Literal["synthetic_wind"]
+    """Selects synthetic wind."""
+    rated_w: Positive
+    """Rated power of the turbine, W."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the wind. The same seed gives the same year."""
+    mean_mps: Annotated[float, Field(ge=1, le=20)] = 7.0
+    """Mean wind speed at hub height, m/s."""
+    memory_h: Annotated[float, Field(ge=1, le=240)] = 12.0
+    """Time after which the wind is another one: its autocorrelation falls to 1/e, h."""
+
+
+class ClearSkySupply(Section):
+    """A fixed photovoltaic plant anywhere, under a clear sky or under clouds drawn by chance.
+
+    `power.start` is UTC if it names no offset.
+    """
+
+    kind: Literal["clear_sky"]
+    """Selects a photovoltaic plant by its place."""
+    rated_w: Positive
+    """Rated power of the plant, W."""
+    latitude: Annotated[float, Field(ge=-65, le=65)]
+    """Latitude, degrees north."""
+    longitude: Annotated[float, Field(ge=-180, le=180)]
+    """Longitude, degrees east."""
+    cloud_seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of the clouds; none if absent."""
+
+
 class SignalSupply(Section):
     """A live signal: a file that another program rewrites with one number, watts, and a newline.
 
@@ -139,6 +175,8 @@ SupplySection = Annotated[
     | TraceSupply
     | WindSupply
     | SolarSupply
+    | SyntheticWindSupply
+    | ClearSkySupply
     | SignalSupply
     | CustomSupply,
     Field(discriminator="kind"),

@@ -83,3 +83,8 @@ def read_mapping(path: Path) -> dict[Any, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: asked for a mapping, found {type(values).__name__}")
     return values
+
+
+def has_list_of_sites(values: dict[Any, Any]) -> bool:
+    """Return whether the values of a file are those of several sites: its sites are a list."""
+    return isinstance(values.get("sites"), list)

@@ -36,6 +36,7 @@ class Arrival:
         hash_ids: Chained hashes of the blocks of its prompt, the last one maybe in part: equal ones
             are equal prefixes. Empty if unknown; `cached_tokens` counts only then.
         block_tokens: Tokens of a block.
+        conversation: Number of its conversation, from 1; 0 without one.
     """
 
     at_s: float
@@ -48,6 +49,7 @@ class Arrival:
     required: bool = False
     hash_ids: tuple[int, ...] = ()
     block_tokens: int = HASH_BLOCK_TOKENS
+    conversation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

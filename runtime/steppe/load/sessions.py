@@ -52,16 +52,24 @@ class Sessions:
         goes_on = (rng.random(len(turns)) < self.going_on).tolist()
         chosen = rng.random(len(turns)).tolist()
         open_: list[_Open] = []
-        made = []
+        made, begun = [], 0
         for turn, system, more, choice in zip(turns, systems, goes_on, chosen, strict=True):
             past = open_.pop(int(choice * len(open_))) if more and open_ else None
             if past is None or past.tokens + turn.prompt_tokens > limits.prompt_tokens:
-                past = _Open(self.system_tokens, ids.of_system(system))
+                begun += 1
+                past = _Open(self.system_tokens, ids.of_system(system), begun)
             prompt_tokens = min(past.tokens + turn.prompt_tokens, limits.prompt_tokens)
             blocks = ids.extended(past.blocks, -(-prompt_tokens // HASH_BLOCK_TOKENS))
-            made.append(replace(turn, prompt_tokens=prompt_tokens, hash_ids=blocks))
+            made.append(
+                replace(
+                    turn,
+                    prompt_tokens=prompt_tokens,
+                    hash_ids=blocks,
+                    conversation=past.conversation,
+                )
+            )
             whole = blocks[: prompt_tokens // HASH_BLOCK_TOKENS]
-            open_.append(_Open(prompt_tokens + turn.output_tokens, whole))
+            open_.append(_Open(prompt_tokens + turn.output_tokens, whole, past.conversation))
             del open_[: -self.open_sessions]
         return tuple(made)
 
@@ -73,10 +81,12 @@ class _Open:
     Attributes:
         tokens: Tokens with which the next prompt begins.
         blocks: Hashes of the whole blocks among them that an engine has computed as a prompt.
+        conversation: Its number, from 1.
     """
 
     tokens: int
     blocks: tuple[int, ...]
+    conversation: int
 
 
 class _Ids:

@@ -300,6 +300,13 @@ class PowerBudget:
             case _:
                 return 0.0
 
+    def own(self, now_s: float) -> tuple[tuple[str, float], ...]:
+        """Return each supply that is not bought: what it is in the books, and its power, W.
+
+        One that is stale or missing gives nothing.
+        """
+        return self._sources.own(now_s)
+
     @property
     def has_surplus(self) -> bool:
         """Whether a supply is anything else than bought power."""

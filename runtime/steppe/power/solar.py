@@ -6,6 +6,7 @@ and Sand Point, Alaska. Weather is measured; the plant is modelled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from steppe.power.trace import SupplyTrace, year_trace
@@ -39,9 +40,47 @@ def solar_trace(station: Station, rated_w: float) -> SupplyTrace:
         station: The weather station.
         rated_w: DC power of the modules under standard test conditions, W.
     """
+    weather, location = _read_station(station)
+    return year_trace(_MID_HOUR_S, _plant_w(weather, location, rated_w))
+
+
+def clear_sky_trace(
+    latitude: float,
+    longitude: float,
+    rated_w: float,
+    clearness: Sequence[float] | None = None,
+) -> SupplyTrace:
+    """Return a year of AC power of a fixed plant anywhere, in UTC.
+
+    Irradiance of a clear sky after Solis in the simplified form of Ineichen (Solar Energy 82 (2008)
+    758), as implemented in pvlib; air of 20 degrees and a wind of 2 m/s are assumed.
+
+    Args:
+        latitude: Latitude, degrees north.
+        longitude: Longitude, degrees east.
+        rated_w: DC power of the modules under standard test conditions, W.
+        clearness: Share of a clear sky's power in each of 8760 hours; None for a clear sky.
+    """
+    from pandas import DataFrame, Timedelta, date_range
+    from pvlib.clearsky import simplified_solis
+    from pvlib.location import Location
+
+    hours = date_range("1990-01-01", periods=8760, freq="h", tz="UTC")
+    year = DataFrame(index=hours + Timedelta(seconds=_MID_HOUR_S))
+    location = Location(latitude, longitude)
+    elevation = location.get_solarposition(year.index)["apparent_elevation"]
+    weather = simplified_solis(elevation, dni_extra=_extraterrestrial(year))
+    weather["temp_air"], weather["wind_speed"] = 20.0, 2.0
+    watts = _plant_w(weather, location, rated_w)
+    if clearness is not None:
+        watts = [each * share for each, share in zip(watts, clearness, strict=True)]
+    return year_trace(_MID_HOUR_S, watts)
+
+
+def _plant_w(weather: Any, location: Any, rated_w: float) -> list[float]:
+    """Return the AC power of a fixed plant in the weather of each hour, W."""
     from pvlib import inverter, irradiance, pvsystem, temperature
 
-    weather, location = _read_station(station)
     sun = location.get_solarposition(weather.index)
     plane = irradiance.get_total_irradiance(
         surface_tilt=abs(location.latitude),
@@ -59,7 +98,7 @@ def solar_trace(station: Station, rated_w: float) -> SupplyTrace:
     dc_w = pvsystem.pvwatts_dc(plane, cell, rated_w, _POWER_PER_KELVIN)
     dc_w = dc_w * (1.0 - pvsystem.pvwatts_losses() / 100.0)
     ac_w = inverter.pvwatts(dc_w, rated_w).clip(lower=0.0)
-    return year_trace(_MID_HOUR_S, [float(watts) for watts in ac_w])
+    return [float(watts) for watts in ac_w]
 
 
 def _read_station(station: Station) -> tuple[Any, Any]:

@@ -95,6 +95,14 @@ class Sources:
         """Return what the bought supplies offer at a time."""
         return total(self._reading(each, at_s) for each in self.supplies if is_firm(each))
 
+    def own(self, at_s: float) -> tuple[tuple[str, float], ...]:
+        """Return what each supply that is not bought is, and its power at a time, W."""
+        readings = [(s, self._reading(s, at_s)) for s in self.supplies if not is_firm(s)]
+        return tuple(
+            (source_of(supply), reading.watts if isinstance(reading, Fresh) else 0.0)
+            for supply, reading in readings
+        )
+
     def limits_at(self, at_s: float) -> Iterator[tuple[float, str]]:
         """Yield each limit of the site budget, W, and its name."""
         for limit in self.limits:

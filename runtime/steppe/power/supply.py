@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import assert_never
 
 from steppe.config import (
+    ClearSkySupply,
     ConstantSupply,
     CustomSupply,
     PowerSection,
@@ -16,13 +17,15 @@ from steppe.config import (
     SignalSupply,
     SolarSupply,
     SupplySection,
+    SyntheticWindSupply,
     TraceSupply,
     WindSupply,
 )
 from steppe.errors import ConfigError
 from steppe.power.signal import CheckedSignal, Fresh, Missing, Reading, Stale, custom_signal
 from steppe.power.signal_file import SignalFile, SignalReader
-from steppe.power.solar import solar_trace
+from steppe.power.solar import clear_sky_trace, solar_trace
+from steppe.power.synthetic_weather import hourly_clearness, synthetic_wind_trace
 from steppe.power.trace import YEAR_S, SupplyTrace, load_trace
 from steppe.power.wind import wind_trace
 
@@ -232,10 +235,8 @@ def supply_from_config(
             trace = load_trace(section)
             offset_s = _replay_offset_s(trace, power.start, str(section.path))
             return TraceReplay(trace, offset_s, firm=section.firm, source=section.source)
-        case WindSupply() | SolarSupply():
-            year = wind_trace if isinstance(section, WindSupply) else solar_trace
-            trace = year(section.station, section.rated_w)
-            return WeatherYear(trace, _year_offset_s(power.start), section.kind)
+        case WindSupply() | SolarSupply() | SyntheticWindSupply() | ClearSkySupply():
+            return _weather_year(section, power.start)
         case SignalSupply():
             reader = SignalReader(SignalFile(section.path, power.stale_s, wall_s))
             return Live(reader, firm=section.firm, source=section.source)
@@ -244,6 +245,25 @@ def supply_from_config(
             return Custom(signal, section.signal, section.firm, section.source)
         case _:
             assert_never(section)
+
+
+def _weather_year(
+    section: WindSupply | SolarSupply | SyntheticWindSupply | ClearSkySupply,
+    start: datetime | None,
+) -> WeatherYear:
+    """Return a year of wind or sun; that of a place by its longitude is in UTC."""
+    match section:
+        case WindSupply(station=station, rated_w=rated_w):
+            name, trace = "wind", wind_trace(station, rated_w)
+        case SolarSupply(station=station, rated_w=rated_w):
+            name, trace = "solar", solar_trace(station, rated_w)
+        case SyntheticWindSupply(rated_w=rated_w, mean_mps=mean_mps, memory_h=memory_h, seed=seed):
+            name, trace = "wind", synthetic_wind_trace(rated_w, mean_mps, memory_h, seed)
+        case ClearSkySupply(latitude=latitude, longitude=longitude, rated_w=rated_w):
+            start, clouds = _in_utc(start), section.cloud_seed
+            clearness = None if clouds is None else hourly_clearness(clouds)
+            name, trace = "solar", clear_sky_trace(latitude, longitude, rated_w, clearness)
+    return WeatherYear(trace, _year_offset_s(start), name)
 
 
 def needs_rating(power: PowerSection) -> bool:
@@ -310,3 +330,7 @@ def _year_offset_s(start: datetime | None) -> float:
         raise ConfigError("power.start: weather years have no 29 February")
     moment = start.replace(year=1990, tzinfo=None)
     return (moment - datetime(1990, 1, 1)).total_seconds()
+
+
+def _in_utc(start: datetime | None) -> datetime | None:
+    return start if start is None or start.tzinfo is None else start.astimezone(UTC)

@@ -31,6 +31,8 @@ from steppe.report.records import (
     Slo,
     TickRecord,
 )
+from steppe.report.sites_records import SiteCall
+from steppe.report.sites_summary import SitesSummary
 from steppe.report.summary import EndedRequests, Summary, summarise
 
 Record = TypeVar("Record")
@@ -272,7 +274,7 @@ def earlier_run(folder: Path) -> EarlierRun | None:
         raise UsageError(f"{folder}: its run cannot be read: {error}") from error
 
 
-def summary_text(summary: Summary) -> str:
+def summary_text(summary: Summary | SitesSummary) -> str:
     """Return a summary as one JSON document."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     return orjson.dumps(summary, option=options).decode()
@@ -299,7 +301,7 @@ class JsonLines:
         self.lost = 0
         """Lines that could not be written."""
 
-    def write(self, record: TickRecord | RequestRecord) -> None:
+    def write(self, record: TickRecord | RequestRecord | SiteCall) -> None:
         """Write a line, or count it as lost and warn at the first."""
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
         try:

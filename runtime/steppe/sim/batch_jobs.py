@@ -161,6 +161,13 @@ class BatchJobs:
         self._paces = paces
         self._send_all()
 
+    def send_further(self, rows: int) -> None:
+        """Send so many rows beyond the pace of the plan: another site serves them."""
+        for progress in self.progress.values():
+            while rows > 0 and progress.lengths:
+                rows -= 1
+                self._open_row(progress)
+
     def end(self, request: Request) -> None:
         """Take the end of a row, and send the next one."""
         found = self._rows.pop(request.number, None)
@@ -194,12 +201,15 @@ class BatchJobs:
         places, firm = self.places(progress.job.model)
         most = outstanding_rows(progress.work(self.queue.now_s), pace, places, firm)
         for _ in range(min(len(progress.lengths), most - progress.open)):
-            lengths = progress.lengths.pop()
-            progress.open += 1
-            if progress.began_s is None:
-                progress.began_s = self.queue.now_s
-            self._send_row(progress.job, lengths)
+            self._open_row(progress)
         self._sending = False
+
+    def _open_row(self, progress: JobProgress) -> None:
+        lengths = progress.lengths.pop()
+        progress.open += 1
+        if progress.began_s is None:
+            progress.began_s = self.queue.now_s
+        self._send_row(progress.job, lengths)
 
     def _send_row(self, job: Job, lengths: tuple[int, int]) -> None:
         arrival = Arrival(

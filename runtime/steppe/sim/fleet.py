@@ -187,8 +187,24 @@ class SimulatedFleet:
             self._latency.leave(request)
         return taken
 
-    def arrive(self, number: int, arrival: Arrival, asked: str = "") -> None:
-        """Let a client send a request.
+    def withdraw(self, number: int) -> Request | None:
+        """Take back a request that no replica has taken yet; None if one has."""
+        taken = self.take_waiting(lambda request: request.number == number, 1)
+        return taken[0] if taken else None
+
+    def lose_all(self) -> list[Request]:
+        """Let all replicas die; return the requests without a token, which nothing serves now.
+
+        The others are handed over as failed at once.
+        """
+        for index in range(len(self._handles)):
+            self.fail(index)
+        waiting = self.take_waiting(lambda _: True, self._gateway.waiting)
+        self.read_meters()
+        return waiting
+
+    def arrive(self, number: int, arrival: Arrival, asked: str = "") -> Request:
+        """Let a client send a request, and return it.
 
         Args:
             number: Its arrival number.
@@ -201,6 +217,7 @@ class SimulatedFleet:
         request = Request(number, arrival, self._settings.place.pool, asked)
         self._prompts.arrive(request)
         self._gateway.submit(request)
+        return request
 
     def fail(self, index: int) -> None:
         """Let a replica die; requests without a token yet go to others."""

@@ -111,6 +111,23 @@ class Scenario:
     grid: GridScenario | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What joins a run to others in the same virtual time.
+
+    Attributes:
+        queue: Virtual time.
+        next_number: Returns the number of the next request.
+        offer: Takes each request that comes, in the place of the fleet, with its number.
+        ended: Takes each request that has ended, once its energy is complete.
+    """
+
+    queue: EventQueue
+    next_number: Callable[[], int]
+    offer: Callable[[int, Arrival], None]
+    ended: Callable[[Request], None]
+
+
 def run_scenario(
     scenario: Scenario,
     period_s: float,
@@ -129,22 +146,11 @@ def run_scenario(
         writer: Takes ticks and requests as they come; memory does not grow with the run.
         note_jobs: Takes how far the batch jobs have come.
     """
-    run = _Run(scenario, period_s, writer)
+    run = FleetRun(scenario, period_s, writer)
     run.queue.run_until(scenario.duration_s)
     note_jobs(tuple(run.jobs.progress.values()))
     run.close()
-    totals = run.fleet.totals
-    return RunTotals(
-        duration_s=scenario.duration_s,
-        energy_source=ENERGY_SOURCE,
-        boundary=scenario.fleet.site.boundary,
-        energy_j=totals.energy_j,
-        idle_energy_j=totals.idle_j,
-        transition_energy_j=totals.transition_j,
-        meter_delay_s=METER_PERIOD_S,
-        energy_error_j=0.0,
-        versions={},
-    )
+    return run.totals()
 
 
 def _fleet_of(
@@ -157,12 +163,32 @@ def _fleet_of(
             return PooledFleet(settings, scenario.budget, queue, ended)
 
 
-class _Run:
-    """The events that come from outside the fleet: arrivals, ticks, meters, failures."""
+class FleetRun:
+    """One fleet and the events that come from outside it: arrivals, ticks, meters, failures.
 
-    def __init__(self, scenario: Scenario, period_s: float, writer: RunWriter) -> None:
-        self.queue = EventQueue()
-        self._writer = writer
+    Attributes:
+        queue: Virtual time.
+        fleet: The fleet.
+        jobs: The runners of batch jobs.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        period_s: float,
+        writer: RunWriter,
+        joined: Joined | None = None,
+    ) -> None:
+        """Expect the first tick and the first request.
+
+        Args:
+            scenario: What happens.
+            period_s: Control period, s.
+            writer: Takes ticks and requests.
+            joined: What joins it to other runs; None if it is alone.
+        """
+        self.queue = EventQueue() if joined is None else joined.queue
+        self._writer, self._joined, self._scenario = writer, joined, scenario
         self._grid = (
             None
             if scenario.grid is None
@@ -181,8 +207,8 @@ class _Run:
         self._records, self._points = TickRecords(), scenario.points
         self._shortage_monitor = ShortageMonitor(scenario.points, scenario.budget.forecast)
         self._budget, self._boundary = scenario.budget, scenario.fleet.site.boundary
-        self._number = 0
-        self.jobs = BatchJobs(self.queue, self._next_number, self._send_row, self._places)
+        self._number, self._is_stopped = 0, False
+        self.jobs = BatchJobs(self.queue, self._next_number, self._send, self._places)
         self._serve_jobs(scenario)
         for failure in scenario.failures:
             self.queue.at(failure.at_s, self._fail, failure.replica)
@@ -204,11 +230,16 @@ class _Run:
         self.jobs.expect(scenario.jobs, scenario.seed)
 
     def _next_number(self) -> int:
+        if self._joined is not None:
+            return self._joined.next_number()
         self._number += 1
         return self._number
 
-    def _send_row(self, number: int, arrival: Arrival) -> None:
-        self.fleet.arrive(number, arrival)
+    def _send(self, number: int, arrival: Arrival) -> None:
+        if self._joined is None:
+            self.fleet.arrive(number, arrival)
+        else:
+            self._joined.offer(number, arrival)
 
     def _places(self, model: str) -> tuple[int, int]:
         match self.fleet:
@@ -217,11 +248,34 @@ class _Run:
             case PooledFleet() as fleet:
                 return fleet.pools[model].places()
 
+    def stop(self) -> None:
+        """Stop the control loop: nothing starts or changes until `resume`."""
+        self._is_stopped = True
+
+    def resume(self) -> None:
+        """Let the control loop go on with its next tick."""
+        self._is_stopped = False
+
     def close(self) -> None:
         """End the run."""
         self.fleet.close()
         if self._grid is not None:
             self._grid.close()
+
+    def totals(self) -> RunTotals:
+        """Return the totals of a run that has ended."""
+        totals = self.fleet.totals
+        return RunTotals(
+            duration_s=self._scenario.duration_s,
+            energy_source=ENERGY_SOURCE,
+            boundary=self._boundary,
+            energy_j=totals.energy_j,
+            idle_energy_j=totals.idle_j,
+            transition_energy_j=totals.transition_j,
+            meter_delay_s=METER_PERIOD_S,
+            energy_error_j=0.0,
+            versions={},
+        )
 
     def _expect_tick(self, at_s: float) -> None:
         self._next_tick_s = at_s
@@ -235,6 +289,9 @@ class _Run:
     def _tick(self, now_s: float, planned_s: float) -> None:
         if planned_s != self._next_tick_s:
             return  # another one came before it
+        if self._is_stopped:
+            self._expect_tick(self._loop.times.after(now_s))
+            return
         self._ticked_s = now_s
         plan = self._loop.tick(now_s)
         self._records.note_plan(plan)
@@ -277,13 +334,15 @@ class _Run:
 
     def _arrive(self, now_s: float, subject: tuple[Arrival, Iterator[Arrival]]) -> None:
         arrival, arrivals = subject
-        self.fleet.arrive(self._next_number(), arrival)
+        self._send(self._next_number(), arrival)
         self._expect_arrival(arrivals)
 
     def _fail(self, now_s: float, replica: int) -> None:
         self.fleet.fail(replica)
 
     def _write_request(self, request: Request) -> None:
+        if self._joined is not None:
+            self._joined.ended(request)
         record = request.record()
         boundary = self._boundary
         self._writer.request(record if boundary == "gpu" else replace(record, boundary=boundary))

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from steppe.sim.sites.policies import ROUTINGS, Known, RoutingName, routing_of
+from steppe.config.several_sites import RoutingName
+from steppe.sim.sites.policies import ROUTINGS, Known, routing_of
 from steppe.sites.pins import Pins
 from steppe.sites.prepared import Prepared
 from steppe.sites.quotas import Lease, Quotas

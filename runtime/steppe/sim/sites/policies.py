@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 
+from steppe.config.several_sites import RoutingName
 from steppe.sites.decide import FORBIDDEN, Choice, decide
 from steppe.sites.pins import Pins
-from steppe.sites.prepared import MISSED_S, Bools, Candidates, Floats, Prepared
+from steppe.sites.prepared import Bools, Candidates, Floats, Prepared
 from steppe.sites.quotas import Quotas
 from steppe.sites.view import Asked
 
-RoutingName = Literal["local", "nearest", "round_robin", "least_queue", "greenest", "steppe"]
 ROUTINGS: tuple[RoutingName, ...] = get_args(RoutingName)
 
 
@@ -47,7 +47,7 @@ class Known:
         return self.sites.names[0]
 
 
-class Routing(Protocol):
+class RoutingPolicy(Protocol):
     """How one site chooses the site of each request."""
 
     @property
@@ -69,7 +69,7 @@ class Routing(Protocol):
 def may_run(asked: Asked, known: Known, now_s: float) -> Bools:
     """Return which sites have the model, are allowed, are heard and have not refused lately."""
     sites = known.sites
-    usable = sites.candidates(asked).allowed & (now_s - sites.received_s <= MISSED_S)
+    usable = sites.candidates(asked).allowed & (now_s - sites.received_s <= sites.missed_s)
     for name, until_s in known.refused.items():
         if until_s > now_s and name in sites.index:
             usable[sites.index[name]] = False
@@ -194,7 +194,7 @@ class Steppe:
         )
 
 
-def routing_of(name: RoutingName) -> Routing:
+def routing_of(name: RoutingName) -> RoutingPolicy:
     """Return a new policy for one site."""
     match name:
         case "local":
