@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class TokenReplica(FakeReplica):
         lives: Events (and a half) after which it dies, for each request in turn; at the end of
             the list it lives.
         fails: How it dies: `cut` in the middle of an event, `end`s the response properly, with an
-            `error` event, or by an `abort`.
+            `error` event, by an `abort`, or it `stall`s.
         refuses: So many requests get a 500 once the lives are over.
         reasons: Whether the first tokens are reasoning.
         created: Its clock.
@@ -80,6 +81,8 @@ class TokenReplica(FakeReplica):
                 await response.write(event[: len(event) // 2])
                 assert request.transport is not None
                 request.transport.abort()
+            case "stall":
+                await asyncio.Event().wait()
             case "error":
                 error = b'{"error":{"message":"dead","type":"InternalServerError","code":500}}'
                 await response.write(b"data: " + error + b"\n\ndata: [DONE]\n\n")

@@ -109,6 +109,11 @@ class ClientStream:
         """Whether the client has the headers of the response."""
         return self.response is not None
 
+    @property
+    def waits_since_s(self) -> float | None:
+        """When the last event was written, by the monotonic clock, s; None while one is written."""
+        return self._event_s if self._write_began_s is None else None
+
     async def open(self, status: int, headers: Mapping[str, str]) -> web.StreamResponse:
         """Send the headers, unless they were sent before; return the response.
 

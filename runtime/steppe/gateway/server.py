@@ -186,11 +186,11 @@ class Gateway:
                 store of tenants, a certificate or its key cannot be read.
         """
         settings = self._settings
+        self._sites = sites_of(settings, self._router, self._now_s)
         await self._access.start()
         self._traces = self._traces or traces_of(settings)
         self._access_log = AccessLog(settings.access_log)
         session = open_session(settings.connect_timeout_s, settings.replica_headers)
-        self._sites = sites_of(settings, self._router, self._now_s)
         if self._sites is not None:
             await self._sites.start()
         self._handlers = self._new_handlers(session)

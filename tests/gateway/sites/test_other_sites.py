@@ -10,6 +10,7 @@ from tests.gateway.test_continuing import CHAT, JSON, TEXT, USAGE, body_of, unin
 from tests.gateway.token_replica import PROMPT, TOKENS, token_replica
 
 from steppe.gateway import forwarder
+from steppe.gateway.sites import other_sites
 
 ASKED = {"messages": [{"role": "user", "content": "a"}], "model": "m"}
 
@@ -170,6 +171,21 @@ async def test_a_stream_lost_at_a_site_goes_on_at_another_one_and_here(
             assert (ended.finish, ended.output_tokens) == ("stop", len(TOKENS))
             assert ended.site in ("shanghai", "guizhou")
             assert (ended.replica == "r0") == bool(here.bodies)
+
+
+@pytest.mark.parametrize("lives", [0, 4])
+async def test_a_stream_that_gets_nothing_more_from_a_site_goes_on_here(
+    make_sites: SitesMaker, monkeypatch: pytest.MonkeyPatch, lives: int
+) -> None:
+    monkeypatch.setattr(other_sites, "STUCK_S", 0.1)
+    monkeypatch.setattr(other_sites, "FIRST_S", 0.1)
+    monkeypatch.setattr(other_sites, "LOOK_S", 0.01)
+    sites = await make_sites("shanghai", fails="stall", lives=[lives])
+    sites.home.route(await token_replica(sites.home, "r0"))
+    sites.router.plan = ["shanghai"]
+    body = body_of(CHAT, **USAGE)
+    assert (await sites.home.post(CHAT, body, **JSON))[2] == uninterrupted(CHAT, body)
+    assert sites.router.ends == [("shanghai", "lost")]
 
 
 async def test_a_stream_lost_here_goes_on_at_a_site_when_no_replica_is_awake(

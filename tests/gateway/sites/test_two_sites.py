@@ -16,6 +16,7 @@ from tests.gateway.token_replica import PROMPT, TOKENS, TokenReplica, token_repl
 from tests.sites.test_router import FakeService
 
 from steppe.engine.run_secret import secret_headers
+from steppe.errors import UsageError
 from steppe.gateway.access import AccessSettings
 from steppe.gateway.driver_news import DriverNews
 from steppe.ledger.signing import PrivateKey
@@ -111,6 +112,23 @@ async def two(make_sites: SitesMaker, open_site: SiteFactory) -> AsyncIterator[T
     await runner.cleanup()
     await service_runner.cleanup()
     await door.stop()
+
+
+async def test_a_gateway_makes_the_router_of_its_sites(
+    two: TwoSites, make_sites: SitesMaker, open_site: SiteFactory
+) -> None:
+    files = dict.fromkeys(("certificate", "key"), make_sites.folder / f"{HOME}.pem")
+    files |= {"authority": make_sites.folder / "authority.pem"}
+    section = section_of({TARGET: "https://10.0.0.2:8443"}).model_copy(
+        update={**files, "token_key": make_sites.folder / "tokens"}
+    )
+    alone = await open_site(sites=section, run_secret=SECRET)
+    await alone.awake_replica()
+    assert (await alone.post(CHAT, body_of(CHAT), **JSON))[0] == 200
+    assert "steppe_sites_" in (await alone.get("/metrics"))[2].decode()
+    absent = section.model_copy(update={"key": make_sites.folder / "absent.pem"})
+    with pytest.raises(UsageError, match=r"absent\.pem"):
+        await open_site(sites=absent, run_secret=SECRET)
 
 
 @pytest.mark.parametrize("path", [CHAT, TEXT])

@@ -7,6 +7,7 @@ that region. So a fault in the router, or in what it was given, moves no data ou
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -42,6 +43,9 @@ from steppe.sites.peer import REVISION, End, Outcome, Peer, RouterService
 
 MOST_PEERS = 2
 """So many other sites are tried before a request waits here."""
+STUCK_S, FIRST_S, LOOK_S = 10.0, 60.0, 1.0
+"""A stream that gets nothing from a site for so long goes on elsewhere, s: after its first event,
+and before; and how often that is looked at. The replica there may be paused, for want of power."""
 SITE_HEADER = "X-Steppe-Site"
 """Header of an answer that another site has begun: its name."""
 NO_SITE = "no_site"
@@ -200,6 +204,7 @@ class OtherSites:
         context.sent_s, context.on_first_text = self._now_s(), lambda: None
         route, tls = Route(peer.site, peer.url, 1), Tls(peer.ssl, peer.site)
         self._scopes.add(scope)
+        watch = asyncio.create_task(_watch(delivery, peer.site, scope))
         visit.end = "cancelled"  # unless it ends in another way
         try:
             async with send_request(self._session, route, asked, scope, tls) as response:
@@ -221,8 +226,25 @@ class OtherSites:
             context.failed_s += self._now_s() - context.sent_s
             raise SiteLostError(str(error)) from error
         finally:
+            watch.cancel()
             self._scopes.discard(scope)
             self._router.note(peer, visit.outcome(delivery))
+
+
+async def _watch(delivery: Delivery, site: str, scope: CancelScope) -> None:
+    """End a stream that gets no event from a site, if it can go on elsewhere."""
+    if not delivery.context.wants_stream:
+        return
+    sent_s = time.monotonic()
+    while True:
+        await asyncio.sleep(LOOK_S)
+        most_s = STUCK_S if delivery.client.has_begun else FIRST_S
+        since_s = delivery.client.waits_since_s
+        if since_s is None or time.monotonic() - max(since_s, sent_s) < most_s:
+            continue
+        if delivery.can_go_on:
+            scope.cancel(ReplicaLostError(f"nothing came from {site} for {most_s:g} s"))
+            return
 
 
 def is_allowed(peer: Peer, peers: Mapping[str, PeerSection], regions: frozenset[str]) -> bool:
