@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
@@ -47,6 +48,34 @@ class Runs(Protocol):
     async def stop(self) -> None:
         """End."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """The parts of a service that count."""
+
+    site: LocalSite
+    sender: Sender
+    beats: BeatServer
+    notes: SentApi
+    plan: PlanLoop
+    watch: CertificateWatch
+    status: GatewayStatus
+
+    def counts(self) -> Counts:
+        """Return what they counted."""
+        peers = self.site.exchange.peers
+        return Counts(
+            sent=self.sender.sent,
+            refused=self.beats.refused,
+            losses={name: peers.losses(name) for name in peers.names},
+            notes=self.notes.taken,
+            plans=self.plan.planning.plans,
+            plan_failures=self.plan.failures,
+            plan_s=self.plan.seconds,
+            certificate_s=self.watch.end_s - self.site.clocks.epoch_s(),
+            is_away=self.status.is_away,
+        )
 
 
 class SitesService:
@@ -138,27 +167,13 @@ class SitesService:
         for each in (status, sender, watch, plan):
             await self._begin(each)
         state, notes = StateApi(site, plan), SentApi(sent)
-
-        def counts() -> Counts:
-            peers = site.exchange.peers
-            return Counts(
-                sent=sender.sent,
-                refused=beats.refused,
-                losses={name: peers.losses(name) for name in peers.names},
-                notes=notes.taken,
-                plans=plan.planning.plans,
-                plan_failures=plan.failures,
-                plan_s=plan.seconds,
-                certificate_s=watch.end_s - clocks.epoch_s(),
-                is_away=status.is_away,
-            )
-
+        counted = _Counted(site, sender, beats, notes, plan, watch, status)
         shown: list[RoutesOf] = [state, notes]
         more = [calls.metrics]
         if settlement is not None:
             shown.append(settlement.shown)
             more.append(settlement.metrics)
-        metrics = SitesMetrics(state.state, counts, more)
+        metrics = SitesMetrics(state.state, counted.counts, more)
         secret = dict(settings.secret_headers).get(HEADER, "")
         own_door = build_application(shown, metrics.exposition, secret)
         return await self._listen(own_door, settings.host, 0)
