@@ -45,7 +45,7 @@ def authority() -> Credential:
 
 @pytest.fixture
 async def open_site(tmp_path: Path, authority: Credential) -> AsyncIterator[OpenDoor]:
-    async with AsyncExitStack() as stack, asyncio.timeout(LONGEST_S):
+    async with AsyncExitStack() as stack:
 
         async def open_one(gateway: FakeGateway | None = None, **settings: Any) -> DoorSite:
             return await open_door(stack, tmp_path, authority, gateway or FakeGateway(), **settings)
@@ -68,8 +68,9 @@ def is_open(site: DoorSite) -> bool:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    while not is_so():
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(LONGEST_S):
+        while not is_so():
+            await asyncio.sleep(0.005)
 
 
 async def refusal(answer: aiohttp.ClientResponse) -> tuple[int, str, str]:
