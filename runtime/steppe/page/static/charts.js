@@ -3,6 +3,8 @@
 
 (function () {
   const MOST_ROWS = 60;
+  const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200];
+  for (let days = 1; days <= 512; days *= 2) STEPS_S.push(days * 86400);
   const charts = [];
 
   function round(value) {
@@ -56,7 +58,7 @@
       cursor: { ...(sync ? { sync: { key: sync } } : {}), drag: { x: true, y: false } },
       scales: { x: { time: isTime }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.06 : 1] } },
       axes: [
-        axis({ values: (_, splits) => splits.map((x) => clockText(x, isTime)), space: 80, size: 30 }),
+        axis({ values: (_, splits) => splits.map((x) => clockText(x, isTime)), space: 80, size: 30, ...(isTime ? {} : { incrs: STEPS_S }) }),
         axis({ values: (_, splits) => splits.map(round), size: 56 }),
       ],
       series: [{}, ...spec.series.map((series) => lineOf(series, spansGaps))],
