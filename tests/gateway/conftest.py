@@ -55,6 +55,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
             page: bool = True,
             sites: SitesSection | None = None,
             router: RouterService | None = None,
+            stale_s: float = 3.0,
         ) -> Site:
             settings = GatewaySettings(
                 host="127.0.0.1",
@@ -73,7 +74,7 @@ async def open_site() -> AsyncIterator[SiteFactory]:
                 hold_s=hold_s,
                 stop_timeout_s=stop_timeout_s,
                 max_body_bytes=max_body_bytes,
-                stale_s=3.0,
+                stale_s=stale_s,
                 access=access,
                 http=http,
                 affinity=affinity,

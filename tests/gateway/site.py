@@ -218,4 +218,5 @@ class SiteFactory(Protocol):
         page: bool = True,
         sites: SitesSection | None = None,
         router: RouterService | None = None,
+        stale_s: float = 3.0,
     ) -> Site: ...

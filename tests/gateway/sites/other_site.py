@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -105,7 +106,12 @@ class SitesMaker:
             router.peers[name] = Peer(name, other.url, tls.client, headers, "e.1")
         section = section_of({name: other.url for name, other in others.items()}, max_wait_s)
         home = await self.open_site(
-            sites=section, router=router, access=access, run_secret=run_secret, ledger=ledger
+            sites=section,
+            router=router,
+            access=access,
+            run_secret=run_secret,
+            ledger=ledger,
+            stale_s=math.inf,
         )
         for other in others.values():
             home.stack.push_async_callback(other.stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -72,6 +73,7 @@ async def two(make_sites: SitesMaker, open_site: SiteFactory) -> AsyncIterator[T
         run_secret=SECRET,
         sites=section_of({"guizhou": "https://10.0.0.3:8443"}),
         router=FakeRouter(),
+        stale_s=math.inf,
     )
     gateway = LocalGateway(target.url, secret_headers(SECRET))
     door = ForwardDoor(TARGET, {HOME: [KEY.public]}, gateway, lambda: view(TARGET, 300.0))
@@ -102,7 +104,7 @@ async def two(make_sites: SitesMaker, open_site: SiteFactory) -> AsyncIterator[T
         }
     )
     router = SiteRouter(section, run_secret=SECRET)
-    home = await open_site(sites=section, router=router, run_secret=SECRET)
+    home = await open_site(sites=section, router=router, run_secret=SECRET, stale_s=math.inf)
     home.gateway.tell(DriverNews(services={"sites": service.url}))
     await home.until(lambda: has_quota(router))
     here, there = await token_replica(home, "r0"), await token_replica(target, "r9", created=2)
@@ -122,7 +124,7 @@ async def test_a_gateway_makes_the_router_of_its_sites(
     section = section_of({TARGET: "https://10.0.0.2:8443"}).model_copy(
         update={**files, "token_key": make_sites.folder / "tokens"}
     )
-    alone = await open_site(sites=section, run_secret=SECRET)
+    alone = await open_site(sites=section, run_secret=SECRET, stale_s=math.inf)
     await alone.awake_replica()
     assert (await alone.post(CHAT, body_of(CHAT), **JSON))[0] == 200
     assert "steppe_sites_" in (await alone.get("/metrics"))[2].decode()
