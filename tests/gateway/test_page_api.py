@@ -6,11 +6,13 @@ import asyncio
 import json
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from tests.gateway.site import Site, SiteFactory
 from tests.page.ticks import sent
 
@@ -19,6 +21,9 @@ from steppe.gateway import page_api
 from steppe.gateway.access import AccessSettings
 from steppe.gateway.server import DriverNews
 from steppe.gateway.usage import UsageRow
+from steppe.sites.beats.peers import Health
+from steppe.sites.state import PATH, PeerState, SitesState, write_state
+from steppe.sites.view import PoolView, SiteView
 from steppe.tenants.key import make_key
 from steppe.tenants.tenant import KnownTenants, Tenant
 
@@ -214,3 +219,36 @@ async def test_a_gateway_without_a_page_answers_json_to_all(open_site: SiteFacto
     status, _, body = await get(site, "/steppe/v1/live")
     assert (status, json.loads(body)["error"]["code"]) == (404, "no_page")
     assert (await get(site, "/steppe/page/page.js"))[0] == 404
+
+
+async def test_other_sites_come_from_the_sites_service(site: Site) -> None:
+    pool = PoolView("m", "r1", 100.0, 0, 0.2, 0.02, 4e5)
+    seen = SiteView(
+        "north", 1, 5.0, 900.0, 500.0, 400.0, 50.0, 0.0, (), (), (), "CNY", "cn", frozenset(),
+        {"m": pool},
+    )  # fmt: skip
+    peers = (
+        PeerState(
+            "south", "https://south:1", "cn", Health.LIVE, 0.012, replace(seen, site="south")
+        ),
+        PeerState("west", "https://west:1", "cn", Health.UNHEARD, 0.08),
+    )
+    state = SitesState("north", "0123456789abcdef", 1, 1.0, seen, peers, suspects={"west": 99.0})
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(body=write_state(state, 6.0), content_type="application/json")
+
+    service = web.Application()
+    service.router.add_get(PATH, answer)
+    runner = web.AppRunner(service, shutdown_timeout=0.1)
+    await runner.setup()
+    site.stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    site.gateway.set_fleet_state(sent(1.0))
+    assert (await first_view(site))["tables"]["sites"] == []
+    site.gateway.tell(DriverNews(services={"sites": url}))
+    view = await first_view(site)
+    assert [row[0] for row in view["tables"]["sites"]] == ["north", "south", "west"]
+    assert view["tables"]["sites"][0][3:] == ["900 W", "500 W", "400 W", "50 W", "m"]
+    assert [place["state"] for place in view["map"]] == ["good", "bad"]
