@@ -67,6 +67,7 @@ def recorded(file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return folder, simulate(file, folder)
 
 
+@pytest.mark.slow
 def test_each_site_has_a_record_and_all_have_one(recorded: tuple[Path, dict[str, Any]]) -> None:
     folder, summary = recorded
     assert json.loads((folder / "summary.json").read_text()) == summary
@@ -80,6 +81,7 @@ def test_each_site_has_a_record_and_all_have_one(recorded: tuple[Path, dict[str,
     assert {line["home"] for line in lines} == {"calm", "windy"}
 
 
+@pytest.mark.slow
 def test_the_sums_of_the_sites_are_those_of_all(recorded: tuple[Path, dict[str, Any]]) -> None:
     _, summary = recorded
     sites, total = summary["sites"].values(), summary["total"]

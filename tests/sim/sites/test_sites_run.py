@@ -68,6 +68,7 @@ def test_the_books_of_each_site_add_up(windy: Ran) -> None:
     assert of_calls_j == pytest.approx(of_sites_j, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_same_run_twice_is_the_same_run(make_sites: MakeSites, windy: Ran) -> None:
     again = make_sites().run()
     assert again.calls == windy.calls
@@ -107,6 +108,7 @@ def test_a_full_site_refuses_and_the_request_is_served_elsewhere(make_sites: Mak
     assert not any(call.finish in ("failed", "rejected") for call in refused)
 
 
+@pytest.mark.slow
 def test_rows_of_a_batch_job_go_to_the_site_with_surplus_and_end_once(
     make_sites: MakeSites,
 ) -> None:
