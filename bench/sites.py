@@ -69,6 +69,8 @@ POLICIES: dict[str, Maker] = {
     "steppe": Steppe,
     "steppe, a plan a minute": lambda world, table: Steppe(world, table, 60.0),
 }
+MAIN = (*(name for name in POLICIES if "," not in name), "oracle")
+"""Those that the figure shows."""
 Row = dict[str, Any]
 
 
@@ -130,6 +132,17 @@ def _rounded(found: dict[str, float]) -> dict[str, float]:
     return {name: float(f"{value:.6g}") for name, value in found.items()}
 
 
+def rows_in(files: Sequence[Path]) -> list[Row]:
+    """Return the rows that earlier runs printed, with the gains of each world."""
+    worlds: dict[tuple[Any, ...], list[Row]] = {}
+    for line in (line for file in files for line in file.read_text().splitlines()):
+        if line.startswith('{"sites"'):
+            row = json.loads(line)
+            world = row["sites"], row["seed"], row["front"], row["days"]
+            worlds.setdefault(world, []).append(row)
+    return [row for rows in worlds.values() for row in sites_table.with_gains(rows)]
+
+
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the arguments of the command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -140,6 +153,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--front", action="store_true", help="one wind, later to the east")
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=list(POLICIES))
+    parser.add_argument("--rows", type=Path, nargs="+", help="put together what runs printed")
     parser.add_argument("--series", type=Path, help="folder for the loads of all sites")
     return parser.parse_args(argv)
 
@@ -147,15 +161,18 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Print the rows, the table, and the document as the last line."""
     arguments = parsed()
-    cases = [case_of(n, arguments, seed) for n in arguments.sites for seed in arguments.seeds]
-    rows = [row for case in cases for row in compare(case, arguments)]
+    if arguments.rows:
+        rows = rows_in(arguments.rows)
+    else:
+        cases = [case_of(n, arguments, seed) for n in arguments.sites for seed in arguments.seeds]
+        rows = [row for case in cases for row in compare(case, arguments)]
     sites_table.show(rows)
     table = table_of(CASES[3].replicas)
     document = {
         "bench": "sites",
         "commit": source_commit(),
         "hardware": f"one of {os.cpu_count()} cores, {platform.machine()}",
-        "arguments": arguments_of(arguments),
+        "arguments": arguments_of(arguments) | {"rows": None},
         "site": {
             "replicas": f"{CASES[3].replicas} modelled replicas of llama-3.1-70b, each on 4 H100",
             "capacity_rps": round(table.capacity_rps, 1),

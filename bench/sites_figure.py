@@ -104,7 +104,8 @@ def main() -> None:
     case = sites.case_of(3, sites.parsed(["--data", str(arguments.data)]), 0)
     world, table = sites.world_of(case, arguments.data)
     loads = {name: np.load(arguments.series / f"3-0-{name}.npy") for name in (LOCAL, OURS)}
-    rows = [row for file in arguments.results for row in json.loads(file.read_text())["results"]]
+    found = [row for file in arguments.results for row in json.loads(file.read_text())["results"]]
+    rows = [row for row in found if not row["front"] and row["policy"] in sites.MAIN]
     draw(world, table, loads, rows).savefig(arguments.out, dpi=130)
 
 
