@@ -23,7 +23,7 @@ from sites_table import LOCAL, ORACLE, OURS
 from sites_world import DAY_S, World
 
 GREY, BLUE, GREEN, ORANGE = "#8a94a6", "#1f6fb4", "#7fb77e", "#c2571a"
-MEGA, SMOOTH_S = 1e-6, 900.0
+KILO, SMOOTH_S = 1e-3, 900.0
 Row = Mapping[str, Any]
 
 
@@ -57,14 +57,14 @@ def _site(
     def means(values: Any) -> Any:
         return values[: len(days) * width].reshape(len(days), width).mean(axis=1)
 
-    own = MEGA * means(world.renewable_w[:, number])
+    own = KILO * means(world.renewable_w[:, number])
     axes.fill_between(days, own, color=GREEN, alpha=0.5, linewidth=0, label="own wind and sun")
     for policy, colour in ((LOCAL, GREY), (OURS, BLUE)):
         draw_w = np.interp(loads[policy][:, number], table.load_rps, table.draw_w)
-        axes.plot(days, MEGA * means(draw_w), color=colour, linewidth=1.1, label=f"draw, {policy}")
-    axes.set_ylim(0.0, 1.15 * MEGA * float(table.draw_w[-1]))
+        axes.plot(days, KILO * means(draw_w), color=colour, linewidth=1.1, label=f"draw, {policy}")
+    axes.set_ylim(0.0, 1.15 * KILO * float(table.draw_w[-1]))
     axes.set_xlim(0.0, float(days[-1]))
-    axes.set_ylabel(f"{name}, MW")
+    axes.set_ylabel(f"{name}, kW")
     if number == 0:
         axes.legend(loc="upper right", frameon=False, ncols=3, fontsize=8)
     if number == world.case.sites - 1:
@@ -85,6 +85,7 @@ def _gains(axes: Axes, rows: Sequence[Row]) -> None:
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(policies)), policies, fontsize=8)
     axes.set_ylabel("share of the oracle's gain")
+    axes.set_ylim(top=1.15)
     axes.legend(frameon=False, ncols=4, fontsize=8, loc="upper left")
 
 

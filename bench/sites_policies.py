@@ -168,8 +168,8 @@ class XWindLike(Rival):
         fed_rps = np.interp(fed_w, table.draw_w, table.load_rps)
         use = np.minimum(1.0, np.array(self.fill))
         score = np.maximum(0.05 * table.capacity_rps, fed_rps) * (1.0 - use) / (1 + sites.wait_s)
-        self._weights += XWIND_SMOOTH * (score / score.max() - self._weights)
-        near = self._weights / (1.0 + self.trips_s)
+        self._weights += XWIND_SMOOTH * (score / max(float(score.max()), 1e-9) - self._weights)
+        near = (self._weights + 1e-6) / (1.0 + self.trips_s)
         self._sums = list(np.cumsum(near / near.sum(axis=1, keepdims=True), axis=1))
 
     def choose(self, parcel: Parcel, refused: int) -> int:
