@@ -11,6 +11,7 @@ import aiohttp
 import numpy as np
 import orjson
 
+from steppe.errors import UsageError
 from steppe.load.arrivals import Arrival, LengthLimits
 from steppe.load.client import ServerTarget
 from steppe.load.replay import ReplayOptions, ReplayShare, replay
@@ -22,6 +23,8 @@ _LEAD_S = 0.5
 _STATUS, _METRICS = "/steppe/v1/status", "/metrics"
 _STATUS_S = 2.0
 """Longest wait for what a site says of itself, s."""
+_CHANGE_S = 30.0
+"""Longest wait for a change of its configuration, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,31 @@ async def expositions(urls: Mapping[str, str]) -> dict[str, str]:
         urls: Address of the gateway of each site.
     """
     return {site: body.decode() for site, body in (await _read(urls, _METRICS)).items()}
+
+
+async def put_section(url: str, section: str, values: Mapping[str, object]) -> None:
+    """Replace a section of the configuration of a run.
+
+    Args:
+        url: Address of its gateway.
+        section: Name of the section.
+        values: The whole section, as a file would hold it.
+
+    Raises:
+        UsageError: The run does not take it.
+    """
+    timeout = aiohttp.ClientTimeout(total=_CHANGE_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.put(f"{url}/steppe/v1/config/{section}", data=orjson.dumps(values)) as response,
+        ):
+            status, text = response.status, await response.text()
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise UsageError(f"{url}: {section} was not changed: {error}") from error
+    if status != HTTPStatus.OK:
+        found = " ".join(text.split())
+        raise UsageError(f"{url}: {section}: asked for status 200, found {status}: {found:.200}")
 
 
 async def _read(urls: Mapping[str, str], path: str) -> dict[str, bytes]:

@@ -77,6 +77,7 @@ def sites_figure(days: Sequence[DayShown], heading: str, energy_source: str, pat
         figure = Figure(figsize=(11, 1.6 + 2.5 * count), dpi=120, facecolor="white")
         canvas = FigureCanvasAgg(figure)
         panels = _add_panels(figure, count, len(days))
+        _set_limits(panels, days)
         colours = {site.site: HOMES[at % len(HOMES)] for at, site in enumerate(days[0].sites)}
         for column, day in enumerate(days):
             _draw_day(list(panels[:, column]), day, colours)
@@ -113,6 +114,17 @@ def _add_panels(figure: Any, sites: int, days: int) -> Any:
     return panels
 
 
+def _set_limits(panels: Any, days: Sequence[DayShown]) -> None:
+    """Give the panels of a row one scale, on which all days have room."""
+    for at, _ in enumerate(days[0].sites):
+        sites = [day.sites[at] for day in days]
+        most_w = max(float(np.nanmax([site.own_w, site.draw_w], initial=1.0)) for site in sites)
+        loads = [sum(site.served_tps.values(), np.zeros(1)) for site in sites]
+        most_tps = max(1.0, *(float(load.max()) for load in loads))
+        panels[2 * at, 0].set_ylim(0.0, 1.06 * most_w)
+        panels[2 * at + 1, 0].set_ylim(0.0, 1.06 * most_tps)
+
+
 def _draw_day(panels: Sequence[Any], day: DayShown, colours: Mapping[str, str]) -> None:
     for at, site in enumerate(day.sites):
         edges = np.linspace(0.0, HOURS, len(site.own_w) + 1)
@@ -130,7 +142,6 @@ def _draw_power(axes: Any, edges: Floats, site: SiteDay) -> None:
 
     axes.stairs(site.own_w, edges, fill=True, color=SUPPLY, label="own wind and sun")
     axes.stairs(site.draw_w, edges, baseline=None, color=DRAW, linewidth=1.5, label="draw")
-    axes.set_ylim(bottom=0.0)
     axes.yaxis.set_major_formatter(EngFormatter(unit="W", sep=" "))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=3, min_n_ticks=2))
 
@@ -149,7 +160,6 @@ def _draw_load(axes: Any, edges: Floats, site: SiteDay, colours: Mapping[str, st
             label=f"asked at {home}",
         )
         base = base + tps
-    axes.set_ylim(bottom=0.0)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=3, min_n_ticks=2))
     axes.set_ylabel("tokens/s" if axes.get_subplotspec().is_first_col() else "", fontsize=8)
 

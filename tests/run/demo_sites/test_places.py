@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from steppe.config import SignalSupply, load_config, shipped_config
+from steppe.config import TraceSupply, load_config, shipped_config
 from steppe.run.demo_sites.places import ANYWHERE, NEAREST, Places, lay_out, write_files
 from steppe.run.demo_sites.section import read_east_west
 
@@ -45,11 +45,12 @@ def test_one_tenant_may_go_to_every_region_and_the_other_stays(places: Places) -
         assert set(tenants[ANYWHERE].regions or ()) == regions
 
 
-def test_the_weather_of_a_run_is_live(places: Places) -> None:
+def test_the_weather_of_a_run_is_a_trace_that_is_there(places: Places) -> None:
     for place in places.sites.values():
         supply = load_config(place.run_file).power.supply
-        files = [each.path for each in supply if isinstance(each, SignalSupply)]
+        files = [each.path for each in supply if isinstance(each, TraceSupply)]
         assert files == [plant.file for plant in place.plants]
+        assert all(file.is_file() for file in files)
 
 
 def test_no_port_is_given_twice(places: Places) -> None:

@@ -1,25 +1,29 @@
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
 
 from steppe.config import load_config, parse_config, shipped_config
-from steppe.run.demo_sites.weather import DAY_S, HOUR_S, Plant, Weather, plants_of, signals_of
+from steppe.config.power import TraceSupply
+from steppe.power.trace import load_trace
+from steppe.run.demo_sites.weather import (
+    DAY_S,
+    HOUR_S,
+    Days,
+    Plant,
+    Weather,
+    plants_of,
+    power_values,
+)
+
+DAYS = Days((1010.0, 1110.0), day_s=90.0)
+RUN_EPOCH_S = 1000.0
 
 
 def plants(name: str, folder: Path) -> tuple[Plant, ...]:
     return plants_of(load_config(shipped_config(f"east_west/{name}.yaml")), folder)
-
-
-class Clock:
-    """A time that a test sets."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def test_wind_and_sun_come_at_different_hours_so_that_load_moves(tmp_path: Path) -> None:
@@ -35,37 +39,38 @@ def test_the_city_has_little_of_its_own(tmp_path: Path) -> None:
     assert max(sun.at(hour * HOUR_S) for hour in range(24)) < 30  # one idle GPU
 
 
-def test_all_sites_are_written_at_one_time_of_the_day(tmp_path: Path) -> None:
-    each = {name: plants(name, tmp_path / name) for name in ("hohhot", "guizhou")}
-    for name in each:
-        (tmp_path / name).mkdir()
-    clock = Clock()
-    weather = Weather(each, day_s=90.0, clock=clock)
-    assert weather.of_day_s == 0
-    weather.begin_day()
-    clock.now_s += 45.0
-    assert weather.of_day_s == DAY_S / 2
-    weather.write()
-    for (plant,) in each.values():
-        assert float(plant.file.read_text()) == pytest.approx(plant.at(DAY_S / 2), abs=1e-3)
-    clock.now_s += 90.0
-    assert weather.of_day_s == DAY_S, "the day does not begin again by itself"
+def test_the_same_day_comes_once_for_each_phase_and_stands_in_between() -> None:
+    times_s = {1000: 0.0, 1010: 0.0, 1055: DAY_S / 2, 1100: DAY_S, 1109: DAY_S, 1110: 0.0}
+    assert {epoch_s: DAYS.of_day_s(epoch_s) for epoch_s in times_s} == times_s
+    assert DAYS.of_day_s(9999.0) == DAY_S
+    assert Days((), 90.0).of_day_s(1000.0) == 0
 
 
-def test_a_site_follows_the_files_in_place_of_its_plants(tmp_path: Path) -> None:
+def test_a_site_replays_the_days_second_by_second_over_the_time_of_its_run(tmp_path: Path) -> None:
+    (wind,) = plants("hohhot", tmp_path)
+    wind.write(DAYS, RUN_EPOCH_S)
+    with wind.file.open() as file:
+        found = {int(row["t_s"]): float(row["power_w"]) for row in csv.DictReader(file)}
+    assert found[55] == found[155] == pytest.approx(wind.at(DAY_S / 2), abs=1e-3)
+    assert found[0] == found[10] == found[110] == pytest.approx(wind.at(0.0), abs=1e-3)
+    assert found[105] == pytest.approx(wind.at(DAY_S), abs=1e-3)
+    assert max(found) > 1000, "a run that lasts longer has a supply"
+
+
+def test_the_section_of_a_run_has_the_trace_in_place_of_the_plant(tmp_path: Path) -> None:
     config = load_config(shipped_config("east_west/hohhot.yaml"))
-    supply = signals_of(config.power, plants_of(config, tmp_path))
-    assert [each["kind"] for each in supply] == ["signal", "constant"]
-    assert supply[0]["source"] == "wind"
-    values = {"kind": "emulated", "profile": "l4", "count": 1}
-    run = {"model": {"name": "tiny"}, "device": values, "power": {"supply": supply}}
-    assert parse_config(run, "run", tmp_path).power.supply[1] == config.power.supply[1]
+    own = plants_of(config, tmp_path)
+    own[0].write(DAYS, RUN_EPOCH_S)
+    device = {"kind": "emulated", "profile": "l4", "count": 1}
+    run = {"model": {"name": "tiny"}, "device": device, "power": power_values(config.power, own)}
+    power = parse_config(run, "run", tmp_path).power
+    trace, bought = power.supply
+    assert isinstance(trace, TraceSupply)
+    assert (trace.source, bought, power.speedup) == ("wind", config.power.supply[1], 1.0)
+    assert load_trace(trace).at(55.0) == pytest.approx(own[0].at(DAY_S / 2), abs=1e-3)
 
 
-def test_the_files_are_written_again_and_again_until_the_end(tmp_path: Path) -> None:
-    own = plants("hohhot", tmp_path)
-    with Weather({"hohhot": own}, day_s=90.0):
-        first = own[0].file.stat().st_ino
-        while own[0].file.stat().st_ino == first:
-            pass
-    assert float(own[0].file.read_text()) == pytest.approx(own[0].at(0.0), abs=1e-3)
+def test_the_time_of_the_day_is_that_of_the_clock() -> None:
+    assert Weather(DAYS, clock=lambda: 1155.0).of_day_s == DAY_S / 2
+    assert Weather(DAYS, clock=lambda: 1200.0).is_over
+    assert not Weather(DAYS, clock=lambda: 1155.0).is_over

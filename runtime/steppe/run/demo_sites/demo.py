@@ -22,20 +22,22 @@ from steppe.load.loop_thread import LoopThread
 from steppe.load.results import LoadResult
 from steppe.report.record_folder import FIGURE_FILE
 from steppe.run.demo_sites.books import check_books
-from steppe.run.demo_sites.follow import Follower
+from steppe.run.demo_sites.follow import PAUSE_S, Follower
 from steppe.run.demo_sites.outcome import Books, ClientSums, client_sums, faults_of
 from steppe.run.demo_sites.places import ANYWHERE, NEAREST, Place, Places, lay_out, write_files
 from steppe.run.demo_sites.section import read_east_west
 from steppe.run.demo_sites.served import Phase, PhaseSums, SiteRecord, sums_of
 from steppe.run.demo_sites.servers import end_servers, running_servers
 from steppe.run.demo_sites.shown import TITLES, document, draw_figure
-from steppe.run.demo_sites.weather import Weather
+from steppe.run.demo_sites.weather import Days
 from steppe.run.signals import exiting_on_signals
 from steppe.sites.settlement import periods
 
 DEMO_FILE = "demo.json"
 PHASES = (NEAREST, ANYWHERE)
 _POLL_S = 0.5
+_LEAD_S = 4.0
+"""Time until the first day begins, s: all sites have its weather by then."""
 _LOOKS_S = 4.0
 """How long after its grace a period may take to be settled, s: both sides have to look."""
 QUIET_SHARE = 0.06
@@ -92,12 +94,10 @@ def run_demo_sites(source: Path, folder: Path, day_s: float, console: Console) -
 
 def _serve(places: Places, day_s: float, console: Console) -> _Run:
     """Run the sites for all phases, and end them."""
-    plants = {name: place.plants for name, place in places.sites.items()}
     phases, results = [], {}
     with (
         exiting_on_signals(),
         LoopThread("demo-sites") as loop,
-        Weather(plants, day_s) as weather,
         running_servers(places.sites) as servers,
     ):
         for route in places.routes.values():
@@ -106,10 +106,12 @@ def _serve(places: Places, day_s: float, console: Console) -> _Run:
         follower.wait_for_start()
         urls = ", ".join(f"{name} {place.url}" for name, place in places.sites.items())
         console.print(f"serving: {urls}; a day in {day_s:.0f} s", soft_wrap=True, highlight=False)
-        loads = loads_of(places, day_s)
+        loads, days = loads_of(places, day_s), days_from(time.time(), day_s)
+        follower.set_days(days)
         for number, name in enumerate(PHASES):
             seed = places.section.load.seed + 1000 * (number + 1)  # no prompt is cached from before
-            phase, seen = follower.day(TITLES[name], name, weather, loads, seed)
+            begin_s = days.begin_epoch_s[number]
+            phase, seen = follower.day(TITLES[name], name, begin_s, loads, seed)
             phases.append(phase)
             results[name] = seen
         _wait_for_settlement(places, follower)
@@ -117,6 +119,17 @@ def _serve(places: Places, day_s: float, console: Console) -> _Run:
     if missing := set(places.sites) - set(follower.begun_epoch_s):
         raise StartError(f"asked for the time of all records, found none of {sorted(missing)}")
     return _Run(tuple(phases), results, follower.begun_epoch_s, codes)
+
+
+def days_from(now_s: float, day_s: float) -> Days:
+    """Return when the day of each phase begins: after the requests of the one before have ended.
+
+    Args:
+        now_s: Now, s since the Unix epoch.
+        day_s: Length of a day, s.
+    """
+    first_s = now_s + _LEAD_S
+    return Days(tuple(first_s + number * (day_s + PAUSE_S) for number in range(len(PHASES))), day_s)
 
 
 def loads_of(places: Places, day_s: float) -> list[HomeLoad]:

@@ -13,7 +13,13 @@ from rich.console import Console
 from rich.live import Live
 
 from steppe.errors import StartError
-from steppe.load.home_sites import HomeLoad, expositions, replay_at_homes, statuses
+from steppe.load.home_sites import (
+    HomeLoad,
+    expositions,
+    put_section,
+    replay_at_homes,
+    statuses,
+)
 from steppe.load.loop_thread import LoopThread
 from steppe.load.replay import ReplayOptions
 from steppe.load.results import LoadResult
@@ -29,7 +35,7 @@ from steppe.run.demo_sites.table import (
     row_of,
     start_view,
 )
-from steppe.run.demo_sites.weather import HOUR_S, Weather
+from steppe.run.demo_sites.weather import HOUR_S, Days, Weather, power_values
 
 START_S = 600.0
 """Longest time until all sites serve, s."""
@@ -37,8 +43,11 @@ KNOWN_S = 60.0
 """Longest time after that until each may send to all others, s."""
 USUAL_START_S = 80.0
 DRAIN_S = 45.0
-"""Longest time after the day for requests that are still open, s."""
-USUAL_DRAIN_S, USUAL_END_S = 5.0, 25.0
+"""Longest time after the last day for requests that are still open, s; after another one, the pause
+until the next is the longest."""
+USUAL_DRAIN_S, USUAL_END_S = 10.0, 25.0
+PAUSE_S = 10.0
+"""Time between two days, s."""
 _PERIOD_S = 1.0
 _PLAIN_S = 10.0
 """Time between two lines where the output is no terminal, s."""
@@ -99,15 +108,27 @@ class Follower:
                 live.update(start_view(elapsed_s, left_s, lines), refresh=True)
             time.sleep(_PERIOD_S / 2)
 
+    def set_days(self, days: Days) -> None:
+        """Give each site its weather of these days, and so its forecast.
+
+        Raises:
+            UsageError: A site does not take it.
+        """
+        for name, place in self.places.sites.items():
+            for plant in place.plants:
+                plant.write(days, self.begun_epoch_s[name])
+            values = power_values(place.config.power, place.plants)
+            self.loop.call(put_section(place.url, "power", values))
+
     def day(
-        self, title: str, name: str, weather: Weather, loads: Sequence[HomeLoad], seed: int
+        self, title: str, name: str, begin_epoch_s: float, loads: Sequence[HomeLoad], seed: int
     ) -> tuple[Phase, Mapping[str, LoadResult]]:
         """Let a day pass, and return it with what the clients saw.
 
         Args:
             title: What stands above the table.
             name: Name of the phase, and of the tenant of its requests.
-            weather: The weather.
+            begin_epoch_s: When it begins, s since the Unix epoch.
             loads: What is asked at each site.
             seed: Seed of the words of the prompts.
 
@@ -120,9 +141,10 @@ class Follower:
         ]
         for tail in tails:
             tail.reset()
-        begun_epoch_s = time.time()
-        weather.begin_day()
-        options = ReplayOptions(seed=seed, deadline_s=self.day_s + DRAIN_S)
+        weather = Weather(Days((begin_epoch_s,), self.day_s))
+        time.sleep(max(0.0, begin_epoch_s - time.time()))
+        drain_s = DRAIN_S if self.phases_left == 1 else PAUSE_S
+        options = ReplayOptions(seed=seed, deadline_s=self.day_s + drain_s)
         replayed = self.loop.begin(
             replay_at_homes([load.of_tenant(name) for load in loads], options)
         )
@@ -131,7 +153,7 @@ class Follower:
                 self._show(title, weather, tails, live)
                 self._pause(replayed)
         self.phases_left -= 1
-        return Phase(name, begun_epoch_s, self.day_s, time.time()), replayed.result()
+        return Phase(name, begin_epoch_s, self.day_s, time.time()), replayed.result()
 
     @property
     def _urls(self) -> dict[str, str]:

@@ -23,7 +23,7 @@ from steppe.config.yaml_file import read_mapping
 from steppe.disk import disk_errors
 from steppe.load.delay_proxy import DelayedRoute
 from steppe.run.demo_sites.section import EastWestSection
-from steppe.run.demo_sites.weather import Plant, plants_of, signals_of
+from steppe.run.demo_sites.weather import Days, Plant, plants_of, power_values
 from steppe.sites.trust.init import STUB, init_sites
 
 SITES_FOLDER, RUN_FILE, LOG_FILE = "sites", "run.yaml", "serve.log"
@@ -140,6 +140,8 @@ def write_files(places: Places, now_s: float) -> None:
     regions = {name: each.region for name, each in places.section.sites.items()}
     init_sites(first.folder.parent, urls, now_s, regions)
     for place in places.sites.values():
+        for plant in place.plants:
+            plant.write(Days((), 1.0), now_s)
         text = yaml.safe_dump(run_values(places, place), sort_keys=False)
         with disk_errors(place.run_file):
             place.run_file.write_text(text)
@@ -148,14 +150,12 @@ def write_files(places: Places, now_s: float) -> None:
 def run_values(places: Places, place: Place) -> dict[str, Any]:
     """Return the values of the configuration that a site is served with.
 
-    Its own values, with live signals for its weather, its ports, both tenants and the other sites.
+    Its own values, with a trace of its weather, its ports, both tenants and the other sites.
     """
     regions = sorted({each.region for each in places.section.sites.values()})
-    power = {key: value for key, value in place.values["power"].items() if key != "start"}
-    power |= {"supply": signals_of(place.config.power, place.plants), "speedup": 1.0}
     return {
         **place.values,
-        "power": power,
+        "power": power_values(place.config.power, place.plants),
         "gateway": {**place.values.get("gateway", {}), "port": place.gateway_port},
         "tenants": {"list": [{"name": NEAREST}, {"name": ANYWHERE, "regions": regions}]},
         "sites": _sites_values(places, place),

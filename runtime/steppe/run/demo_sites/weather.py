@@ -1,19 +1,18 @@
-"""The weather of several sites at one time: live signals of wind and sun, a day in seconds.
+"""The weather of several sites at one time: wind and sun of a day, once for each phase.
 
-The supplies of each site's own file are read at a common time of the day, and written to files that
-the site follows as it would follow the signal of a plant.
+The supplies of each site's own file are read at a common time of the day, and written as a trace
+over the time of its run. So all sites have the same day at the same time, and know its forecast.
 """
 
 from __future__ import annotations
 
+import csv
 import math
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from steppe.config import ConstantSupply, PowerSection, RunConfig
 from steppe.power.signal import Fresh
@@ -21,8 +20,35 @@ from steppe.power.supply import Supply, TraceClock, offered, source_of, supply_f
 
 DAY_S = 86_400.0
 HOUR_S = 3600.0
-_EVERY_S = 0.25
-"""Time between two writings, s."""
+_TAIL_S = 900
+"""How long a trace goes on after its last day, s: a site that outlives it has no supply."""
+_TIME, _POWER = "t_s", "power_w"
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """When the days of the demo begin; between them the weather stands.
+
+    Attributes:
+        begin_epoch_s: When each begins, s since the Unix epoch; rising, and no day begins before
+            the last one has ended. None has begun without any.
+        day_s: Length of a day, s.
+    """
+
+    begin_epoch_s: tuple[float, ...]
+    day_s: float
+
+    def of_day_s(self, epoch_s: float) -> float:
+        """Return the time of the day, s: at most a whole one."""
+        begun = [each for each in self.begin_epoch_s if each <= epoch_s]
+        if not begun:
+            return 0.0
+        return min(1.0, (epoch_s - begun[-1]) / self.day_s) * DAY_S
+
+    @property
+    def ends_epoch_s(self) -> float:
+        """End of the last day, s since the Unix epoch."""
+        return self.begin_epoch_s[-1] + self.day_s if self.begin_epoch_s else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +58,7 @@ class Plant:
     Attributes:
         source: `wind`, `sun` or `other`.
         supply: The supply, from the start of the day on.
-        file: The file that says its watts.
+        file: The trace of its power.
     """
 
     source: str
@@ -47,10 +73,20 @@ class Plant:
             case _:
                 return 0.0
 
-    def write(self, of_day_s: float) -> None:
-        """Write its power at a time of the day."""
+    def write(self, days: Days, run_epoch_s: float) -> None:
+        """Write its power, second by second, as a site replays it.
+
+        Args:
+            days: When the days begin.
+            run_epoch_s: When the run of the site began, s since the Unix epoch.
+        """
+        seconds = math.ceil(max(0.0, days.ends_epoch_s - run_epoch_s)) + _TAIL_S
         draft = self.file.with_suffix(".draft")
-        draft.write_text(f"{self.at(of_day_s):.3f}\n")
+        with draft.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow((_TIME, _POWER))
+            for t_s in range(seconds):
+                rows.writerow((t_s, f"{self.at(days.of_day_s(run_epoch_s + t_s)):.3f}"))
         draft.replace(self.file)
 
 
@@ -59,89 +95,58 @@ def plants_of(config: RunConfig, folder: Path) -> tuple[Plant, ...]:
 
     Args:
         config: The site's own configuration.
-        folder: Where the files are.
+        folder: Where the traces are.
     """
     power = config.power
     found = []
     for number, section in enumerate(power.supply):
         if not isinstance(section, ConstantSupply):
             supply = supply_from_config(section, power, time.time)
-            found.append(Plant(source_of(supply), supply, folder / f"supply-{number}"))
+            found.append(Plant(source_of(supply), supply, folder / f"supply-{number}.csv"))
     return tuple(found)
 
 
-def signals_of(power: PowerSection, plants: tuple[Plant, ...]) -> list[dict[str, Any]]:
-    """Return the supplies of a site with signals in place of its plants, as a file holds them."""
+def power_values(power: PowerSection, plants: tuple[Plant, ...]) -> dict[str, Any]:
+    """Return the section `power` of a site, with the traces in place of its plants.
+
+    Args:
+        power: The section of its own file.
+        plants: Its plants.
+    """
     bought = [each for each in power.supply if isinstance(each, ConstantSupply)]
-    signals: list[dict[str, Any]] = [
-        {"kind": "signal", "path": str(plant.file.absolute())}
+    traces: list[dict[str, Any]] = [
+        {
+            "kind": "trace",
+            "path": str(plant.file.absolute()),
+            "time_column": _TIME,
+            "power_column": _POWER,
+            "watts_per_unit": 1.0,
+        }
         | ({"source": plant.source} if plant.source in ("wind", "sun") else {})
         for plant in plants
     ]
-    return [*signals, *(each.model_dump(mode="json") for each in bought)]
+    values = power.model_dump(mode="json", exclude_none=True, exclude={"start", "speedup"})
+    return values | {"supply": [*traces, *(each.model_dump(mode="json") for each in bought)]}
 
 
+@dataclass(frozen=True, slots=True)
 class Weather:
-    """Writes the signals of all sites until its block ends; a context manager.
+    """The time of the day.
 
-    Before the first day, and after the end of one, the time of the day stands.
+    Attributes:
+        days: When the days begin.
+        clock: Returns the time, s since the Unix epoch.
     """
 
-    def __init__(
-        self,
-        plants: Mapping[str, tuple[Plant, ...]],
-        day_s: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Write nothing yet.
-
-        Args:
-            plants: The plants of each site.
-            day_s: Length of a day, s.
-            clock: Returns monotonic time, s.
-        """
-        self._plants = [plant for each in plants.values() for plant in each]
-        self._day_s, self._clock = day_s, clock
-        self._begun_s: float | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="weather", daemon=True)
-
-    def __enter__(self) -> Self:
-        self.write()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def begin_day(self) -> None:
-        """Begin the day, from its first second."""
-        self._begun_s = self._clock()
+    days: Days
+    clock: Callable[[], float] = time.time
 
     @property
     def of_day_s(self) -> float:
-        """Time of the day, s: at most a whole one."""
-        if self._begun_s is None:
-            return 0.0
-        return min(1.0, (self._clock() - self._begun_s) / self._day_s) * DAY_S
+        """Time of the day now, s: at most a whole one."""
+        return self.days.of_day_s(self.clock())
 
     @property
     def is_over(self) -> bool:
         """Whether the day has ended."""
         return self.of_day_s >= DAY_S
-
-    def write(self) -> None:
-        """Write all signals."""
-        at_s = self.of_day_s
-        for plant in self._plants:
-            plant.write(at_s)
-
-    def _run(self) -> None:
-        while not self._stop.wait(_EVERY_S):
-            self.write()
