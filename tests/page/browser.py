@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
+WAIT_MS = 120_000
+"""Limit for what takes a second on an idle machine, ms."""
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 _RULES = """async () => {
   const found = await axe.run(document, {
@@ -34,6 +36,7 @@ class Tab:
     problems: list[str] = field(default_factory=list)
 
     async def open(self, url: str) -> None:
+        self.page.set_default_timeout(WAIT_MS)
         self.page.on("console", lambda message: self._note(message.type, message.text))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         await self.page.goto(url)

@@ -21,7 +21,7 @@ from steppe.gateway.server import ChangeResult, DriverNews, Gateway
 from steppe.tenants.key import make_key
 from steppe.tenants.tenant import KnownTenants, Tenant
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 KEY, ADMIN_KEY = make_key("a", 0.0), make_key("boss", 0.0)
 ACCESS = AccessSettings(

@@ -16,7 +16,7 @@ from tests.page.conftest import OpenTab
 from steppe.run.record_page.files import page_of, write_page
 from steppe.run.record_page.server import page_server, url_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 Serve = Callable[[Sequence[Path]], str]
