@@ -41,6 +41,7 @@ class TokenReplica(FakeReplica):
         created: Its clock.
         bodies: What it was asked.
         answers_whole: Whether it answers with its `status` and `body` instead.
+        refused: Its reason, if it does so as the door of a site that refuses a call.
     """
 
     lives: list[int] = field(default_factory=list)
@@ -50,6 +51,7 @@ class TokenReplica(FakeReplica):
     created: int = 1
     bodies: list[dict[str, Any]] = field(default_factory=list)
     answers_whole: bool = False
+    refused: str = ""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
@@ -61,7 +63,11 @@ class TokenReplica(FakeReplica):
         self.bodies.append(body)
         if self.answers_whole:
             headers = {"Content-Type": "application/json", "X-Replica": self.name}
+            headers |= {"X-Steppe-Refused": self.refused} if self.refused else {}
+            headers |= {"Location": self.location} if self.location else {}
             return web.Response(status=self.status, body=self.body, headers=headers)
+        if self.stream:
+            return await self._streamed(request)
         if not self.lives and self.refuses:
             self.refuses -= 1
             return web.json_response({"error": {"message": "dead", "code": 500}}, status=500)

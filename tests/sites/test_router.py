@@ -17,7 +17,7 @@ from steppe.config.sites import PeerSection, SitesSection
 from steppe.ledger.signing import PrivateKey
 from steppe.sites.beats.peers import Health
 from steppe.sites.notes import Notes
-from steppe.sites.peer import HOP, End, Outcome, Peer
+from steppe.sites.peer import HOP, OF_THE_REQUEST, End, Outcome, Peer
 from steppe.sites.quotas import Lease
 from steppe.sites.router import SiteRouter
 from steppe.sites.service.sent_api import MOST_NOTES
@@ -250,6 +250,17 @@ async def test_a_site_that_fails_rests(
     metrics = router.exposition()
     assert value(metrics, "steppe_sites_resting", site="b") == 1
     assert value(metrics, "steppe_sites_hops_total", end=end) == 1
+
+
+@pytest.mark.parametrize("reason", sorted(OF_THE_REQUEST))
+async def test_a_refusal_for_what_is_wrong_with_one_request_keeps_no_other_from_the_site(
+    router: SiteRouter, service: FakeService, make_asked: MakeAsked, reason: str
+) -> None:
+    router.set_url(service.url)
+    peer = await chosen(router, make_asked)
+    refused = replace(SERVED, end="refused", status=403, output_tokens=0, reason=reason)
+    router.note(peer, refused)
+    assert router.choose(make_asked(), "e2", ()) is not None
 
 
 async def test_without_a_service_everything_stays_here_at_once(

@@ -179,6 +179,10 @@ class AccessControl:
         """The tenants that are known now."""
         return self._directory
 
+    def tenant(self, name: str) -> Tenant | None:
+        """Return a tenant as it is now; None for an unknown one."""
+        return self._directory.tenant(name)
+
     @property
     def limiter(self) -> TenantLimiter:
         """What they have used."""

@@ -38,6 +38,7 @@ from steppe.gateway.stream import StreamScanner, Usage, before_failure, find_cli
 REQUEST_ID = "X-Request-Id"
 _USAGE_EVENT = re.compile(rb'data:[^\n]*"choices":\s?\[\][^\n]*"usage":\s?\{[^\n]*\n\n')
 """The event with the usage at the end of a stream."""
+_COMMENT = re.compile(rb"^:[^\n]*\n\n?", re.MULTILINE)
 
 
 class Delivery:
@@ -74,7 +75,7 @@ class Delivery:
         self._rejoin: Rejoin | None = None
         self._has_gone_on = self._was_lost = False
         self.tried_sites: set[str] = set()
-        self.was_here = False
+        self.was_here = self._is_away = False
         self._scope: CancelScope | None = None
         self._hides_usage = False
         self.client = ClientStream(
@@ -116,7 +117,7 @@ class Delivery:
     def sent_to(self, slot: ReplicaSlot) -> ProxyRequest:
         """Note that a replica gets the request; return what to send to it."""
         slot.can_move = lambda: self.can_go_on
-        self.was_here, self._hides_usage = True, False
+        self.was_here, self._is_away, self._hides_usage = True, False, False
         proxied = self._next(slot.scope)
         proxied.headers[REQUEST_ID] = self.context.engine_id
         return proxied
@@ -131,7 +132,7 @@ class Delivery:
             headers: All headers of the call.
             scope: Ends the call.
         """
-        self.was_here, proxied = False, self._next(scope)
+        self.was_here, self._is_away, proxied = False, True, self._next(scope)
         is_stream = self.context.wants_stream and self._request.path in PATHS
         body = asking_for_usage(proxied.body) if is_stream else proxied.body
         self._hides_usage = body is not proxied.body
@@ -246,6 +247,8 @@ class Delivery:
             await self.client.write(self._scanner.feed(self._so_far.closing(), time.monotonic()))
 
     async def _pass_on(self, lines: bytes) -> None:
+        if self._is_away:
+            lines = self._without_comments(lines)
         if self._so_far is None or not lines:
             await self._write(lines)
             return
@@ -263,6 +266,20 @@ class Delivery:
             return
         self._scanner.go_on()
         raise ReplicaLostError("the engine failed in the middle of a response")
+
+    def _without_comments(self, lines: bytes) -> bytes:
+        """Return what another site sends but its comments: they are no part of the answer.
+
+        The client gets those of this site while it waits.
+
+        Raises:
+            ReplicaLostError: The site gives up, and the client has got nothing from there.
+        """
+        if self._scanner.is_broken and not self.client.has_begun:
+            self._scanner.go_on()
+            raise ReplicaLostError("the other site gave up before the first event")
+        has_comments = lines.startswith(b":") or b"\n:" in lines
+        return _COMMENT.sub(b"", lines) if has_comments else lines
 
     def _note_continued(self) -> None:
         """Count a stream that goes on, with its first new event."""

@@ -32,7 +32,7 @@ from steppe.gateway.replica_client import (
 )
 from steppe.gateway.replica_slot import ReplicaSlot
 from steppe.gateway.request import RequestContext
-from steppe.gateway.sites.other_sites import NO_SITE, OtherSites, SiteLostError
+from steppe.gateway.sites.other_sites import MOST_PEERS, NO_SITE, OtherSites, SiteLostError
 from steppe.gateway.stream import find_error_status
 
 __all__ = ["REQUEST_ID", "RequestForwarder", "relay"]
@@ -208,7 +208,8 @@ class RequestForwarder:
         until_s = self._waits_until_s(delivery)
         is_retry = context.replica is not None
         while True:
-            may_leave = sites is not None and context.asked is not None
+            has_tries = len(delivery.tried_sites) < MOST_PEERS
+            may_leave = sites is not None and context.asked is not None and has_tries
             part_s = min(until_s, self._now_s() + RECONSIDER_S) if may_leave else until_s
             try:
                 return await self._enter_until(delivery, part_s, is_retry=is_retry)

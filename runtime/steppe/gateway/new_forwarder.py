@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import aiohttp
 
@@ -38,6 +39,8 @@ def new_forwarder(
     def on_moved(context: RequestContext, model: str) -> None:
         tracker.move(context, model)
         pools.aliases[context.alias].move(model)
+        if context.asked is not None:
+            context.asked = replace(context.asked, model=model)
 
     side = None
     if sites is not None and settings.sites is not None:

@@ -55,10 +55,12 @@ class Tls:
     Attributes:
         context: Checks its certificate, and has that of this site.
         name: The name that its certificate must have.
+        most_bytes: Its answer is given up beyond so many bytes.
     """
 
     context: ssl.SSLContext
     name: str
+    most_bytes: int
 
 
 class ReplicaLostError(ReplicaError):
@@ -98,23 +100,35 @@ class WholeResponse:
 class BodyReader:
     """Reads the body of a response as it arrives."""
 
-    def __init__(self, response: aiohttp.ClientResponse, replica: str, scope: CancelScope) -> None:
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        replica: str,
+        scope: CancelScope,
+        most_bytes: int | None = None,
+    ) -> None:
         self._content = response.content
         self._replica = replica
         self._scope = scope
+        self._most_bytes, self._bytes = most_bytes, 0
 
     async def read(self) -> bytes:
         """Return the next bytes as soon as there are any; none at the end.
 
         Raises:
-            ReplicaLostError: The connection broke before the end.
+            ReplicaLostError: The connection broke before the end, or the body is too long.
             SteppeError: The scope was cancelled.
         """
         try:
-            return await self._content.readany()
+            chunk = await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
             lost = ReplicaLostError(f"{self._replica} broke off its response: {error!r}")
             raise self._scope.error or lost from error
+        self._bytes += len(chunk)
+        if self._most_bytes is not None and self._bytes > self._most_bytes:
+            asked = f"asked for at most {self._most_bytes} bytes of a response"
+            raise ReplicaLostError(f"{self._replica}: {asked}, found more")
+        return chunk
 
     async def read_all(self) -> bytes:
         """Return all the bytes up to the end; raises as `read` does."""
@@ -218,7 +232,8 @@ async def send_request(
     try:
         headers = end_to_end(response.headers)
         _rewrite_redirect(headers, route)
-        body = BodyReader(response, route.replica, scope)
+        most_bytes = None if tls is None else tls.most_bytes
+        body = BodyReader(response, route.replica, scope, most_bytes)
         if response.content_type == EVENT_STREAM:
             yield StreamedResponse(response.status, headers, await body.read(), body)
         else:

@@ -186,7 +186,7 @@ class Gateway:
                 store of tenants, a certificate or its key cannot be read.
         """
         settings = self._settings
-        self._sites = sites_of(settings, self._router, self._now_s)
+        self._sites = sites_of(settings, self._router, self._now_s, self._access.tenant)
         await self._access.start()
         self._traces = self._traces or traces_of(settings)
         self._access_log = AccessLog(settings.access_log)

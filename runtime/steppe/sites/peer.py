@@ -15,6 +15,8 @@ from steppe.sites.view import Asked
 __all__ = [
     "CONVERSATION",
     "HOP",
+    "OF_THE_REQUEST",
+    "REFUSED",
     "REVISION",
     "SITE_TENANT",
     "End",
@@ -30,6 +32,14 @@ REVISION = "x-steppe-revision"
 """Header with the revision of a model that a client insists on."""
 CONVERSATION = "x-steppe-conversation"
 """Header with the key of a conversation, if the body has none."""
+
+REFUSED = "x-steppe-refused"
+"""Header of an answer of the door of a site, with the reason: the gateway there has not had the
+call, or could not take it. The home site serves it, or asks another one."""
+OF_THE_REQUEST = frozenset(
+    {"body_too_large", "not_json", "other_revision", "path_not_allowed", "too_much_energy"}
+)
+"""Reasons of a refusal that say nothing of the site, but of the request."""
 
 End = Literal["served", "refused", "lost", "cancelled", "unreachable"]
 
@@ -67,6 +77,7 @@ class Outcome:
             answered 401, 403, 429 or 5xx before the first byte. `lost`: the connection broke, or
             the engine failed, in the middle. `cancelled`: the client has left, or this gateway has
             stopped. `unreachable`: it took no connection, so it never had the request.
+        reason: Why the door of the site refused it (`REFUSED`); empty if it did not.
     """
 
     status: int | None
@@ -75,6 +86,7 @@ class Outcome:
     started_epoch_s: float
     ended_epoch_s: float
     end: End
+    reason: str = ""
 
 
 class Router(Protocol):

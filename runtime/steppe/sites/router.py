@@ -26,7 +26,7 @@ from steppe.ledger.signing import PrivateKey
 from steppe.sites.beats.exchange import EpochS
 from steppe.sites.beats.fields import MessageError
 from steppe.sites.notes import Notes
-from steppe.sites.peer import HOP, Outcome, Peer
+from steppe.sites.peer import HOP, OF_THE_REQUEST, Outcome, Peer
 from steppe.sites.router_counts import RouterCounts
 from steppe.sites.routing import Routing
 from steppe.sites.settlement.sent import Sent
@@ -161,6 +161,8 @@ class SiteRouter:
             case "served":
                 routing.serve(asked, peer.site, tokens)
             case "cancelled":
+                routing.end(asked, peer.site, tokens)
+            case "refused" if outcome.reason in OF_THE_REQUEST:  # the next one is none the worse
                 routing.end(asked, peer.site, tokens)
             case _:
                 routing.refuse(

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import pytest
 from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,11 +15,13 @@ from tests.gateway.sites.other_site import REGIONS, FakeRouter, SitesMaker, sect
 from tests.gateway.test_continuing import CHAT, JSON, body_of
 from tests.gateway.token_replica import token_replica
 
+from steppe.gateway import forwarder
 from steppe.gateway.access import AccessSettings
 from steppe.gateway.delivery import Delivery
 from steppe.gateway.sites.other_sites import OtherSites, RefusedBySiteError
 from steppe.sites.peer import Peer
 from steppe.sites.view import Asked
+from steppe.tenants.directory import Directory
 from steppe.tenants.tenant import KnownTenants, Tenant
 
 URLS = {
@@ -138,3 +141,23 @@ async def test_a_request_that_may_stay_nowhere_gets_a_503_with_its_reason(
     assert not here.received
     (ended,) = sites.home.gateway.drain_finished()
     assert (ended.finish, ended.replica, ended.site) == ("rejected", None, "")
+
+
+async def test_a_request_that_waits_keeps_to_what_its_tenant_allows_by_then(
+    make_sites: SitesMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forwarder, "RECONSIDER_S", 0.02)
+    access = AccessSettings(KnownTenants((Tenant("both", regions=("cn", "eu")),)))
+    sites = await make_sites("lyon", access=access)
+    home, router = sites.home, sites.router
+    task = asyncio.create_task(home.post(CHAT, body_of(CHAT), **JSON, x_steppe_tenant="both"))
+    await home.until(lambda: len(router.asked) > 2)
+    only_here = Directory(KnownTenants((Tenant("both", regions=("cn",), data_class="personal"),)))
+    monkeypatch.setattr(home.gateway._access, "_directory", only_here)
+    router.plan = ["lyon"]
+    await home.until(lambda: not router.plan)
+    home.route(await token_replica(home, "r0"))
+    assert (await task)[0] == 200
+    assert not sites.others["lyon"].received
+    assert router.asked[-1].data_class == "personal"
+    assert router.asked[-1].regions == {"cn"}

@@ -26,8 +26,8 @@ from tests.fixtures.site_door import (
 )
 
 from steppe.ledger.signing import PrivateKey
-from steppe.sites.peer import HOP, REVISION
-from steppe.sites.service.forward import REFUSED, DoorLimits
+from steppe.sites.peer import HOP, REFUSED, REVISION
+from steppe.sites.service.forward import DoorLimits
 from steppe.sites.settlement.sent import Taken
 from steppe.sites.trust.certificates import Credential, new_authority
 from steppe.sites.trust.token import HEADER

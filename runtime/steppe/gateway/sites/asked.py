@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
@@ -72,12 +72,18 @@ def may_be_sent(request: web.Request) -> bool:
     """Return whether another site may serve a request, as far as its form goes."""
     is_json = request.content_type == "application/json"
     is_plain = is_json and "Content-Encoding" not in request.headers
+    is_plain = is_plain and request.raw_path.partition("?")[0] == request.path
     return is_plain and request.path in SENT_PATHS and HOP not in request.headers
 
 
 def regions_of(tenant: Tenant, own_region: str) -> frozenset[str]:
     """Return the regions that requests of a tenant may go to."""
     return frozenset((own_region,) if tenant.regions is None else tenant.regions)
+
+
+def allowed_now(asked: Asked, tenant: Tenant, own_region: str) -> Asked:
+    """Return a request with what its tenant allows now."""
+    return replace(asked, regions=regions_of(tenant, own_region), data_class=tenant.data_class)
 
 
 def asked_of(

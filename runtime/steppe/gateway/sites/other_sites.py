@@ -38,21 +38,28 @@ from steppe.gateway.request import FAILED
 from steppe.gateway.request_energy import ENERGY_HEADER, JOULES_HEADER
 from steppe.gateway.routing import Route
 from steppe.gateway.settings import GatewaySettings
+from steppe.gateway.sites.asked import allowed_now
 from steppe.gateway.stream import find_error_status
-from steppe.sites.peer import REVISION, End, Outcome, Peer, RouterService
+from steppe.sites.peer import REFUSED, REVISION, End, Outcome, Peer, RouterService
+from steppe.sites.view import Asked
+from steppe.tenants.tenant import Tenant
 
 MOST_PEERS = 2
 """So many other sites are tried before a request waits here."""
 STUCK_S, FIRST_S, LOOK_S = 10.0, 60.0, 1.0
 """A stream that gets nothing from a site for so long goes on elsewhere, s: after its first event,
 and before; and how often that is looked at. The replica there may be paused, for want of power."""
+SLOW_TOKEN_S = 1.0
+"""A whole answer may take so much longer for each output token that is expected, s."""
+MOST_BYTES = 128 << 20
+"""An answer that is longer is given up, bytes: it fills the memory of this gateway."""
 SITE_HEADER = "X-Steppe-Site"
 """Header of an answer that another site has begun: its name."""
 NO_SITE = "no_site"
 """Code of the 503 of a request that may not stay here while no other site takes it."""
 
-_REFUSALS = frozenset({401, 403, 404, 429})
-"""Statuses that say nothing of the request, but of the site; a 404 is a model that it lacks."""
+_FAULTS = frozenset({400, 413, 415, 422})
+"""Statuses that say something of the request, not of the site; a 404 is a model that it lacks."""
 _SENT_HEADERS = ("accept", "content-type", "traceparent", "tracestate")
 _KEPT_HEADERS = frozenset({"content-type", "cache-control", JOULES_HEADER.lower()})
 _KEEPALIVE_S, _CONNECT_S, _SILENT_S = 30.0, 2.0, 8
@@ -78,6 +85,7 @@ class Visit:
         started_epoch_s: When.
         status: What it answered; None before.
         end: How it ended.
+        reason: Why the door of the site refused it; empty if it did not.
     """
 
     peer: Peer
@@ -85,6 +93,7 @@ class Visit:
     started_epoch_s: float = field(default_factory=time.time)
     status: int | None = None
     end: End = "lost"
+    reason: str = ""
 
     def outcome(self, delivery: Delivery) -> Outcome:
         """Return how it ended, now."""
@@ -96,6 +105,7 @@ class Visit:
             self.started_epoch_s,
             time.time(),
             self.end,
+            self.reason,
         )
 
 
@@ -111,6 +121,7 @@ class OtherSites:
         router: RouterService,
         connect_timeout_s: float,
         now_s: Callable[[], float] = time.monotonic,
+        present: Callable[[Asked], Asked] = lambda asked: asked,
     ) -> None:
         """Create it.
 
@@ -119,7 +130,9 @@ class OtherSites:
             router: Chooses one.
             connect_timeout_s: Longest time to connect to one, s.
             now_s: Reads the monotonic clock, s.
+            present: Returns a request with what its tenant allows now: it may have waited long.
         """
+        self._present = present
         self._peers = {peer.name: peer for peer in section.peers}
         self._router, self._now_s = router, now_s
         self._connect_timeout_s = connect_timeout_s
@@ -181,7 +194,7 @@ class OtherSites:
         context, tried = delivery.context, delivery.tried_sites
         if context.asked is None or not (self._is_open or delivery.client.has_begun):
             return None
-        asked = context.asked
+        asked = self._present(context.asked)
         while (peer := self._router.choose(asked, context.engine_id, tried)) is not None:
             is_new = peer.site not in tried
             if is_new and is_allowed(peer, self._peers, asked.regions):
@@ -202,14 +215,15 @@ class OtherSites:
         visit = Visit(peer, delivery.progress)
         asked = delivery.sent_to_site(_headers_for(delivery, peer), scope)
         context.sent_s, context.on_first_text = self._now_s(), lambda: None
-        route, tls = Route(peer.site, peer.url, 1), Tls(peer.ssl, peer.site)
+        route, tls = Route(peer.site, peer.url, 1), Tls(peer.ssl, peer.site, MOST_BYTES)
         self._scopes.add(scope)
         watch = asyncio.create_task(_watch(delivery, peer.site, scope))
         visit.end = "cancelled"  # unless it ends in another way
         try:
             async with send_request(self._session, route, asked, scope, tls) as response:
                 visit.status = response.status
-                _raise_refusal(response, peer, has_begun=delivery.client.has_begun)
+                visit.reason = response.headers.get(REFUSED, "")
+                _raise_refusal(response, peer, delivery)
                 context.site = peer.site
                 _show(response, peer.site)
                 sent = await delivery.relay(response)
@@ -232,19 +246,24 @@ class OtherSites:
 
 
 async def _watch(delivery: Delivery, site: str, scope: CancelScope) -> None:
-    """End a stream that gets no event from a site, if it can go on elsewhere."""
-    if not delivery.context.wants_stream:
-        return
+    """End a call that gets nothing from a site, if the request can go on elsewhere."""
     sent_s = time.monotonic()
     while True:
         await asyncio.sleep(LOOK_S)
-        most_s = STUCK_S if delivery.client.has_begun else FIRST_S
-        since_s = delivery.client.waits_since_s
+        most_s, since_s = _longest_s(delivery), delivery.client.waits_since_s
         if since_s is None or time.monotonic() - max(since_s, sent_s) < most_s:
             continue
         if delivery.can_go_on:
             scope.cancel(ReplicaLostError(f"nothing came from {site} for {most_s:g} s"))
             return
+
+
+def _longest_s(delivery: Delivery) -> float:
+    """Return for how long nothing may come from a site, s."""
+    asked = delivery.context.asked
+    if delivery.context.wants_stream or asked is None:
+        return STUCK_S if delivery.client.has_begun else FIRST_S
+    return FIRST_S + SLOW_TOKEN_S * asked.output_tokens
 
 
 def is_allowed(peer: Peer, peers: Mapping[str, PeerSection], regions: frozenset[str]) -> bool:
@@ -273,13 +292,17 @@ def _headers_for(delivery: Delivery, peer: Peer) -> Headers:
     return headers
 
 
-def _raise_refusal(response: ReplicaResponse, peer: Peer, *, has_begun: bool) -> None:
+def _raise_refusal(response: ReplicaResponse, peer: Peer, delivery: Delivery) -> None:
     """Raise RefusedBySiteError for an answer that is none to the request itself."""
-    status = response.status
+    status, kind = response.status, response.headers.get("Content-Type", "")
     if isinstance(response, StreamedResponse):
         status = find_error_status(response.first) or status
-    if status >= 500 or status in _REFUSALS or (has_begun and status >= 400):
-        raise RefusedBySiteError(f"{peer.site} answered {status}")
+        is_answer = status == 200
+    else:
+        is_json = kind.partition(";")[0].strip().lower() == "application/json"
+        is_answer = status == 200 and is_json and not delivery.context.wants_stream
+    if not is_answer and (status not in _FAULTS or delivery.client.has_begun):
+        raise RefusedBySiteError(f"{peer.site} answered {status}, {kind:.80}")
 
 
 def _show(response: ReplicaResponse, site: str) -> None:
@@ -290,7 +313,10 @@ def _show(response: ReplicaResponse, site: str) -> None:
 
 
 def sites_of(
-    settings: GatewaySettings, router: RouterService | None, now_s: Callable[[], float]
+    settings: GatewaySettings,
+    router: RouterService | None,
+    now_s: Callable[[], float],
+    tenant_of: Callable[[str], Tenant | None],
 ) -> OtherSites | None:
     """Return the other sites of a gateway; None without any.
 
@@ -298,6 +324,7 @@ def sites_of(
         settings: Those of the gateway.
         router: Chooses a site, in place of that of the settings.
         now_s: Reads the monotonic clock, s.
+        tenant_of: Returns a tenant by its name, as it is now; None for an unknown one.
 
     Raises:
         UsageError: The certificate or a key of this site cannot be read.
@@ -310,4 +337,9 @@ def sites_of(
 
         secret = dict(settings.replica_headers).get(RUN_SECRET, "")
         router = SiteRouter(section, run_secret=secret, gateways=settings.gateways, now_s=now_s)
-    return OtherSites(section, router, settings.connect_timeout_s, now_s)
+    region = section.region
+
+    def present(asked: Asked) -> Asked:
+        return allowed_now(asked, tenant_of(asked.tenant) or Tenant(asked.tenant), region)
+
+    return OtherSites(section, router, settings.connect_timeout_s, now_s, present)

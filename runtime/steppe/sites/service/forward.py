@@ -26,7 +26,7 @@ from steppe.errors import UsageError
 from steppe.ledger.signing import PublicKey
 from steppe.services.api_error import ApiError
 from steppe.sites.beats.exchange import EpochS
-from steppe.sites.peer import HOP, SITE_TENANT
+from steppe.sites.peer import HOP, REFUSED, SITE_TENANT
 from steppe.sites.service.call_counts import CallCounts
 from steppe.sites.service.calls import JSON, PATHS, CallChecks
 from steppe.sites.settlement.sent import Taken
@@ -34,9 +34,6 @@ from steppe.sites.trust.token import HEADER as TOKEN
 from steppe.sites.trust.token import Token
 from steppe.sites.view import SiteView
 
-REFUSED = "x-steppe-refused"
-"""Header of an answer of this door, with the reason: the gateway has not had the call, or could not
-take it. The home site serves it, or asks another one."""
 REQUEST_ID, TENANT, PRIORITY = "x-request-id", "x-steppe-tenant", "x-steppe-priority"
 RETRY_AFTER_S = 1
 TO_GATEWAY = ("accept", "traceparent", "tracestate", "x-steppe-energy")
