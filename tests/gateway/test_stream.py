@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import re
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -281,3 +282,11 @@ def test_only_an_error_as_first_event_gives_a_stream_a_status(
     first: bytes, status: int | None
 ) -> None:
     assert find_error_status(first) == status
+
+
+@pytest.mark.parametrize("count", [-1, 2**41, True, 1.5, "3"], ids=repr)
+def test_a_count_of_tokens_that_no_request_can_have_is_none(count: object) -> None:
+    bad = orjson.dumps({"usage": {"prompt_tokens": count, "completion_tokens": 3}})
+    assert read_usage(bad) is None
+    bad = orjson.dumps({"usage": {"prompt_tokens": 7, "completion_tokens": count}})
+    assert read_usage(bad) == Usage(7, None, 0)

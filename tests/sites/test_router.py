@@ -14,6 +14,7 @@ from tests.fixtures.beating_sites import HOST, tls_of
 from tests.sites.conftest import MakeAsked, MakeSite
 
 from steppe.config.sites import PeerSection, SitesSection
+from steppe.errors import UsageError
 from steppe.ledger.signing import PrivateKey
 from steppe.sites.beats.peers import Health
 from steppe.sites.notes import Notes
@@ -61,7 +62,10 @@ class FakeService:
         if self.status == 200:
             found = (await request.json())["sent"]
             assert len(found) <= MOST_NOTES
-            self.notes += [Sent.read(each) for each in found]
+            try:
+                self.notes += [Sent.read(each) for each in found]
+            except UsageError as error:
+                return web.Response(status=400, text=str(error))
         return web.Response(status=self.status)
 
 
@@ -226,6 +230,19 @@ async def test_many_notes_are_sent_in_several_calls(
         router._notes.add(replace(one, request=f"e{number}.1"))
     await router.send_notes()
     await until(lambda: len({note.request for note in service.notes}) == 2 * MOST_NOTES + 1)
+
+
+async def test_a_note_that_is_not_as_it_should_be_takes_no_other_one_with_it(
+    router: SiteRouter, service: FakeService
+) -> None:
+    router.set_url(service.url)
+    one = Sent("e.1", "b", "t", "m", 1, 1, 1, 2, "served", 200, 5)
+    for number in range(5):
+        tokens = -7 if number == 2 else 1
+        router._notes.add(replace(one, request=f"e{number}.1", output_tokens=tokens))
+    await until(lambda: value(router.exposition(), "steppe_sites_notes_dropped_total") == 1)
+    await until(lambda: value(router.exposition(), "steppe_sites_notes_waiting") == 0)
+    assert {note.request for note in service.notes} == {"e0.1", "e1.1", "e3.1", "e4.1"}
 
 
 async def test_notes_that_the_service_refuses_do_not_hold_up_the_others(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import orjson
 
@@ -65,6 +66,8 @@ _DONE = re.compile(
     re.MULTILINE,
 )
 _LONGEST_END_BYTES = len(b"\n\r\n")
+MOST_TOKENS = 2**40
+"""No request has more; a count beyond it, or below 0, is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,10 +293,10 @@ def _chat_reason(reason: str) -> str:
 
 def _usage_of(response: object) -> Usage | None:
     match response:
-        case {"usage": {"prompt_tokens": int(prompt), **rest}}:
+        case {"usage": {"prompt_tokens": prompt, **rest}} if _is_count(prompt):
             cached = _count(rest.get("prompt_tokens_details"), "cached_tokens")
             return Usage(prompt, cached, _count(rest, "completion_tokens") or 0)
-        case {"usage": {"input_tokens": int(prompt), **rest}}:
+        case {"usage": {"input_tokens": prompt, **rest}} if _is_count(prompt):
             read = _count(rest, "cache_read_input_tokens")  # messages: not in `input_tokens`
             prompt += (read or 0) + (_count(rest, "cache_creation_input_tokens") or 0)
             cached = _count(rest.get("input_tokens_details"), "cached_tokens")
@@ -305,4 +308,8 @@ def _usage_of(response: object) -> Usage | None:
 
 def _count(counts: object, name: str) -> int | None:
     found = counts.get(name) if isinstance(counts, dict) else None
-    return found if isinstance(found, int) else None
+    return found if _is_count(found) else None
+
+
+def _is_count(found: object) -> TypeGuard[int]:
+    return type(found) is int and 0 <= found <= MOST_TOKENS

@@ -64,8 +64,22 @@ class Notes:
                 pass
 
     async def _send_some(self, session: aiohttp.ClientSession, url: str) -> bool:
-        """Send one call of notes; return whether they are done with."""
+        """Send one call of notes; return whether they are done with.
+
+        Of a call that the service refuses each note is sent alone: one that is not as it should be
+        takes no other one with it.
+        """
         batch = list(islice(self._waiting.values(), MOST_NOTES))
+        status = await self._post(session, url, batch)
+        if status == 400 and len(batch) > 1:
+            for note in batch:
+                if not self._settle([note], await self._post(session, url, [note])):
+                    return False
+            return True
+        return self._settle(batch, status)
+
+    async def _post(self, session: aiohttp.ClientSession, url: str, batch: list[Sent]) -> int:
+        """Send notes in one call; return the status of the answer, 0 without one."""
         try:
             async with session.post(
                 url + PATH,
@@ -75,13 +89,18 @@ class Notes:
                 status, text = answer.status, await answer.text(errors="replace")
         except (aiohttp.ClientError, OSError) as error:
             _log.info("%d notes wait for the sites service: %r", len(self), error)
-            return False
+            return 0
+        if status == 400:
+            _log.error("the sites service refused %d notes: %.200s", len(batch), text)
+        return status
+
+    def _settle(self, batch: list[Sent], status: int) -> bool:
+        """Take notes out that arrived or never will; return whether they are."""
         if status not in (200, 400):
             return False
         if status == 200:
             self.sent += len(batch)
         else:
-            _log.error("the sites service refused %d notes: %.200s", len(batch), text)
             self.dropped += len(batch)
         for note in batch:
             del self._waiting[note.request]

@@ -35,6 +35,15 @@ def test_a_note_that_comes_twice_is_written_once(tmp_path: Path) -> None:
     assert notes_of(book) == [SENT]
 
 
+def test_ids_of_days_long_ago_are_not_kept(tmp_path: Path) -> None:
+    book = SentBook(tmp_path, NOW_US)
+    for day in range(30):
+        sent = replace(SENT, request=f"e{day}.1", ended_us=NOW_US + day * US_PER_DAY)
+        assert book.add([sent]) == 1
+        assert book.add([sent]) == 0
+    assert sum(map(len, book._known.values())) <= 4
+
+
 def test_a_line_without_its_end_is_cut_off_and_the_next_note_is_whole(tmp_path: Path) -> None:
     SentBook(tmp_path, NOW_US).add([SENT])
     (path,) = tmp_path.glob("sent-*.jsonl")

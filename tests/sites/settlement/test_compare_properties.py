@@ -162,6 +162,18 @@ def test_two_periods_owe_what_one_would(tries: list[Try], cut: int) -> None:
     assert len(first.accepted) + len(second.accepted) == len(whole.accepted)
 
 
+def test_energy_that_no_store_can_keep_is_refused() -> None:
+    tries = [Try(0, "served", True, True, (2**63 - 1,), (5,)), Try(1, "lost", True, True, (), ())]
+    claims = [claim for one in tries for claim in one.claims]
+    balance = replace(_receipt("x", "r1", -10), prompt_tokens=0, output_tokens=0)
+    claims.append(Claim(balance, balance.entry))
+    found = compared(tries, claims)
+    assert [each.what for each in found.mismatches if each.what == "correction"] == 2 * [
+        "correction"
+    ]
+    assert all(known.energy_uj < 2**63 for _, known in found.accepted)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 350))
 def test_a_division_among_many_tenants_is_read_back_and_adds_up(count: int) -> None:

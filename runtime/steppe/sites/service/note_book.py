@@ -76,9 +76,8 @@ class NoteBook(Generic[_Note]):
         with disk_errors(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._known = {
-            note.request
+            day: {note.request for note in self._opened(day)}
             for day in range(today - _KNOWN_DAYS, today + _KNOWN_DAYS)
-            for note in self._opened(day)
         }
         self._remove_before(today - KEPT_DAYS)
 
@@ -90,14 +89,15 @@ class NoteBook(Generic[_Note]):
             UsageError: They cannot be written; none counts.
         """
         with self._lock:
-            new = {note.request: note for note in notes if note.request not in self._known}
-            days: dict[int, list[bytes]] = {}
+            new = {note.request: note for note in notes if not self._is_known(note.request)}
+            days: dict[int, list[_Note]] = {}
             for note in new.values():
-                line = orjson.dumps(note.values) + b"\n"
-                days.setdefault(self._at_us(note) // US_PER_DAY, []).append(line)
-            for day, lines in days.items():
+                days.setdefault(self._at_us(note) // US_PER_DAY, []).append(note)
+            for day, of_day in days.items():
+                lines = [orjson.dumps(note.values) + b"\n" for note in of_day]
                 self._append(self._path(day), b"".join(lines))
-            self._known.update(new)
+                self._begin(day)
+                self._known[day].update(note.request for note in of_day)
             return len(new)
 
     def between(self, begin_us: int, end_us: int) -> list[_Note]:
@@ -112,6 +112,15 @@ class NoteBook(Generic[_Note]):
             for note in self._notes(self._path(day))
             if begin_us <= self._at_us(note) < end_us
         ]
+
+    def _is_known(self, request: str) -> bool:
+        return any(request in of_day for of_day in self._known.values())
+
+    def _begin(self, day: int) -> None:
+        """Begin a day, if it is new: the ids of the day that was begun first are forgotten."""
+        self._known.setdefault(day, set())
+        while len(self._known) > 2 * _KNOWN_DAYS:
+            del self._known[next(iter(self._known))]
 
     def _opened(self, day: int) -> list[_Note]:
         """Return the notes of a day, after a line without its end was cut off."""

@@ -36,6 +36,8 @@ from steppe.ledger.settlement import (
 from steppe.sites.settlement.sent import Sent
 from steppe.sites.trust.token import Token
 
+_MOST_UJ = 2**63 - 1
+"""Most energy that the store of the home can keep, uJ."""
 FAILED = "failed"
 """How a receipt of a request ends that failed through the fault of the target: it is all zeros."""
 
@@ -179,7 +181,7 @@ def _refused_correction(receipt: Receipt, before: Known | None) -> Mismatch | No
     if before is None or before.receipt != receipt.corrects:
         return _of(receipt, "correction", f"corrects {receipt.corrects}, found no such one")
     left_uj = before.energy_uj + receipt.energy_uj
-    if left_uj < 0:
+    if not 0 <= left_uj <= _MOST_UJ:
         return _of(receipt, "correction", f"would leave {left_uj} uJ of {before.receipt}")
     return None
 
