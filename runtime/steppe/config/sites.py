@@ -1,4 +1,4 @@
-"""Other sites that serve the same models: who they are, and what is sent to them."""
+"""Other sites that serve the same models: where they are, and what is sent to them."""
 
 from __future__ import annotations
 

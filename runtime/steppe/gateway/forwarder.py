@@ -249,6 +249,7 @@ class RequestForwarder:
                     is_retry=is_retry,
                     blocks=context.blocks,
                     alias=context.alias if context.may_move else "",
+                    displaces=not context.is_hop,
                 )
             except MovedError as moved:
                 is_retry = True

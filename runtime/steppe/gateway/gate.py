@@ -212,6 +212,7 @@ class AdmissionGate:
         is_retry: bool = False,
         blocks: tuple[int, ...] = (),
         alias: str = "",
+        displaces: bool = True,
     ) -> ReplicaSlot:
         """Wait for a slot; give it back with `leave`.
 
@@ -223,6 +224,7 @@ class AdmissionGate:
             is_retry: Whether the request had a slot before, so that a full queue admits it.
             blocks: Chained hashes of the blocks of its prompt, see `prompt_blocks`.
             alias: The alias that it asks for, if it may go to another variant; else empty.
+            displaces: Whether a less urgent request gives way to it if the queue is full.
 
         Raises:
             RefusedError: The queue is full, the request gave way to a more urgent one or waited
@@ -238,7 +240,7 @@ class AdmissionGate:
         if slot is not None:
             return slot
         if self.waiting >= self._max_waiting and not is_retry:
-            self._make_room(ticket)
+            self._make_room(ticket, displaces=displaces)
         request = PendingSlot(_new_future(), places, streams, blocks, alias, later)
         return await self._wait(ticket, deadline_s, request)
 
@@ -283,9 +285,9 @@ class AdmissionGate:
         streams, later = slot.streams and not slot.later, slot.later
         self._table.begin(slot.route, self._now_s(), slot.places, streams=streams, later=later)
 
-    def _make_room(self, newcomer: Ticket) -> None:
+    def _make_room(self, newcomer: Ticket, *, displaces: bool) -> None:
         """Remove a request that gives way, or refuse the newcomer."""
-        last = self._queue.outranked_by(newcomer)
+        last = self._queue.outranked_by(newcomer) if displaces else None
         if last is None:
             raise RefusedError(self._explain(f"{self.waiting} requests wait already"), "queue_full")
         self._leave_queue(last)

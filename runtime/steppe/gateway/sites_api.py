@@ -1,6 +1,6 @@
 """What the sites service of the run knows of this site and of others.
 
-Everybody with a key may look at the sites. What they owe each other is for administrators.
+Each client with a key may look at the sites. What they owe each other is for administrators.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SitesApi:
         """Create it.
 
         Args:
-            door: Lets in who may see what sites owe each other.
+            door: Lets in clients that may see what sites owe each other.
             service: The sites service.
             is_configured: Whether the run has one.
         """
@@ -42,7 +42,7 @@ class SitesApi:
         router.add_get(SETTLEMENTS, self.show_settlements)
 
     async def show(self, request: web.Request) -> web.Response:
-        """Answer what the service answers; everybody with a key may look."""
+        """Answer what the service answers; each client with a key may look."""
         return await self._ask(request, STATE)
 
     async def show_settlements(self, request: web.Request) -> web.Response:

@@ -13,6 +13,7 @@ from steppe.tenants.key import make_key
 from steppe.tenants.tenant import KnownTenants, Tenant, site_tenants
 
 SECRET = "5ec7e7"
+OWN = {"x_steppe_tenant": "a", "x_steppe_priority": "deferrable", "X_Steppe_Run": SECRET}
 HOP = {"x_steppe_hop": "1", "x_steppe_tenant": "site:shanghai", "X_Steppe_Run": SECRET}
 
 
@@ -67,6 +68,19 @@ async def test_the_books_of_a_continued_stream_have_its_own_part(sites: Sites) -
     await sites.home.post(CHAT, body, **JSON, **HOP)
     (ended,) = sites.home.gateway.drain_finished()
     assert (ended.prompt_tokens, ended.output_tokens) == (3, len(TOKENS) - 3)
+
+
+async def test_a_call_of_another_site_takes_no_place_from_customers_that_wait(
+    sites: Sites,
+) -> None:
+    home = sites.home
+    own = [asyncio.create_task(home.post(CHAT, body_of(CHAT), **JSON, **OWN)) for _ in range(10)]
+    await home.until(lambda: home.gateway.status().waiting == len(own))
+    urgent = {"x_steppe_priority": "interactive"}
+    status, _, found = await home.post(CHAT, body_of(CHAT), **JSON, **HOP, **urgent)
+    assert (status, json.loads(found)["error"]["code"]) == (503, "site_full")
+    home.route(await token_replica(home, "r0"))
+    assert {answer[0] for answer in await asyncio.gather(*own)} == {200}
 
 
 async def test_a_hop_of_a_client_is_refused(make_sites: SitesMaker) -> None:

@@ -29,3 +29,9 @@ def test_a_site_is_planned_from_its_heartbeat() -> None:
     assert site.grid_cost == pytest.approx([1e-7, 1e-7, 1e-7, 1e-7, 2e-7])
     assert site.base_w == pytest.approx(500.0 - 240.0), "600 tokens/s run at 0.4 J each"
     assert site.pools["m"].capacity_tps == pytest.approx(1000.0)
+
+
+def test_a_forecast_that_goes_back_in_time_has_the_first_price() -> None:
+    forecast = tuple(Expected(start_s, 1.0, 2.0, 3.0) for start_s in (0.0, -1e12, 1e12))
+    view = replace(SITE, forecast=forecast, price_micro=(360_000, 720_000), gco2=())
+    assert site_of(view, money_per_g=0.0).grid_cost == pytest.approx([1e-7, 1e-7, 2e-7])

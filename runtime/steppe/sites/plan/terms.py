@@ -253,5 +253,5 @@ def _serving_w(pool: PoolView) -> float:
 
 
 def _hour(values: Sequence[float], hour: int) -> float:
-    """Return the value of an hour, the last one after them; 0 if there is none."""
-    return float(values[min(hour, len(values) - 1)]) if values else 0.0
+    """Return the value of an hour, the nearest one outside them; 0 if there is none."""
+    return float(values[min(max(hour, 0), len(values) - 1)]) if values else 0.0

@@ -91,7 +91,7 @@ class PlanLoop:
         began_s = time.perf_counter()
         try:
             plan = await in_thread(inputs.plan, last)
-        except (SteppeError, ArithmeticError, ValueError) as error:  # of what another site claims
+        except (SteppeError, ArithmeticError, LookupError, ValueError) as error:  # of claims
             self.failures += 1
             _log.warning("no plan of the sites; the last one holds for a while: %s", error)
             return
