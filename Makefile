@@ -33,8 +33,8 @@ test: static ## install what is missing, then all the checks and all the tests
 check: static ## what must be green before a commit: format, lint, types, imports, docs, fast tests
 	$(BIN)/pytest -q
 
-deploy-check: install-dev ## check alerts and dashboards of deploy/ (needs promtool: apt-get install prometheus)
-	$(BIN)/python -m deploy.check.observability
+deploy-check: install-dev ## check all of deploy/ (needs promtool: apt-get install prometheus)
+	$(BIN)/python -m deploy.check
 
 docs: install-dev ## build the documentation into docs/_build/html; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
