@@ -13,7 +13,7 @@ PARTS = ("observability", "images", "units")
 
 def main() -> int:
     """Run all checks; return 1 if one has found anything."""
-    results = [import_module(f"deploy.check.{part}").main() for part in PARTS]
+    results: list[int] = [import_module(f"deploy.check.{part}").main() for part in PARTS]
     return max(results)
 
 

@@ -1,7 +1,7 @@
 """Check the Containerfiles of deploy/images: `python -m deploy.check.images`, in the root.
 
-hadolint looks at style and labels. The rules here are those of a cluster that trusts no image: a base
-by digest, packages from the context only, no root, no secret or history copied in.
+hadolint looks at style and labels. The rules here are those of a cluster that trusts no image: a
+base by digest, packages from the context only, no root, no secret or history copied in.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from deploy.images.context import IMAGES, NAMES
 USER = "65532:65532"
 ROOT_USERS: Mapping[str, str] = {"steppe-agent": "0:0"}
 """Images that run as root, whose Containerfile says why."""
-SCRATCH = "/scratch"
-"""The only folder that an image without root writes to."""
-SCRATCH_VARIABLES = ("HOME", "TMPDIR", "RAY_TMPDIR", "XDG_CACHE_HOME")
+SCRATCH: Mapping[str, str] = {"HOME": "/home/steppe", "TMPDIR": "/tmp"}
+"""Where an image without root writes: the chart mounts a volume on each of these folders."""
 OF_CONTEXT = frozenset({"wheels/"})
 """What may be copied from a context."""
 NETWORK = re.compile(r"\b(apt-get|apk|curl|wget|git clone|https?://)")
@@ -119,15 +118,15 @@ def _start_problems(found: Sequence[Instruction], user: str) -> Iterator[str]:
 
 
 def _scratch_problems(found: Sequence[Instruction]) -> Iterator[str]:
-    values = dict(
-        (variable, value)
+    values = {
+        variable: value
         for each in found
         if each.name == "ENV"
         for variable, value in re.findall(r'(\w+)="?([^"\s]+)"?', each.text)
-    )
-    for variable in SCRATCH_VARIABLES:
-        if not values.get(variable, "").startswith(SCRATCH):
-            yield f"{variable} is not below {SCRATCH}: a read-only root would fail"
+    }
+    for variable, folder in SCRATCH.items():
+        if values.get(variable) != folder:
+            yield f"{variable} is not {folder}: a read-only root would fail"
 
 
 def ignore_problems(text: str) -> Iterator[str]:

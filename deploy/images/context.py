@@ -1,7 +1,8 @@
-"""Make the context of an image: `python -m deploy.images.context steppe --python 3.12`, in the root.
+"""Make the context of an image: `python -m deploy.images.context steppe --python 3.12`.
 
-A context is a folder `dist/images/NAME` with the Containerfile and all wheels that go into the image,
-so that the build itself needs no package index. pip gets the wheels from where it is configured to look.
+A context is a folder `dist/images/NAME` with the Containerfile and all wheels that go into the
+image, so that the build itself needs no package index. pip gets them from where it is configured to
+look.
 """
 
 from __future__ import annotations

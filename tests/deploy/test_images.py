@@ -40,8 +40,12 @@ MISTAKES = [
     ("--no-index ", "", "asks a package index"),
     ("&& chmod 1777", "&& apt-get update && chmod 1777", "needs a network to build: apt-get"),
     ('["/opt/steppe/bin/steppe"]', "steppe serve", "ENTRYPOINT is no list with an absolute path"),
-    ("WORKDIR /scratch", "HEALTHCHECK CMD steppe --version", "HEALTHCHECK: the platform's probes"),
-    ("TMPDIR=/scratch \\\n    RAY", "TMPDIR=/tmp \\\n    RAY", "TMPDIR is not below /scratch"),
+    (
+        "WORKDIR /home/steppe",
+        "HEALTHCHECK CMD steppe --version",
+        "HEALTHCHECK: the platform's probes",
+    ),
+    ("TMPDIR=/tmp", "TMPDIR=/var/tmp", "TMPDIR is not /tmp"),
 ]
 
 
@@ -99,7 +103,7 @@ def test_hadolint_finds_nothing() -> None:
     [
         ('      org.opencontainers.image.licenses="Apache-2.0" \\\n', "", "DL3049"),
         ("USER 65532:65532", "USER root", "DL3002"),
-        ("WORKDIR /scratch", "WORKDIR scratch", "DL3000"),
+        ("WORKDIR /home/steppe", "WORKDIR steppe", "DL3000"),
         ('CMD ["--help"]', "CMD --help", "DL3025"),
     ],
 )
