@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-PARTS = ("observability", "images", "units")
+PARTS = ("observability", "images", "chart", "units")
 
 
 def main() -> int:

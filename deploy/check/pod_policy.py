@@ -1,0 +1,105 @@
+"""Do the pods of a manifest have no more rights than they need, and the time that they need?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from deploy.check.manifests import Manifest, custom_templates, name_of
+
+AGENT = "steppe.agent.server"
+"""The program that may be root and have SYS_ADMIN."""
+HOST_FOLDER = "/run/steppe"
+"""The only folder of a host that a pod may have."""
+DRAIN_S = 5.0
+"""`gateway.drain_s`, unless the run configuration says otherwise, s."""
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+WORKLOADS = ("Deployment", "DaemonSet", "StatefulSet", "Job")
+
+
+def policy_problems(objects: list[Manifest]) -> Iterator[str]:
+    """Yield what the pods of a manifest must not be, or lack."""
+    drain_s = max([DRAIN_S, *map(_drain_s, objects)])
+    for found in objects:
+        if found["kind"] == "Secret":
+            yield f"{name_of(found)}: values and manifests have no secrets, only their names"
+        for place, template in _templates(found):
+            where = f"{name_of(found)}{place}"
+            yield from _pod_problems(where, template["spec"])
+            yield from _time_problems(where, template["spec"], drain_s)
+
+
+def _templates(found: Manifest) -> Iterator[tuple[str, Manifest]]:
+    if found["kind"] in WORKLOADS:
+        yield "", found["spec"]["template"]
+    for place, template in custom_templates(found):
+        yield f", {place}", template
+
+
+def _drain_s(found: Manifest) -> float:
+    if found["kind"] != "ConfigMap" or "run.yaml" not in found.get("data", {}):
+        return 0.0
+    run = yaml.safe_load(found["data"]["run.yaml"])
+    return float(run.get("gateway", {}).get("drain_s", DRAIN_S))
+
+
+def _pod_problems(where: str, spec: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("hostNetwork", "hostPID", "hostIPC"):
+        if spec.get(name):
+            yield f"{where}: {name} is on"
+    if spec.get("automountServiceAccountToken") is not False:
+        yield f"{where}: it gets a token for Kubernetes, which it does not need"
+    for volume in spec.get("volumes", ()):
+        path = volume.get("hostPath", {}).get("path", HOST_FOLDER)
+        if path != HOST_FOLDER:
+            yield f"{where}: it has {path} of the host"
+    pod_context = spec.get("securityContext", {})
+    for container in spec.get("initContainers", ()):
+        yield from _container_problems(where, container, pod_context)
+    for container in spec["containers"]:
+        yield from _container_problems(where, container, pod_context)
+        for probe in PROBES:
+            if probe not in container:
+                yield f"{where}, container {container['name']}: it has no {probe}"
+
+
+def _container_problems(
+    where: str, container: Mapping[str, Any], pod_context: Mapping[str, Any]
+) -> Iterator[str]:
+    where = f"{where}, container {container['name']}"
+    context = {**pod_context, **container.get("securityContext", {})}
+    is_agent = AGENT in container.get("command", ())
+    if not is_agent and (not context.get("runAsNonRoot") or context.get("runAsUser") == 0):
+        yield f"{where}: it may run as root"
+    if context.get("privileged"):
+        yield f"{where}: it is privileged"
+    if context.get("allowPrivilegeEscalation") is not False:
+        yield f"{where}: it may get more privileges"
+    if not context.get("readOnlyRootFilesystem"):
+        yield f"{where}: it may write its root file system"
+    if context.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+        yield f"{where}: it has no seccomp profile"
+    capabilities = context.get("capabilities", {})
+    if capabilities.get("drop") != ["ALL"]:
+        yield f"{where}: it does not drop all capabilities"
+    if capabilities.get("add", []) != (["SYS_ADMIN"] if is_agent else []):
+        yield f"{where}: it adds the capabilities {capabilities.get('add')}"
+    resources = container.get("resources", {})
+    for kind, name in (("limits", "memory"), ("requests", "cpu"), ("requests", "memory")):
+        if name not in resources.get(kind, {}):
+            yield f"{where}: it has no {kind} of {name}"
+
+
+def _time_problems(where: str, spec: Mapping[str, Any], drain_s: float) -> Iterator[str]:
+    grace_s = float(spec.get("terminationGracePeriodSeconds", 30))
+    for container in spec["containers"]:
+        if AGENT in container.get("command", ()):
+            continue
+        stop = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {})
+        stop_s = float(stop.get("seconds", 0))
+        if grace_s <= stop_s + drain_s:
+            yield (
+                f"{where}: terminationGracePeriodSeconds is {grace_s:g}, not more than preStop "
+                f"({stop_s:g} s) and gateway.drain_s ({drain_s:g} s)"
+            )

@@ -1,0 +1,289 @@
+"""The chart renders to manifests that Kubernetes takes, and mistakes in it are found."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytest.importorskip("promql_parser", reason="pip install promql-parser (extra `deploy`)")
+pytest.importorskip(
+    "kubernetes_validate", reason="pip install kubernetes-validate (extra `deploy`)"
+)
+
+from deploy.check import chart as checks
+from deploy.check.chart import CHART, EXAMPLES, ROOT, copy_problems, manifest_problems, rendered
+from deploy.check.helm import HelmError, MissingToolError, helm_path
+from deploy.check.manifests import Manifest, objects_of
+
+from steppe.config import RunConfig, load_config, parse_config
+
+NAMES = [str(path.relative_to(EXAMPLES)) for path in sorted(EXAMPLES.rglob("*.yaml"))]
+COMMANDS_S = 300.0
+"""Longest time for a command of the README, s."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def helm() -> Path:
+    try:
+        return helm_path()
+    except MissingToolError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def changed_chart(tmp_path: Path) -> Callable[[str, str, str], Path]:
+    """Return a copy of the chart with another text in one of its files."""
+
+    def change(name: str, old: str, new: str) -> Path:
+        folder = tmp_path / "steppe"
+        shutil.copytree(CHART, folder, dirs_exist_ok=True)
+        text = (folder / name).read_text()
+        assert old in text, f"{name} has no {old}"
+        (folder / name).write_text(text.replace(old, new))
+        return folder
+
+    return change
+
+
+def values_of(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((EXAMPLES / name).read_text())
+    return found
+
+
+def with_values(folder: Path, name: str, changes: Mapping[str, Any]) -> Path:
+    """Write the values of an example with other values of some of its keys."""
+    path = folder / "values.yaml"
+    path.write_text(yaml.safe_dump({**values_of(name), **changes}))
+    return path
+
+
+def run_of(manifest: str) -> str:
+    """Return the run configuration of a manifest."""
+    maps = (found for found in objects_of(manifest) if found["kind"] == "ConfigMap")
+    return next(str(found["data"]["run.yaml"]) for found in maps if "run.yaml" in found["data"])
+
+
+def named(manifest: str, kind: str, name: str) -> Manifest:
+    """Return an object of a manifest."""
+    return next(
+        found
+        for found in objects_of(manifest)
+        if (found["kind"], found["metadata"]["name"]) == (kind, name)
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_is_sound(name: str) -> None:
+    assert list(manifest_problems(rendered(EXAMPLES / name))) == []
+
+
+def test_the_copies_of_the_chart_are_what_their_sources_say() -> None:
+    assert list(copy_problems()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("raycluster", "rayVersion:", "rayVersions:", "rayVersions"),
+        ("raycluster", "minReplicas:", "minReplica:", "minReplica"),
+        ("raycluster", "tolerations:", "tolerationz:", "tolerationz"),
+        ("monitoring", "honorLabels:", "honourLabels:", "honourLabels"),
+        ("driver", "startupProbe:", "startProbe:", "startProbe"),
+        ("network", "podSelector:", "podSelectors:", "podSelectors"),
+        ("_pods.tpl", "runAsNonRoot: true", "runAsNonRoot: false", "may run as root"),
+        ("_pods.tpl", "drop: [ALL]", "drop: [NET_RAW]", "does not drop all capabilities"),
+        ("agent", "add: [SYS_ADMIN]", "add: [SYS_ADMIN, SYS_PTRACE]", "SYS_PTRACE"),
+        ("_names.tpl", 'include "steppe.drainS" .', '"0"', "terminationGracePeriodSeconds"),
+    ],
+)
+def test_a_mistake_in_a_template_is_found(
+    changed_chart: Callable[[str, str, str], Path], file: str, old: str, new: str, said: str
+) -> None:
+    name = file if "." in file else f"{file}.yaml"
+    folder = changed_chart(f"templates/{name}", old, new)
+    values = with_values(folder.parent, "eight-gpus.yaml", {"driver": {"closeS": 10}})
+    found = list(manifest_problems(rendered(values, folder)))
+    assert [problem for problem in found if said in problem], found
+
+
+def test_an_alert_that_asks_for_a_metric_that_does_not_exist_is_found(
+    changed_chart: Callable[[str, str, str], Path],
+) -> None:
+    folder = changed_chart("files/rules.yml", "steppe_power_budget_watts", "steppe_budget_wats")
+    found = list(manifest_problems(rendered(EXAMPLES / "eight-gpus.yaml", folder)))
+    assert [problem for problem in found if "does not exist, steppe_budget_wats" in problem]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"wokers": {"gpus": 8}}, "wokers"),
+        ({"workers": {"gpu": 8}}, "gpu"),
+        ({"workers": {"gpus": 0}}, "gpus"),
+        ({"env": {"HF_TOKEN": "hf_1234"}}, "HF_TOKEN"),
+        ({"secretEnv": {"HF_TOKEN": "hf_1234"}}, "HF_TOKEN"),
+        ({"run": {}}, "asked for a run configuration, found none"),
+        ({"run": {"ray": {"address": "local"}}}, "the cluster of this chart; found local"),
+    ],
+)
+def test_values_that_the_chart_does_not_know_are_refused(
+    tmp_path: Path, changes: Mapping[str, Any], said: str
+) -> None:
+    with pytest.raises(HelmError, match=said):
+        rendered(with_values(tmp_path, "one-node.yaml", changes))
+
+
+def test_a_mistake_in_the_run_configuration_is_found(tmp_path: Path) -> None:
+    run = values_of("one-node.yaml")["run"]
+    run["fleet"] = {"replicaz": 1}
+    values = with_values(tmp_path, "one-node.yaml", {"run": run})
+    assert "replicaz" in " ".join(manifest_problems(rendered(values)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_run_of_an_example_is_that_of_its_values(name: str) -> None:
+    run = values_of(name)["run"]
+    run["ray"] = {"address": "auto"}
+    run["gateway"]["host"] = "0.0.0.0"
+    if "sites" in run:
+        run["sites"]["host"] = "0.0.0.0"
+    found = yaml.safe_load(run_of(rendered(EXAMPLES / name)))
+    assert as_read(found) == as_read(run)
+
+
+def as_read(run: Mapping[str, Any]) -> RunConfig:
+    return parse_config(run, "run.yaml", ROOT)
+
+
+def test_large_and_small_numbers_come_through_helm_as_they_are(tmp_path: Path) -> None:
+    run = values_of("one-node.yaml")["run"]
+    run["engine"] = {"max_batch_limit": 256, "kv_cache_bytes": 40_265_318_400}
+    run["slo"] = {"ttft_s": 2.25, "tpot_s": 0.0123}
+    values = with_values(tmp_path, "one-node.yaml", {"run": run})
+    found = as_read(yaml.safe_load(run_of(rendered(values))))
+    assert found.engine.kv_cache_bytes == 40_265_318_400
+    assert found.slo.tpot_s == 0.0123
+
+
+def test_steppe_reads_each_of_three_sites_with_its_certificates(tmp_path: Path) -> None:
+    sites = ("hohhot", "guizhou", "shanghai")
+    where = [text for name in sites for text in ("--site", f"{name}=https://{name}.example:8443")]
+    subprocess.run([*STEPPE, "sites", "init", str(tmp_path / "made"), *where], check=True)
+    for name in sites:
+        folder = tmp_path / name
+        for kind in ("secrets", "keys"):
+            shutil.copytree(tmp_path / "made" / name, folder / kind / "site")
+        (folder / "config").mkdir()
+        run = folder / "config" / "run.yaml"
+        run.write_text(run_of(rendered(EXAMPLES / "three-sites" / f"{name}.yaml")))
+        subprocess.run([*STEPPE, "config", "validate", str(run)], check=True)
+        assert load_config(run).sites is not None
+
+
+STEPPE = (sys.executable, "-m", "steppe")
+
+
+def test_without_the_socket_of_an_agent_no_pod_has_a_folder_of_the_host(tmp_path: Path) -> None:
+    values = {"agent": {"enabled": False, "socket": False}}
+    manifest = rendered(with_values(tmp_path, "one-node.yaml", values))
+    assert "hostPath" not in manifest
+    assert "DaemonSet" not in manifest
+    assert list(manifest_problems(manifest)) == []
+
+
+def test_probes_let_a_model_load_for_as_long_as_the_run_allows() -> None:
+    manifest = rendered(EXAMPLES / "eight-gpus.yaml")
+    driver = named(manifest, "Deployment", "steppe-driver")["spec"]["template"]["spec"]
+    probe = driver["containers"][0]["startupProbe"]
+    start_s = load_start_s(manifest)
+    assert probe["failureThreshold"] * probe["periodSeconds"] >= start_s == 3600
+
+
+def load_start_s(manifest: str) -> float:
+    return float(as_read(yaml.safe_load(run_of(manifest))).fleet.start_s)
+
+
+def test_each_policy_and_service_selects_pods_of_the_chart() -> None:
+    manifest = rendered(EXAMPLES / "three-sites" / "hohhot.yaml")
+    objects = objects_of(manifest)
+    pods = [
+        labels
+        for found in objects
+        for labels in (
+            [found["spec"]["template"]["metadata"]["labels"]]
+            if found["kind"] in ("Deployment", "DaemonSet")
+            else [
+                found["spec"]["headGroupSpec"]["template"]["metadata"]["labels"],
+                found["spec"]["workerGroupSpecs"][0]["template"]["metadata"]["labels"],
+            ]
+            if found["kind"] == "RayCluster"
+            else []
+        )
+    ]
+    for found in objects:
+        selector = selector_of(found)
+        assert selector is None or any(selector.items() <= labels.items() for labels in pods), found
+
+
+def selector_of(found: Manifest) -> dict[str, str] | None:
+    spec = found.get("spec", {})
+    if found["kind"] == "Service":
+        return dict(spec["selector"])
+    if found["kind"] == "PodDisruptionBudget":
+        return dict(spec["selector"]["matchLabels"])
+    if found["kind"] == "NetworkPolicy":
+        return dict(spec["podSelector"]["matchLabels"])
+    return None
+
+
+def readme_commands() -> list[str]:
+    """Return the commands of the first block of the chart's README."""
+    block = (CHART / "README.md").read_text().split("```bash\n")[1].split("```")[0]
+    return block.strip().splitlines()
+
+
+def test_five_commands_of_the_readme_lead_to_a_manifest_for_eight_gpus(tmp_path: Path) -> None:
+    install, *others = readme_commands()
+    assert install == "make install EXTRAS=deploy"  # which has been run, for this test runs
+    assert len(others) == 4
+    for name in ("deploy", "docs", "runtime", "kernels", "configs"):
+        ignored = shutil.ignore_patterns("_build", "__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+    said = ""
+    for command in others:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=COMMANDS_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
+        said += done.stdout
+    assert "1 kind: RayCluster" in said
+    cluster = named((tmp_path / "manifest.yaml").read_text(), "RayCluster", "steppe")
+    assert cluster["spec"]["workerGroupSpecs"][0]["rayStartParams"] == {"num-gpus": "8"}
+
+
+def test_a_helm_that_is_nowhere_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STEPPE_DEPLOY_TOOLS", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    assert checks.main([str(EXAMPLES / "one-node.yaml")]) == 1
+    assert "helm is not installed" in capsys.readouterr().err
