@@ -237,3 +237,12 @@ def test_no_request_leaves_the_regions_of_its_tenant(
         asked = Asked("m", None, priority, regions, "public", 10, 10, conversation="k")
         site = known.choose(asked, tried, NOW_S).site
         assert site is None or (views[site].region in regions and site not in tried)
+
+
+def test_a_site_is_lost_if_a_recent_state_says_so(state: SitesState) -> None:
+    known = routing(changed(state, "b", health=Health.LOST))
+    assert [known.is_lost(site, NOW_S) for site in ("b", "c", "d")] == [True, False, False]
+    assert not known.is_lost("b", NOW_S + 3.01)
+    assert not routing().is_lost("b", NOW_S)
+    known.forget()
+    assert not known.is_lost("b", NOW_S)

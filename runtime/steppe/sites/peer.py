@@ -112,6 +112,10 @@ class Router(Protocol):
 class RouterService(Router, Protocol):
     """A router with what it needs while a gateway runs."""
 
+    def is_lost(self, site: str) -> bool:
+        """Return whether the heartbeats of a site are missing."""
+        ...
+
     async def start(self) -> None:
         """Begin to read the state of the sites service, as soon as its URL is known."""
         ...

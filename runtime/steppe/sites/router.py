@@ -171,6 +171,10 @@ class SiteRouter:
         self._counts.end(peer.site, outcome)
         self._notes.add(_note_of(peer, tried, outcome))
 
+    def is_lost(self, site: str) -> bool:
+        """Return whether the heartbeats of a site are missing; not while that is unknown."""
+        return self._routing.is_lost(site, self._now_s())
+
     def exposition(self) -> list[Metric]:
         """Return its metrics."""
         now_s = self._now_s()

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
+from steppe.sites.beats.peers import Health
 from steppe.sites.decide import Reason, decide
 from steppe.sites.pins import Pins
 from steppe.sites.prepared import Prepared, Weights
@@ -116,6 +117,13 @@ class Routing:
     def resting(self, now_s: float) -> frozenset[str]:
         """Return the sites that refused lately."""
         return frozenset(site for site, rest in self._rests.items() if rest.until_s > now_s)
+
+    def is_lost(self, site: str, now_s: float) -> bool:
+        """Return whether a recent state says that the heartbeats of a site are missing."""
+        if self._state is None or self.age_s(now_s) > self._stale_s:
+            return False
+        lost = (peer.site for peer in self._state.peers if peer.health is Health.LOST)
+        return site in lost
 
     def update(self, state: SitesState, read_s: float) -> None:
         """Take a state of the sites service.

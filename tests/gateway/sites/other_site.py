@@ -36,6 +36,7 @@ class FakeRouter:
     tried: list[frozenset[str]] = field(default_factory=list)
     noted: list[tuple[str, Outcome]] = field(default_factory=list)
     url: str | None = None
+    lost: set[str] = field(default_factory=set)
 
     def choose(self, asked: Asked, engine_id: str, tried: Collection[str]) -> Peer | None:
         self.asked.append(asked)
@@ -44,6 +45,9 @@ class FakeRouter:
 
     def note(self, peer: Peer, outcome: Outcome) -> None:
         self.noted.append((peer.site, outcome))
+
+    def is_lost(self, site: str) -> bool:
+        return site in self.lost
 
     def exposition(self) -> Iterable[Metric]:
         return ()

@@ -75,17 +75,19 @@ async def test_an_answer_without_an_end_is_given_up(
     assert (sites.router.ends, len(here.bodies)) == ([("shanghai", "lost")], 1)
 
 
+@pytest.mark.parametrize("is_lost", [True, False])
 async def test_a_whole_answer_that_does_not_come_is_computed_here(
-    make_sites: SitesMaker, monkeypatch: pytest.MonkeyPatch
+    make_sites: SitesMaker, monkeypatch: pytest.MonkeyPatch, is_lost: bool
 ) -> None:
     monkeypatch.setattr(other_sites, "FIRST_S", 0.1)
-    monkeypatch.setattr(other_sites, "SLOW_TOKEN_S", 0.0)
+    if not is_lost:
+        monkeypatch.setattr(other_sites, "SLOW_TOKEN_S", 0.0)
     monkeypatch.setattr(other_sites, "LOOK_S", 0.01)
     sites = await make_sites("shanghai")
     here = await token_replica(sites.home, "r0")
     sites.home.route(here)
     sites.others["shanghai"].may_answer.clear()
-    sites.router.plan = ["shanghai"]
+    sites.router.plan, sites.router.lost = ["shanghai"], {"shanghai"} if is_lost else set()
     assert (await sites.home.post(CHAT, ASKED, **JSON))[0] == 200
     assert (sites.router.ends, len(here.bodies)) == ([("shanghai", "lost")], 1)
 

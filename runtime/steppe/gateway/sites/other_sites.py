@@ -49,8 +49,9 @@ MOST_PEERS = 2
 STUCK_S, FIRST_S, LOOK_S = 10.0, 60.0, 1.0
 """A stream that gets nothing from a site for so long goes on elsewhere, s: after its first event,
 and before; and how often that is looked at. The replica there may be paused, for want of power."""
-SLOW_TOKEN_S = 1.0
-"""A whole answer may take so much longer for each output token that is expected, s."""
+SLOW_TOKEN_S, LEAST_TOKENS = 1.0, 1024
+"""A whole answer may take so much longer for each output token that is expected, s, and for so many
+at least; but not if the heartbeats of its site are missing."""
 MOST_BYTES = 128 << 20
 """An answer that is longer is given up, bytes: it fills the memory of this gateway."""
 SITE_HEADER = "X-Steppe-Site"
@@ -209,6 +210,27 @@ class OtherSites:
             tried.add(peer.site)
         return None
 
+    async def _watch(self, delivery: Delivery, site: str, scope: CancelScope) -> None:
+        """End a call that gets nothing from a site, if the request can go on elsewhere."""
+        sent_s = time.monotonic()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            most_s, since_s = self._longest_s(delivery, site), delivery.client.waits_since_s
+            if since_s is None or time.monotonic() - max(since_s, sent_s) < most_s:
+                continue
+            if delivery.can_go_on:
+                scope.cancel(ReplicaLostError(f"nothing came from {site} for {most_s:g} s"))
+                return
+
+    def _longest_s(self, delivery: Delivery, site: str) -> float:
+        """Return for how long nothing may come from a site, s."""
+        asked = delivery.context.asked
+        if delivery.context.wants_stream or asked is None:
+            return STUCK_S if delivery.client.has_begun else FIRST_S
+        if self._router.is_lost(site):
+            return FIRST_S
+        return FIRST_S + SLOW_TOKEN_S * max(LEAST_TOKENS, asked.output_tokens)
+
     async def _visit(self, delivery: Delivery, peer: Peer) -> web.StreamResponse:
         assert self._session is not None, "it was started"
         context, scope = delivery.context, CancelScope()
@@ -217,7 +239,7 @@ class OtherSites:
         context.sent_s, context.on_first_text = self._now_s(), lambda: None
         route, tls = Route(peer.site, peer.url, 1), Tls(peer.ssl, peer.site, MOST_BYTES)
         self._scopes.add(scope)
-        watch = asyncio.create_task(_watch(delivery, peer.site, scope))
+        watch = asyncio.create_task(self._watch(delivery, peer.site, scope))
         visit.end = "cancelled"  # unless it ends in another way
         try:
             async with send_request(self._session, route, asked, scope, tls) as response:
@@ -243,27 +265,6 @@ class OtherSites:
             watch.cancel()
             self._scopes.discard(scope)
             self._router.note(peer, visit.outcome(delivery))
-
-
-async def _watch(delivery: Delivery, site: str, scope: CancelScope) -> None:
-    """End a call that gets nothing from a site, if the request can go on elsewhere."""
-    sent_s = time.monotonic()
-    while True:
-        await asyncio.sleep(LOOK_S)
-        most_s, since_s = _longest_s(delivery), delivery.client.waits_since_s
-        if since_s is None or time.monotonic() - max(since_s, sent_s) < most_s:
-            continue
-        if delivery.can_go_on:
-            scope.cancel(ReplicaLostError(f"nothing came from {site} for {most_s:g} s"))
-            return
-
-
-def _longest_s(delivery: Delivery) -> float:
-    """Return for how long nothing may come from a site, s."""
-    asked = delivery.context.asked
-    if delivery.context.wants_stream or asked is None:
-        return STUCK_S if delivery.client.has_begun else FIRST_S
-    return FIRST_S + SLOW_TOKEN_S * asked.output_tokens
 
 
 def is_allowed(peer: Peer, peers: Mapping[str, PeerSection], regions: frozenset[str]) -> bool:
