@@ -20,11 +20,13 @@ pytest.importorskip(
 from deploy.check import chart as checks
 from deploy.check.chart import CHART, EXAMPLES, ROOT, copy_problems, manifest_problems, rendered
 from deploy.check.helm import HelmError, MissingToolError, helm_path
+from deploy.check.images import SCRATCH, USER
 from deploy.check.manifests import Manifest, objects_of
 
 from steppe.config import RunConfig, load_config, parse_config
 
 NAMES = [str(path.relative_to(EXAMPLES)) for path in sorted(EXAMPLES.rglob("*.yaml"))]
+STEPPE = (sys.executable, "-m", "steppe")
 COMMANDS_S = 300.0
 """Longest time for a command of the README, s."""
 
@@ -174,6 +176,24 @@ def test_large_and_small_numbers_come_through_helm_as_they_are(tmp_path: Path) -
     assert found.slo.tpot_s == 0.0123
 
 
+@pytest.mark.parametrize("name", ["one-node.yaml", "eight-gpus.yaml"])
+def test_steppe_accepts_the_run_of_an_example(tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run.yaml"
+    run.write_text(run_of(rendered(EXAMPLES / name)))
+    subprocess.run([*STEPPE, "config", "validate", str(run)], check=True)
+
+
+def test_pods_have_a_volume_wherever_their_image_writes() -> None:
+    manifest = rendered(EXAMPLES / "one-node.yaml")
+    cluster = named(manifest, "RayCluster", "steppe")["spec"]
+    driver = named(manifest, "Deployment", "steppe-driver")["spec"]
+    groups = (cluster["headGroupSpec"], cluster["workerGroupSpecs"][0], driver)
+    for spec in (group["template"]["spec"] for group in groups):
+        mounted = {mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
+        assert set(SCRATCH.values()) <= mounted
+        assert f"{spec['securityContext']['runAsUser']}" == USER.split(":")[0]
+
+
 def test_steppe_reads_each_of_three_sites_with_its_certificates(tmp_path: Path) -> None:
     sites = ("hohhot", "guizhou", "shanghai")
     where = [text for name in sites for text in ("--site", f"{name}=https://{name}.example:8443")]
@@ -187,9 +207,6 @@ def test_steppe_reads_each_of_three_sites_with_its_certificates(tmp_path: Path) 
         run.write_text(run_of(rendered(EXAMPLES / "three-sites" / f"{name}.yaml")))
         subprocess.run([*STEPPE, "config", "validate", str(run)], check=True)
         assert load_config(run).sites is not None
-
-
-STEPPE = (sys.executable, "-m", "steppe")
 
 
 def test_without_the_socket_of_an_agent_no_pod_has_a_folder_of_the_host(tmp_path: Path) -> None:
