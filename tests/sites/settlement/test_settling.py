@@ -156,6 +156,20 @@ async def test_a_receipt_that_is_left_out_is_seen(pair: Pair) -> None:
         await pair.settle()
 
 
+async def test_pages_that_begin_again_do_not_go_on_for_ever(pair: Pair) -> None:
+    await pair.one("r1", 700)
+    first: list[bytes] = []
+
+    def again(page: bytes) -> bytes:
+        first.append(orjson.dumps(orjson.loads(page) | {"has_more": True}))
+        assert len(first) < 100
+        return first[0]
+
+    pair.way.change = again
+    with pytest.raises(BadAnswerError, match="asked for those after place 0, found place 0"):
+        await pair.settle()
+
+
 async def test_another_key_is_refused_once_one_is_known(pair: Pair) -> None:
     await pair.one("r1")
     await pair.settle()

@@ -166,9 +166,13 @@ class HomeSide:
         while page.has_more:
             if not page.rows:
                 raise BadAnswerError("receipts: asked for more of them, found an empty page")
-            page = await self._page(target, {**query, "after": page.rows[-1].place})
+            last = page.rows[-1].place
+            page = await self._page(target, {**query, "after": last})
             if page.settlement != first.settlement:
                 raise BadAnswerError("receipts: asked for one settlement, found two")
+            if page.rows and page.rows[0].place <= last:
+                found = f"found place {page.rows[0].place}"
+                raise BadAnswerError(f"receipts: asked for those after place {last}, {found}")
             claims += await asyncio.to_thread(check_page, page, asked, is_first=False)
         await asyncio.to_thread(check_sums, first.settlement, claims)
         keys = signing_keys(first) or known.keys
