@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 
 from steppe.config import shipped_config
-from steppe.run.demo_sites.demo import days_from, firm_w, loads_of, settled_by
-from steppe.run.demo_sites.follow import PAUSE_S
+from steppe.run.demo_sites.demo import firm_w, loads_of, settled_by, with_next_day
 from steppe.run.demo_sites.places import lay_out
 from steppe.run.demo_sites.section import read_east_west
+from steppe.run.demo_sites.weather import Days
 
 
-def test_both_phases_have_a_whole_day_and_the_requests_of_the_first_end_before_the_second() -> None:
-    days = days_from(1000.0, 90.0)
+def test_a_day_begins_a_moment_after_all_before_it_has_ended() -> None:
+    days = with_next_day(Days((1000.0,), 90.0), 1150.0)
     first_s, second_s = days.begin_epoch_s
-    assert first_s > 1000.0
-    assert second_s == first_s + 90.0 + PAUSE_S
+    assert first_s == 1000.0
+    assert 1150.0 < second_s < 1160.0
+    assert days.day_s == 90.0
 
 
 def test_most_of_the_requests_are_asked_at_the_city_and_none_at_the_end_of_the_day(

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -22,7 +22,7 @@ from steppe.load.loop_thread import LoopThread
 from steppe.load.results import LoadResult
 from steppe.report.record_folder import FIGURE_FILE
 from steppe.run.demo_sites.books import check_books
-from steppe.run.demo_sites.follow import PAUSE_S, Follower
+from steppe.run.demo_sites.follow import Follower
 from steppe.run.demo_sites.outcome import Books, ClientSums, client_sums, faults_of
 from steppe.run.demo_sites.places import ANYWHERE, NEAREST, Place, Places, lay_out, write_files
 from steppe.run.demo_sites.section import read_east_west
@@ -37,7 +37,7 @@ DEMO_FILE = "demo.json"
 PHASES = (NEAREST, ANYWHERE)
 _POLL_S = 0.5
 _LEAD_S = 4.0
-"""Time until the first day begins, s: all sites have its weather by then."""
+"""Time until a day begins, s: all sites have its weather by then."""
 _LOOKS_S = 4.0
 """How long after its grace a period may take to be settled, s: both sides have to look."""
 QUIET_SHARE = 0.06
@@ -106,11 +106,12 @@ def _serve(places: Places, day_s: float, console: Console) -> _Run:
         follower.wait_for_start()
         urls = ", ".join(f"{name} {place.url}" for name, place in places.sites.items())
         console.print(f"serving: {urls}; a day in {day_s:.0f} s", soft_wrap=True, highlight=False)
-        loads, days = loads_of(places, day_s), days_from(time.time(), day_s)
-        follower.set_days(days)
+        loads, days = loads_of(places, day_s), Days((), day_s)
         for number, name in enumerate(PHASES):
+            days = with_next_day(days, time.time())
+            follower.set_days(days)
             seed = places.section.load.seed + 1000 * (number + 1)  # no prompt is cached from before
-            begin_s = days.begin_epoch_s[number]
+            begin_s = days.begin_epoch_s[-1]
             phase, seen = follower.day(TITLES[name], name, begin_s, loads, seed)
             phases.append(phase)
             results[name] = seen
@@ -121,15 +122,14 @@ def _serve(places: Places, day_s: float, console: Console) -> _Run:
     return _Run(tuple(phases), results, follower.begun_epoch_s, codes)
 
 
-def days_from(now_s: float, day_s: float) -> Days:
-    """Return when the day of each phase begins: after the requests of the one before have ended.
+def with_next_day(days: Days, now_s: float) -> Days:
+    """Return the days so far and one more, which begins when all sites have its weather.
 
     Args:
+        days: The days so far; the last one has ended, and so have its requests.
         now_s: Now, s since the Unix epoch.
-        day_s: Length of a day, s.
     """
-    first_s = now_s + _LEAD_S
-    return Days(tuple(first_s + number * (day_s + PAUSE_S) for number in range(len(PHASES))), day_s)
+    return replace(days, begin_epoch_s=(*days.begin_epoch_s, now_s + _LEAD_S))
 
 
 def loads_of(places: Places, day_s: float) -> list[HomeLoad]:
