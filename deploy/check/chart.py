@@ -84,16 +84,6 @@ def copy_problems() -> Iterator[str]:
             yield f"Chart.yaml: {name} is {chart[name]}, the release of the project is {release}"
 
 
-def problems(values: Sequence[Path]) -> Iterator[str]:
-    """Yield everything that is wrong with the chart and these values."""
-    yield from copy_problems()
-    for path in values:
-        try:
-            yield from (f"{path.name}: {problem}" for problem in manifest_problems(rendered(path)))
-        except (HelmError, MissingToolError) as error:
-            yield f"{path.name}: {error}"
-
-
 def main(arguments: Sequence[str] = ()) -> int:
     """Print what is wrong; return 1 if anything is."""
     parser = argparse.ArgumentParser(prog="python -m deploy.check.chart", description=__doc__)
@@ -106,17 +96,28 @@ def main(arguments: Sequence[str] = ()) -> int:
     if given.copy:
         for path, source in copies().items():
             path.write_bytes(source.read_bytes())
-    values = given.values or sorted(EXAMPLES.rglob("*.yaml"))
-    found = list(problems(values))
+    is_sound = not _reported("chart", list(copy_problems()))
+    for path in given.values or sorted(EXAMPLES.rglob("*.yaml")):
+        try:
+            manifest = rendered(path)
+        except (HelmError, MissingToolError) as error:
+            _reported(path.name, [str(error)])
+            is_sound = False
+            continue
+        if _reported(path.name, list(manifest_problems(manifest))):
+            is_sound = False
+            continue
+        sys.stdout.write(f"{path.name}: {len(objects_of(manifest))} objects, sound\n")
+        if given.out:
+            given.out.write_text(manifest)
+    return 0 if is_sound else 1
+
+
+def _reported(name: str, found: list[str]) -> bool:
+    """Print problems; return whether there are any."""
     for problem in found:
-        sys.stderr.write(f"{problem}\n")
-    if found:
-        return 1
-    if given.out:
-        given.out.write_text(rendered(given.values[0]))
-    for path in values:
-        sys.stdout.write(f"{path.name}: {len(objects_of(rendered(path)))} objects, sound\n")
-    return 0
+        sys.stderr.write(f"{name}: {problem}\n")
+    return bool(found)
 
 
 def _double_names(objects: list[Manifest]) -> Iterator[str]:

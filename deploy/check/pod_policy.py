@@ -85,6 +85,9 @@ def _container_problems(
         yield f"{where}: it does not drop all capabilities"
     if capabilities.get("add", []) != (["SYS_ADMIN"] if is_agent else []):
         yield f"{where}: it adds the capabilities {capabilities.get('add')}"
+    tag = container["image"].rpartition("/")[2].partition(":")[2]
+    if tag in ("", "latest"):
+        yield f"{where}: its image {container['image']} is of no release"
     resources = container.get("resources", {})
     for kind, name in (("limits", "memory"), ("requests", "cpu"), ("requests", "memory")):
         if name not in resources.get(kind, {}):

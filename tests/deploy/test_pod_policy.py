@@ -90,6 +90,8 @@ def test_a_pod_without_more_rights_than_it_needs_is_sound() -> None:
             "adds the capabilities",
         ),
         ({"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}, "no limits of memory"),
+        ({"image": "registry:5000/one"}, "is of no release"),
+        ({"image": "one:latest"}, "is of no release"),
         ({"livenessProbe": None}, "no livenessProbe"),
         ({"startupProbe": None}, "no startupProbe"),
         ({"lifecycle": {"preStop": {"sleep": {"seconds": 20}}}}, "not more than preStop (20 s)"),
