@@ -24,6 +24,7 @@ BY_HAND = {
     "by hand, needs systemd",
     "by hand, needs a fleet of its own",
     "by hand, needs an installation",
+    "by hand, needs public data",
     "by hand, needs a signal to end",
 }
 """Every reason for which a block is not run."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -56,9 +57,12 @@ async def test_a_client_that_reads_nothing_of_its_stream_is_disconnected(
     await site.until(lambda: site.gateway.status().outstanding == {"r0": 0})
     (ended,) = site.gateway.drain_finished()
     assert (ended.finish, ended.status) == ("cancelled", 499)
-    assert not (await reader.read()).endswith(b"0\r\n\r\n"), "a cut stream must not look whole"
+    with contextlib.suppress(ConnectionResetError):  # it is cut, with bytes unsent or without
+        whole = (await reader.read()).endswith(b"0\r\n\r\n")
+        assert not whole, "a cut stream must not look whole"
     writer.close()
-    await writer.wait_closed()
+    with contextlib.suppress(ConnectionResetError):
+        await writer.wait_closed()
 
 
 async def test_a_disconnect_during_prefill_frees_the_slot(site: Site) -> None:

@@ -111,7 +111,7 @@ def test_duration_and_seed_replace_those_of_the_configuration() -> None:
 @pytest.mark.parametrize(
     ("changed", "options", "problem"),
     [
-        ({"sites": {}}, {}, "config: sites: unknown key"),
+        ({"places": {}}, {}, "config: places: unknown key"),
         ({}, {"duration_s": 0}, "sim.duration_s: asked for a number above 0"),
         ({}, {"seed": -1}, "load.seed: asked for a number of at least 0"),
         ({"device": {"kind": "nvml"}}, {}, "device.kind: a simulation needs emulated or modelled"),
