@@ -6,7 +6,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from deploy.check.images import (
+    SCRATCH,
+    USER,
     containerfile_problems,
     hadolint,
     hadolint_problems,
@@ -90,6 +93,15 @@ def test_a_context_leaves_out_all_but_wheels() -> None:
     assert list(ignore_problems(text.replace("*\n!wheels", ".git"))) == [
         ".containerignore: asked for all but wheels left out, found .git"
     ]
+
+
+def test_the_chart_mounts_what_an_image_writes_for_the_user_that_it_has() -> None:
+    chart = ROOT / "deploy" / "chart" / "steppe"
+    user, group = USER.split(":")
+    assert user == group == str(yaml.safe_load((chart / "values.yaml").read_text())["user"])
+    pods = (chart / "templates" / "_pods.tpl").read_text()
+    for folder in SCRATCH.values():
+        assert f"mountPath: {folder}}}" in pods
 
 
 @NEEDS_HADOLINT
