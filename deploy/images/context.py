@@ -150,21 +150,22 @@ def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> N
 
 
 def main() -> int:
-    """Make a context, and print the command that builds the image from it."""
+    """Make contexts, and print the commands that build the images from them."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m deploy.images.context")
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", nargs="*", help=f"{', '.join(NAMES)}; all by default")
     parser.add_argument("--python", required=True, help="minor version in the base, such as 3.12")
     parser.add_argument("--out", type=Path, default=ROOT / "dist" / "images")
     options = parser.parse_args()
-    try:
-        context = make_context(options.name, options.python, options.out)
-    except ContextError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    words = ("build", "--build-arg", "BASE=IMAGE@sha256:DIGEST", *context.build_arguments)
-    tag = f"{context.name}:{context.version}"
-    sys.stdout.write(f"docker {' '.join(words)} -t {tag} -f {context.folder}/Containerfile")
-    sys.stdout.write(f" {context.folder}\n")
+    for name in options.name or NAMES:
+        try:
+            context = make_context(name, options.python, options.out)
+        except ContextError as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
+        words = ("build", "--build-arg", "BASE=IMAGE@sha256:DIGEST", *context.build_arguments)
+        tag = f"{context.name}:{context.version}"
+        where = f"-f {context.folder}/Containerfile {context.folder}"
+        sys.stdout.write(f"docker {' '.join(words)} -t {tag} {where}\n")
     return 0
 
 
