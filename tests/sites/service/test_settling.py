@@ -76,7 +76,9 @@ async def test_two_services_settle_and_agree(stack: AsyncExitStack, tmp_path: Pa
         home.url + SENT, data=write_sent(notes), headers={HEADER: SECRET}
     ) as answer:
         assert answer.status == 200, await answer.text()
-    await books["hohhot"].book(*(served(note.request, 1_000) for note in notes))
+    await books["hohhot"].book(
+        *(served(note.request, 1_000, started_us=now_us, ended_us=now_us) for note in notes)
+    )
     async with asyncio.timeout(WAIT_S):
         while await owed_uj(home) < 3_000:
             await asyncio.sleep(0.05)
