@@ -190,6 +190,7 @@ async def test_another_key_is_refused_once_one_is_known(pair: Pair) -> None:
 
 
 async def test_a_target_that_does_not_answer_is_asked_for_all_periods_later(pair: Pair) -> None:
+    assert await pair.settle() == 1
     await pair.one("r1", 100)
     pair.way.is_cut = True
     with pytest.raises(NotReadyError):
@@ -204,6 +205,21 @@ async def test_a_target_that_does_not_answer_is_asked_for_all_periods_later(pair
     settled = pair.home.store.settled(10)
     assert [one.own.owed_uj for one in settled] == [200, 100]
     assert all(one.agrees for one in settled)
+    assert pair.mismatches() == []
+
+
+async def test_what_is_served_in_the_first_period_of_a_home_is_in_no_earlier_one(
+    pair: Pair,
+) -> None:
+    await pair.one("r1", 100)
+    await pair.target.published()
+    pair.clock.now_s += 31.0  # the period before that in which the home begins may be closed
+    await pair.way.side.close_due(HOME)
+    assert await pair.settle() == 1
+    own, claimed = pair.both()
+    assert own is not None
+    assert own == claimed
+    assert own.owed_uj == 100
     assert pair.mismatches() == []
 
 

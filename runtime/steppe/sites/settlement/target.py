@@ -79,11 +79,14 @@ class TargetSide:
     async def close_due(self, home: str) -> None:
         """Close the last period that may be closed, if it is not.
 
+        The first one is closed when the home asks for it. Before, this site does not know where the
+        home begins: in an earlier period, receipts of the home would be where it never asks.
+
         Raises:
             SteppeError: The ledger does not answer.
         """
-        period = last_closed(self._epoch_s(), self._length_s)
-        await self.settlement(home, period)
+        if await asyncio.to_thread(self._has_begun, home):
+            await self.settlement(home, last_closed(self._epoch_s(), self._length_s))
 
     async def settlement(self, home: str, period: int) -> Settlement:
         """Return the settlement of a period; close it if it is not.
@@ -118,6 +121,11 @@ class TargetSide:
             raise OtherLengthError(f"sites.settle_s: {asked}, found {self._length_s} s")
         settlement = await self.settlement(wanted.home, wanted.period)
         return await asyncio.to_thread(self._page, wanted, settlement)
+
+    def _has_begun(self, home: str) -> bool:
+        """Return whether a period of a home was closed before."""
+        known = self._store.progress(SERVED, home)
+        return known is not None or self._ledger.last_settlement(SERVED, home) is not None
 
     def _closed(self, home: str, period: int) -> Settlement | None:
         """Return the settlement of a period that is closed; None if it is not."""
