@@ -95,18 +95,29 @@ def test_two_processes_on_one_port_are_one_gateway_for_clients(
     fleet = serve(**one_gpu, **synthetic, gateway=gateway, tenants=section)
     fleet.wait_for_awake()
     assert len(fleet.pids(GATEWAY)) == 2
+    admin = {"Authorization": keys["admin"]}
 
+    def by_gateway() -> dict[str, float]:
+        return served_by(httpx.get(f"{fleet.url}/metrics", headers=admin).text)
+
+    def both_serve() -> bool:  # each request is a new connection, which either process may get
+        url = f"{fleet.url}/v1/completions"
+        answer = httpx.post(url, json=BODY, headers=admin, timeout=SOON_S)
+        assert answer.status_code == 200
+        return set(by_gateway()) == {"0", "1"}
+
+    wait_until(both_serve, "both processes have served")
+    before = sum(by_gateway().values())
     found = asyncio.run(statuses(fleet.url, keys["limited"], 4 * LIMIT))
     assert found.total() == found[200] + found[429] == 4 * LIMIT
     assert LIMIT <= found[200] <= 1.05 * LIMIT
     served = found[200]
 
-    admin = {"Authorization": keys["admin"]}
     for _ in range(8):  # each on a new connection, which either process may get
         shown = httpx.get(f"{fleet.url}/metrics", headers=admin).text
         by = served_by(shown)
         assert set(by) == {"0", "1"}
-        assert sum(by.values()) == served
+        assert sum(by.values()) == before + served
         assert shown.count("# TYPE steppe_requests_total ") == 1
         assert 'steppe_gateway_up{gateway="0"} 1.0' in shown
 

@@ -92,6 +92,7 @@ async def test_charts_move_and_have_their_values_in_a_table(
     tab = await open_tab(url)
     await see(tab, 414.25)
     await tab.page.click("details[data-of=power] summary")
+    await tab.page.wait_for_selector("#numbers-power tbody tr")
     before = await tab.rows("#numbers-power")
     gateway.set_fleet_state(sent(31.0, draw_w=200.0))
     await see(tab, 200.0)
