@@ -14,7 +14,7 @@ $(BIN)/pytest -q $(1) $(2) || \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-sites test check deploy-check images-test docs docs-serve bench format clean static style install install-dev
+.PHONY: help demo demo-sites test check deploy-check images-test docs docs-serve changelog bench format clean static style install install-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ docs: install-dev ## build the documentation into docs/_build/html; a warning is
 docs-serve: docs ## build the documentation and show it on http://127.0.0.1:8080
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory docs/_build/html 8080
 
+changelog: install-dev ## show what the fragments in changes/ add to the changelog
+	$(BIN)/towncrier build --draft --version "$(or $(VERSION),next)"
+
 bench: install-dev ## benchmarks of a few minutes in all; others need data, a GPU or hours: see bench/
 	@set -e; for name in $(BENCHES); do echo "== $$name"; $(BIN)/python "bench/$$name.py"; done
 
@@ -69,4 +72,4 @@ install: ## install only (EXTRAS=cuda for NVIDIA GPUs)
 	@install/install.sh $(EXTRAS)
 
 install-dev:
-	@install/install.sh $(EXTRAS),deploy,dev,docs,kernels
+	@install/install.sh $(EXTRAS),deploy,dev,docs,kernels,release
