@@ -121,6 +121,21 @@ async def test_a_slot_at_a_replica_that_just_fell_asleep_is_not_used() -> None:
     assert (await task).route == other
 
 
+async def test_a_wait_that_ends_as_a_slot_comes_free_gets_the_slot() -> None:
+    gate = AdmissionGate(max_waiting=10)
+    first = asyncio.create_task(gate.enter(Ticket(1, 1), time.monotonic()))
+    second = asyncio.create_task(gate.enter(Ticket(1, 2), _far()))
+    for _ in range(3):  # both wait; the first one's time is over; its task does not run yet
+        await asyncio.sleep(0)
+    assert gate.waiting == 2
+    gate.set_routes((ONE,), None)
+    slot = await first
+    assert slot.route == ONE
+    assert not second.done()
+    gate.leave(slot)
+    assert (await second).route == ONE
+
+
 async def test_the_refusal_after_a_long_wait_names_the_forecast() -> None:
     gate = AdmissionGate(max_waiting=10, now_s=lambda: 100.0)
     gate.set_routes((), 112.0)

@@ -398,12 +398,11 @@ class AdmissionGate:
         self._assign_slots()
         self.on_wait()
         try:
-            async with asyncio.timeout(deadline_s - self._now_s()):
-                return await pending
-        except TimeoutError as error:
-            self._give_up(pending)
-            why = self._explain("waited as long as allowed")
-            raise RefusedError(why, "waited_too_long") from error
+            # No cancellation: a slot that comes in the same pass of the loop as the end is taken.
+            await asyncio.wait([pending], timeout=deadline_s - self._now_s())
+            if pending.done():
+                return pending.result()
+            raise RefusedError(self._explain("waited as long as allowed"), "waited_too_long")
         except asyncio.CancelledError:
             self._give_up(pending)
             raise
