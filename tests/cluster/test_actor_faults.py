@@ -68,6 +68,7 @@ def test_a_controller_that_dies_or_hangs_is_restarted_and_keeps_the_limits(
     with Load(fleet, 12) as load:
         fleet.wait_for_states("awake", "awake")
         load.wait_for(12)
+        wait_until(lambda: witness.locked() == [0, 1], "the limits are set")
         (pid,) = fleet.pids("ray::Controller")
         replicas = fleet.pids("ray::Replica")
         os.kill(pid, fate)

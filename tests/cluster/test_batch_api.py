@@ -17,7 +17,7 @@ from tests.fixtures.serving import MODEL, START_S, Serving, free_port, wait_unti
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 SERVICE, GATEWAY = "ray::ServiceActor", "ray::GatewayActor"
-ROWS = 160
+ROWS = 320
 """So many that the job is not done while its service and its gateway come back."""
 
 

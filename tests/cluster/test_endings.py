@@ -45,10 +45,11 @@ def test_a_run_that_gets_sigterm_finishes_its_record_and_leaves_nothing_behind(
     assert (fleet.files(), witness.locked()) == ([], [])
     finishes = {id_: request.finish for id_, request in fleet.requests().items()}
     assert {finishes[a.id] for a in brief.completed} == {"length"}  # the last ones after SIGTERM
-    cut_short = [a for a in [*long.answers, *brief.answers] if a.tokens and a.usage is None]
-    assert {finishes[a.id] for a in cut_short} == {"cancelled"}
+    cut_short = {a.id for a in [*long.answers, *brief.answers] if a.tokens and a.usage is None}
+    cancelled = {id_ for id_, finish in finishes.items() if finish == "cancelled"}
+    assert cut_short <= cancelled  # one may be cancelled before its first token
     summary = assert_books_balance(fleet, rel=1e-6)
-    assert summary["requests"]["cancelled"] == len(cut_short) >= 2
+    assert summary["requests"]["cancelled"] == len(cancelled) >= 2
     assert summary["output_tokens"] > 18
     assert (fleet.record / "figure.png").is_file()
 

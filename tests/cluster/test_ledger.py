@@ -21,7 +21,7 @@ from steppe.run.ledger_folder import ledger_folder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
-LEDGER, DRIVER = "ray::LedgerActor", "--driver-of"
+LEDGER = "ray::LedgerActor"
 TARIFF = (
     "id: flat\ncurrency: CNY\nvalid_from_us: 0\nrates:\n- {prompt_nano: 100, output_nano: 400}\n"
 )
@@ -82,18 +82,14 @@ def test_each_request_has_one_receipt_though_ledger_and_driver_are_killed(
 ) -> None:
     fleet = serve("--standby", **ledger)
     fleet.wait_for_words("serving on")
-
-    def drivers() -> list[int]:
-        return sorted(pid for pid, command in fleet.alive().items() if DRIVER in command)
-
-    wait_until(lambda: len(drivers()) == 2, "a standby", START_S)
+    wait_until(lambda: len(fleet.drivers()) == 2, "a standby", START_S)
     with Load(fleet, 3) as load:
         load.wait_for(6)
         ids = {answer.id for answer in load.completed}
         wait_until(lambda: has_receipts(fleet.record, ids), "receipts while the run goes on")
         kill_ledger(fleet)
         load.wait_for(6)
-        os.kill(drivers()[0], signal.SIGKILL)
+        os.kill(fleet.drivers()[0], signal.SIGKILL)
         fleet.wait_for_words("another driver has taken over")
         load.wait_for(6)
         kill_ledger(fleet)

@@ -104,9 +104,12 @@ def test_an_alias_is_served_by_the_smaller_model_while_watts_are_short(
         return served.count("small") >= 16
 
     wait_until(is_small, "requests that the small model serves", START_S)
-    listed = httpx.get(fleet.url + "/v1/models").json()["data"]
-    assert [model["id"] for model in listed] == ["large", "small", "assistant"]
-    assert listed[-1]["steppe"]["variants"]["small"] > 0
+
+    def listed() -> Any:
+        return httpx.get(fleet.url + "/v1/models").json()["data"]
+
+    assert [model["id"] for model in listed()] == ["large", "small", "assistant"]
+    wait_until(lambda: listed()[-1]["steppe"]["variants"]["small"] > 0, "a share of the small one")
     power_signal.set(300.0)
     wait_until(
         lambda: ask(fleet, "assistant").json()["model"] == "large", "the large model", START_S

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,23 +24,9 @@ from steppe.report.record_folder import BOOKS_FILE, read_requests
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
-DRIVER = "--driver-of"
 TAKEN_OVER = "another driver has taken over"
 LOW_W = 45.0
 """Less than one replica that steps takes beside one that sleeps, W."""
-
-
-def drivers(fleet: Serving) -> list[int]:
-    """Return the drivers, the active one first: it was started first."""
-    found = [pid for pid, command in fleet.alive().items() if DRIVER in command]
-    return sorted(found, key=started)
-
-
-def started(pid: int) -> int:
-    """Return when a process was started, 0 if it has ended; its id alone may be a used one."""
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    return 0
 
 
 def kill(pid: int) -> None:
@@ -59,7 +43,7 @@ def fleet(
     power = {"supply": supply, "stale_s": 60.0, "fallback_w": 0.0}
     fleet = serve("--standby", power=power, **synthetic)
     fleet.wait_for_words("serving on")
-    wait_until(lambda: len(drivers(fleet)) == 2, "a standby", START_S)
+    wait_until(lambda: len(fleet.drivers()) == 2, "a standby", START_S)
     fleet.next_tick()
     return fleet
 
@@ -69,7 +53,7 @@ def test_no_stream_ends_with_a_driver_that_is_killed_and_the_books_go_on(fleet: 
         load.wait_for(6)
         for _ in range(2):  # the second kill ends a driver that has taken over itself
             taken = fleet.log.read_text().count(TAKEN_OVER)
-            active, _ = drivers(fleet)
+            active, _ = fleet.drivers()
             kill(active)
             wait_until(
                 lambda: fleet.log.read_text().count(TAKEN_OVER) > taken,  # noqa: B023
@@ -78,7 +62,7 @@ def test_no_stream_ends_with_a_driver_that_is_killed_and_the_books_go_on(fleet: 
             )
             fleet.next_tick()
             load.wait_for(6)
-            wait_until(lambda: len(drivers(fleet)) == 2, "another standby", START_S)
+            wait_until(lambda: len(fleet.drivers()) == 2, "another standby", START_S)
         (controller,) = fleet.pids("ray::Controller")
         kill(controller)  # its next driver can begin it again
         fleet.wait_for_another("ray::Controller", {controller})
@@ -103,7 +87,7 @@ def test_the_budget_is_obeyed_while_there_is_no_active_driver(
 ) -> None:
     with Load(fleet, 3) as load, EnergyWitness(fleet.pid) as witness:
         load.wait_for(6)
-        active, standby = drivers(fleet)
+        active, standby = fleet.drivers()
         os.kill(standby, signal.SIGSTOP)
         kill(active)
         power_signal.set(LOW_W)
@@ -127,7 +111,7 @@ def test_nothing_is_left_when_all_drivers_and_the_process_that_keeps_them_are_ki
         wait_until((fleet.record / BOOKS_FILE).is_file, "a checkpoint of the books")
         wait_until(lambda: any(r.output_tokens for r in fleet.requests().values()), "a request")
         wait_until(lambda: witness.locked() == [0, 1], "locked clocks")
-        for pid in (fleet.pid, *drivers(fleet)):
+        for pid in (fleet.pid, *fleet.drivers()):
             kill(pid)
         wait_until(lambda: witness.locked() == [], "the agent undoes the limits")
     fleet.process.wait()
@@ -139,7 +123,7 @@ def test_nothing_is_left_when_all_drivers_and_the_process_that_keeps_them_are_ki
 def test_the_drivers_go_on_without_the_process_that_keeps_them(fleet: Serving) -> None:
     with Load(fleet, 2) as load:
         load.wait_for(2)
-        active, standby = drivers(fleet)
+        active, standby = fleet.drivers()
         kill(fleet.pid)
         fleet.process.wait()
         kill(active)

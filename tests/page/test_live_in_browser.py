@@ -102,6 +102,7 @@ async def test_charts_move_and_have_their_values_in_a_table(
     assert after[0][1:] == ["612.5", "500", "200", "200"]
     assert (await tab.text("#legend-power [data-at=draw_w]")) == "200"
     await tab.page.check("input[value=run]")
+    await tab.page.wait_for_selector("#numbers-power tbody tr:nth-child(30)")
     assert len(await tab.rows("#numbers-power")) == 30
     assert tab.problems == []
 
@@ -164,7 +165,7 @@ async def test_a_keyboard_reaches_the_content_and_the_colours(
     await tab.page.keyboard.press("Tab")
     assert await tab.page.evaluate("document.activeElement.className") == "skip"
     await tab.page.keyboard.press("Enter")
-    assert await tab.page.evaluate("document.activeElement.id") == "main"
+    await tab.page.wait_for_selector("#main:focus")
     await tab.page.focus("#theme")
     await tab.page.keyboard.press("Enter")
     await tab.page.keyboard.press("Enter")

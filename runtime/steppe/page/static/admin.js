@@ -49,8 +49,8 @@
     answer.textContent = "changing";
     try {
       const found = await steppe.json(method, path, body);
+      await read(); // the next question names what is in force
       answer.textContent = found.applied === false ? "taken, not in force yet" : "done";
-      await read();
     } catch (error) {
       answer.textContent = error.message;
     }
