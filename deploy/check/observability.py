@@ -100,7 +100,7 @@ def whole_exposition() -> str:
     sys.path.append(str(ROOT / "docs"))
     from generators import metrics
 
-    parts = ("fleet", "gateway", "batch", "ledger", "grid", "agent")
+    parts = ("fleet", "gateway", "batch", "ledger", "grid", "router", "sites", "agent")
     return "".join(getattr(metrics, f"{part}_exposition")() for part in parts)
 
 

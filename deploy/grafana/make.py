@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from deploy.grafana import energy_books, fleet, grid, tenants
+from deploy.grafana import energy_books, fleet, grid, sites, tenants
 from deploy.grafana.panels import Json
 
 FOLDER = Path(__file__).parent
@@ -18,6 +18,7 @@ def dashboards() -> dict[str, Json]:
         "tenants.json": tenants.board(),
         "energy-books.json": energy_books.board(),
         "grid.json": grid.board(),
+        "sites.json": sites.board(),
     }
 
 

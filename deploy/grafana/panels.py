@@ -92,14 +92,17 @@ def number(
     *targets: Target,
     width: int = 4,
     bad_above: float | None = None,
+    bad_below: float | None = None,
 ) -> Json:
-    """Return a panel of one number for each series, red from `bad_above` on."""
-    steps: list[Json] = [{"color": "green", "value": None}]
+    """Return a panel of one number for each series, red from `bad_above` on, or below another."""
+    steps: list[Json] = [{"color": "green" if bad_below is None else "red", "value": None}]
     if bad_above is not None:
         steps.append({"color": "red", "value": bad_above})
+    if bad_below is not None:
+        steps.append({"color": "green", "value": bad_below})
     options = {
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-        "colorMode": "value" if bad_above is None else "background",
+        "colorMode": "value" if bad_above is None and bad_below is None else "background",
         "textMode": "auto",
         "graphMode": "none",
     }

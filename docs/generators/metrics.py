@@ -167,11 +167,13 @@ def sites_exposition() -> str:
     peer = PeerState("shanghai", "https://10.0.0.2:8443", "cn", Health.LIVE, 0.02)
     here = SiteView("hohhot", 1, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, (), (), (), "CNY", "cn", frozenset())
     state = SitesState("hohhot", "0" * 16, 1, 1.0, here, (peer,), (lease,))
-    counts = Counts(1, 0, {"shanghai": 0}, 1, 1, 0, 0.1, 86_400.0, is_away=False)
+    counts = Counts(
+        1, 0, {"shanghai": 0}, 1, 1, 0, 0.1, 86_400.0, is_away=False, ages_s={"shanghai": 0.5}
+    )
     calls = CallCounts()
     calls.begin("shanghai")
     calls.end("shanghai", "answered")
-    parts = [calls.metrics, lambda: settlement_counts().metrics(["shanghai"], ())]
+    parts = [calls.metrics, lambda: settlement_counts().metrics(())]
     return SitesMetrics(lambda: state, lambda: counts, parts).exposition().decode()
 
 
@@ -179,7 +181,7 @@ def settlement_counts() -> SettlementCounts:
     """Return the counts of settlements after a period with a mismatch."""
     settlement = Settlement("hohhot", "shanghai", 1, 3600, "shanghai", 0, 1)
     mismatch = Mismatch("missing_there", "r1.0", "", "asked for a receipt, found none")
-    counts = SettlementCounts()
+    counts = SettlementCounts(["shanghai"])
     counts.note("shanghai", Compared(settlement, True, (), (), (mismatch,), ()))
     return counts
 

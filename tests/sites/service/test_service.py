@@ -9,7 +9,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.fixtures.running_sites import STATUS, RunningSite, Sites, open_sites, status_of
+from prometheus_client.parser import text_string_to_metric_families
+from tests.fixtures.running_sites import STATUS, WAIT_S, RunningSite, Sites, open_sites, status_of
 
 from steppe.errors import ConfigError, UsageError
 from steppe.sites.beats.peers import Health
@@ -83,6 +84,19 @@ async def test_while_its_gateway_is_silent_a_site_shows_no_room(sites: Sites) ->
     assert "steppe_sites_gateway_away 1.0" in await shanghai.metrics()
     shanghai.gateway.status = status_of()
     await hohhot.until(lambda state: state.usable(0.0)["shanghai"].headroom_w == 700.0)
+
+
+async def test_its_metrics_have_the_power_of_all_sites_and_the_age_of_their_beats(
+    sites: Sites,
+) -> None:
+    hohhot, _ = await both_live(sites, shanghai=status_of(draw_w=400.0, headroom_w=600.0))
+    families = text_string_to_metric_families(await hohhot.metrics())
+    found = {(x.name, x.labels.get("site")): x.value for f in families for x in f.samples}
+    for site, draw_w in (("hohhot", 300.0), ("shanghai", 400.0)):
+        assert found["steppe_sites_budget_watts", site] == 1000.0
+        assert found["steppe_sites_draw_watts", site] == draw_w
+    assert 0.0 <= found["steppe_sites_beat_age_seconds", "shanghai"] < WAIT_S
+    assert ("steppe_sites_beat_age_seconds", "guizhou") not in found  # never heard
 
 
 async def test_a_controller_that_is_silent_leaves_no_room(sites: Sites) -> None:

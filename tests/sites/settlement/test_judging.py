@@ -14,7 +14,7 @@ from steppe.sites.settlement.answer import BadAnswerError
 from steppe.sites.settlement.judging import CLOSED_AFTER, Judge
 from steppe.sites.settlement.meters import read_records, records_of_hour, write_records
 from steppe.sites.settlement.store import SettlementStore
-from steppe.sites.trust.claims import Fits, Lied, Unheard, Withheld
+from steppe.sites.trust.claims import Fits, Lied, Unheard, Verdict, Withheld
 from steppe.sites.trust.suspects import Suspect
 
 DRAW_W = 700.0
@@ -41,6 +41,7 @@ class Court:
     clock: Clock
     records: Records
     suspects: dict[str, Suspect]
+    counted: list[tuple[str, Verdict]]
 
     def claim(self, draw_w: float) -> None:
         for at_s in range(0, 3600 + STEP_S, STEP_S):
@@ -50,6 +51,7 @@ class Court:
 @pytest.fixture
 def court(tmp_path: Path) -> Court:
     clock, records, suspects = Clock(HOUR * 3600.0), Records(), dict[str, Suspect]()
+    counted: list[tuple[str, Verdict]] = []
     judge = Judge(
         [TARGET],
         2.0 * STEP_S,
@@ -58,8 +60,9 @@ def court(tmp_path: Path) -> Court:
         targets=records,
         epoch_s=clock.epoch_s,
         monotonic_s=lambda: 100.0,
+        on_verdict=lambda site, verdict: counted.append((site, verdict)),
     )
-    return Court(judge, clock, records, suspects)
+    return Court(judge, clock, records, suspects, counted)
 
 
 @pytest.fixture
@@ -86,6 +89,7 @@ async def test_an_honest_site_fits_and_is_asked_once(court: Court, metered: byte
     assert await court.judge.judge_due(TARGET) == [Fits(HOUR)]
     assert await court.judge.judge_due(TARGET) == []
     assert court.records.asked == [HOUR]
+    assert court.counted == [(TARGET, Fits(HOUR))]
     assert not court.suspects[TARGET].is_barred(100.0)
 
 

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from steppe.sites.beats.peers import Health
 from steppe.sites.quotas import Lease
 from steppe.sites.state import SitesState
+from steppe.sites.view import SiteView
 
 ReadMetrics = Callable[[], Iterable[Metric]]
 """Returns the metrics of a part."""
@@ -31,6 +32,7 @@ class Counts:
         plan_s: How long the last plan took, s.
         certificate_s: Life that is left of the certificate, s.
         is_away: Whether the gateway does not say how this site is.
+        ages_s: Age of the last beat of each site that was heard, s.
     """
 
     sent: int
@@ -42,6 +44,7 @@ class Counts:
     plan_s: float
     certificate_s: float
     is_away: bool
+    ages_s: dict[str, float]
 
 
 class SitesMetrics(Collector):
@@ -103,6 +106,10 @@ def _of_counts(counts: Counts) -> Iterable[Metric]:
     for site, count in counts.losses.items():
         losses.add_metric([site], count)
     yield losses
+    ages = _gauge("beat_age_seconds", "Age of the last beat of each other site that was heard.")
+    for site, age_s in counts.ages_s.items():
+        ages.add_metric([site], age_s)
+    yield ages
 
 
 def _of_sites(state: SitesState) -> Iterable[Metric]:
@@ -111,30 +118,33 @@ def _of_sites(state: SitesState) -> Iterable[Metric]:
         "1 for the health of each other site; only a `live` one gets work.",
         labels=["site", "health"],
     )
-    trip = GaugeMetricFamily(
-        "steppe_sites_round_trip_seconds", "Least of the last 100 round trips.", labels=["site"]
-    )
-    headroom = GaugeMetricFamily(
-        "steppe_sites_headroom_watts", "Headroom that each site shows.", labels=["site"]
-    )
-    surplus = GaugeMetricFamily(
-        "steppe_sites_surplus_watts", "Surplus that each site shows.", labels=["site"]
-    )
-    suspect = GaugeMetricFamily(
-        "steppe_sites_suspect",
-        "1 while a site gets no new work because of what it claimed.",
-        labels=["site"],
-    )
+    trip = _gauge("round_trip_seconds", "Least of the last 100 round trips.")
+    suspect = _gauge("suspect", "1 while a site gets no new work because of what it claimed.")
     for peer in state.peers:
         for each in Health:
             health.add_metric([peer.site, each], float(peer.health is each))
         trip.add_metric([peer.site], peer.rtt_s)
         suspect.add_metric([peer.site], float(peer.site in state.suspects))
-    for view in (state.here, *(peer.view for peer in state.peers)):
-        if view is not None:
-            headroom.add_metric([view.site], view.headroom_w)
-            surplus.add_metric([view.site], view.surplus_w)
-    yield from (health, trip, headroom, surplus, suspect)
+    yield from (health, trip, suspect)
+    shown = (state.here, *(peer.view for peer in state.peers))
+    yield from _of_powers(view for view in shown if view is not None)
+
+
+def _of_powers(views: Iterable[SiteView]) -> Iterable[Metric]:
+    budget = _gauge("budget_watts", "Budget of the GPUs that each site shows.")
+    draw = _gauge("draw_watts", "Draw of the GPUs that each site shows.")
+    headroom = _gauge("headroom_watts", "Headroom that each site shows.")
+    surplus = _gauge("surplus_watts", "Surplus that each site shows.")
+    for view in views:
+        budget.add_metric([view.site], view.budget_w)
+        draw.add_metric([view.site], view.draw_w)
+        headroom.add_metric([view.site], view.headroom_w)
+        surplus.add_metric([view.site], view.surplus_w)
+    return (budget, draw, headroom, surplus)
+
+
+def _gauge(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"steppe_sites_{name}", text, labels=["site"])
 
 
 def _of_leases(leases: Iterable[Lease]) -> Metric:

@@ -64,7 +64,8 @@ class _Counted:
 
     def counts(self) -> Counts:
         """Return what they counted."""
-        peers = self.site.exchange.peers
+        peers, now_s = self.site.exchange.peers, self.site.clocks.monotonic_s()
+        ages_s = {name: peers.age_s(name, now_s) for name in peers.names}
         return Counts(
             sent=self.sender.sent,
             refused=self.beats.refused,
@@ -75,6 +76,7 @@ class _Counted:
             plan_s=self.plan.seconds,
             certificate_s=self.watch.end_s - self.site.clocks.epoch_s(),
             is_away=self.status.is_away,
+            ages_s={name: age_s for name, age_s in ages_s.items() if age_s is not None},
         )
 
 

@@ -38,6 +38,20 @@ from steppe.sites.trust.token import Token
 
 _MOST_UJ = 2**63 - 1
 """Most energy that the store of the home can keep, uJ."""
+KINDS = (
+    "gap",
+    "missing_there",
+    "late",
+    "unnoted",
+    "tokens",
+    "model",
+    "over_cap",
+    "missing_here",
+    "not_served",
+    "duplicate",
+    "correction",
+)
+"""All kinds of mismatches."""
 FAILED = "failed"
 """How a receipt of a request ends that failed through the fault of the target: it is all zeros."""
 

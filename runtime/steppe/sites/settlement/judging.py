@@ -48,6 +48,7 @@ class Judge:
         epoch_s: Callable[[], float],
         monotonic_s: Callable[[], float],
         tolerance: Tolerance = USUAL,
+        on_verdict: Callable[[str, Verdict], None] = lambda _site, _verdict: None,
     ) -> None:
         """Keep its parts.
 
@@ -60,8 +61,10 @@ class Judge:
             epoch_s: Reads the time, s since the Unix epoch.
             monotonic_s: The clock until which a site is barred.
             tolerance: How far claim and meter may lie apart.
+            on_verdict: Called with the site and each hour of it that is judged.
         """
         self._books = {site: ClaimBook(longest_s) for site in sites}
+        self._on_verdict = on_verdict
         self._store, self._suspects, self._targets = store, suspects, targets
         self._epoch_s, self._monotonic_s, self._tolerance = epoch_s, monotonic_s, tolerance
         self._next = dict.fromkeys(self._books, int(epoch_s() // _HOUR_S))
@@ -104,6 +107,7 @@ class Judge:
         now_s = self._monotonic_s()
         before = self._suspects.get(site, Suspect())
         self._suspects[site] = before.after(verdict, now_s)
+        self._on_verdict(site, verdict)
         match verdict:
             case Lied():
                 _log.error("%s claimed what its meters do not show: %s", site, verdict.text)

@@ -94,6 +94,7 @@ class SettlementPart:
             targets=targets,
             epoch_s=epoch_s,
         )
+        self._counts = SettlementCounts(self._sites)
         self._judge = Judge(
             self._sites,
             _CLAIM_PERIODS * section.period_s,
@@ -102,13 +103,13 @@ class SettlementPart:
             targets=targets,
             epoch_s=epoch_s,
             monotonic_s=monotonic_s,
+            on_verdict=self._counts.note_verdict,
         )
         self._doors = (
             ReceiptsOfSites(self._target, home_of),
             MetersOfSite(section.name, ledger, home_of),
         )
         self._problems: dict[str, str] = {}
-        self._counts = SettlementCounts()
         self._waiting: list[Taken] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.shown = SettlementsShown(store, self._problems)
@@ -162,7 +163,7 @@ class SettlementPart:
 
     def metrics(self) -> list[Metric]:
         """Return metrics of what was settled since the start."""
-        return self._counts.metrics(self._sites, self._problems)
+        return self._counts.metrics(self._problems)
 
     async def _serve(self, site: str) -> None:
         await self._target.close_due(site)
