@@ -14,7 +14,7 @@ $(BIN)/pytest -q $(1) $(2) || \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-sites test check deploy-check images-test docs docs-serve changelog bench format clean static style install install-dev
+.PHONY: help demo demo-sites test check deploy-check release-check images-test docs docs-serve changelog bench format clean static style install install-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ check: static ## what must be green before a commit: format, lint, types, import
 
 deploy-check: install-dev ## check all of deploy/ (needs promtool: apt-get install prometheus)
 	$(BIN)/python -m deploy.check
+
+release-check: install-dev ## build the files of a release into dist/ and check them (needs git and a package index)
+	$(BIN)/python -m release.check
 
 images-test: install-dev ## build the images on a Debian root, start and use them (needs root, buildah, mmdebstrap)
 	$(BIN)/python -m deploy.check.built_images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from steppe.errors import SteppeError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from steppe.power.signal import Fresh, Missing, Reading, Signal, Stale
     from steppe.report.result import RunResult
     from steppe.run.simulation import simulate
+
+    __version__: str
 
 __all__ = [
     "EnergyMeter",
@@ -51,6 +54,8 @@ _WHOLE_MODULES = {"ray_data": "steppe.batch.ray_data"}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version(__name__)
     if name in _WHOLE_MODULES:
         return importlib.import_module(_WHOLE_MODULES[name])
     if name not in _MODULES:
