@@ -204,6 +204,7 @@ def fleet_exposition() -> str:
         shortages=(shortage,),
         battery=Charge(0.5, 10.0),
         grid=GridTick("http/e1", 70.0, "http/e1", 70.0, 100.0, 30.0, complies=True),
+        took_s=0.02,
         replicas=(replica,),
     )
     report = ReplicaReport(

@@ -74,7 +74,7 @@ def test_a_tick_is_one_line_with_the_agreed_keys(recorded: tuple[Path, Summary])
     keys = "t_s budget_w draw_w supply_w demand_tps output_tps energy_j output_tokens waiting"
     rest = "running engine_queue budget_source shortages battery curtailed_w site_w sources_w"
     rest += " stale node_rest_w node_rest_source bound one_awake_w gpu_events pools"
-    rest += " variants batch grid replicas"
+    rest += " variants batch grid took_s replicas"
     assert list(line) == [*keys.split(), *rest.split()]
     replica_keys = "id state clock_mhz batch_limit draw_w output_tps depth fault conditions pool"
     assert list(line["replicas"][0]) == replica_keys.split()

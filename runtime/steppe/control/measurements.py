@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,22 @@ class ClockWork:
 
 def summed_by_clock(works: Iterable[ClockWork]) -> tuple[ClockWork, ...]:
     """Return the work at each clock, summed, the lowest clock first."""
-    found: defaultdict[int, list[tuple[float, ...]]] = defaultdict(list)
+    found: defaultdict[int, list[ClockWork]] = defaultdict(list)
     for work in works:
-        clock_mhz, *terms = astuple(work)
-        found[clock_mhz].append(tuple(terms))
-    return tuple(
-        ClockWork(clock_mhz, *(sum(term) for term in zip(*found[clock_mhz], strict=True)))
-        for clock_mhz in sorted(found)
+        found[work.clock_mhz].append(work)
+    return tuple(_summed(clock_mhz, found[clock_mhz]) for clock_mhz in sorted(found))
+
+
+def _summed(clock_mhz: int, works: Sequence[ClockWork]) -> ClockWork:
+    return ClockWork(
+        clock_mhz=clock_mhz,
+        steps=sum([work.steps for work in works]),
+        prefill_steps=sum([work.prefill_steps for work in works]),
+        sequences=sum([work.sequences for work in works]),
+        prompt_tokens=sum([work.prompt_tokens for work in works]),
+        context_tokens=sum([work.context_tokens for work in works]),
+        busy_s=sum([work.busy_s for work in works]),
+        energy_j=sum([work.energy_j for work in works]),
     )
 
 

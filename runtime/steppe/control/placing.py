@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import ceil, inf
 from typing import NamedTuple
 
+from steppe.control.least import LeastOf
 from steppe.control.prompt_pace import PromptPace
 
 QUEUE_PER_REPLICA = 2
@@ -92,24 +93,24 @@ class ReplicaSlots:
         self._speeds: list[float] = list(limits)
         self._prefilling = [0] * len(limits)
         self.later, self._later_prefilling = [0] * len(limits), [0] * len(limits)
-        self._loads = [0.0 if limit > 0 else inf for limit in limits]
-        self._firm_loads = self._loads.copy()
+        loads = [0.0 if limit > 0 else inf for limit in limits]
+        self._loads, self._firm_loads = LeastOf(loads), LeastOf(loads)
         self.next = first % len(limits) if limits else 0
 
     @property
     def has_room(self) -> bool:
         """Whether a request of one place would get a slot that is not deferrable."""
-        return min(self._firm_loads, default=inf) < inf
+        return self._firm_loads.least < inf
 
     @property
     def has_room_later(self) -> bool:
         """Whether a deferrable request of one place would get a slot."""
-        return min(self._loads, default=inf) < inf
+        return self._loads.least < inf
 
     @property
     def free_places(self) -> int:
         """Requests of one place that would get a slot now."""
-        each = zip(self._loads, self.limits, self.outstanding, strict=True)
+        each = zip(self._loads.values, self.limits, self.outstanding, strict=True)
         return sum([limit - taken for load, limit, taken in each if load < inf])
 
     def limit(self, replica: int, limit: int) -> None:
@@ -154,8 +155,8 @@ class ReplicaSlots:
 
     def least_of(self, replicas: Sequence[int]) -> int:
         """Return the least loaded of some replicas; ties rotate."""
-        count, first = len(self.limits), self.next
-        return min(replicas, key=lambda i: (self._firm_loads[i], (i - first) % count))
+        count, first, loads = len(self.limits), self.next, self._firm_loads.values
+        return min(replicas, key=lambda i: (loads[i], (i - first) % count))
 
     def acquire(self, places: int = 1, *, later: bool = False) -> int | None:
         """Take a slot and return its replica; None if every replica is full.
@@ -166,14 +167,13 @@ class ReplicaSlots:
             places: Sequences of the request.
             later: Whether it is deferrable.
         """
-        loads = self._loads_for(places, later=later)
-        least = min(loads, default=inf)
-        if least == inf:
+        if places == 1:
+            loads = self._loads if later else self._firm_loads
+        else:
+            loads = LeastOf(self._loads_for(places, later=later))
+        if loads.least == inf:
             return None
-        try:
-            replica = loads.index(least, self.next)
-        except ValueError:
-            replica = loads.index(least)
+        replica = loads.first_least(self.next)
         self.take(replica, places, later=later)
         return replica
 
@@ -190,7 +190,7 @@ class ReplicaSlots:
 
     def _loads_for(self, places: int, *, later: bool) -> list[float]:
         """Return the loads, without the replicas that have too few places left."""
-        loads = self._loads if later else self._firm_loads
+        loads = self._loads.values if later else self._firm_loads.values
         if places == 1:
             return loads
         counts = self.outstanding
@@ -273,6 +273,6 @@ class ReplicaSlots:
         pace, speed = self._paces[replica], self._speeds[replica]
         weighted = taken + PROMPT_WEIGHT * prefilling
         waits = pace.prompts >= pace.most(self._prompt_wait_s)
-        self._loads[replica] = inf if waits or taken >= limit else weighted / speed
+        self._loads.set(replica, inf if waits or taken >= limit else weighted / speed)
         firm = taken - self.later[replica]
-        self._firm_loads[replica] = inf if waits or firm >= limit else weighted / speed
+        self._firm_loads.set(replica, inf if waits or firm >= limit else weighted / speed)

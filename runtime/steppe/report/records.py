@@ -215,6 +215,8 @@ class TickRecord:
         variants: The share that the plan gave each model in the requests for each alias.
         batch: The batch work; None without any.
         grid: What the grid asked, and what was delivered; None if it asked nothing.
+        took_s: How long the controller worked on the tick before this one, s; None where that is
+            not measured, as in a simulation.
         replicas: Every replica of the fleet.
     """
 
@@ -245,6 +247,7 @@ class TickRecord:
     variants: Mapping[str, Mapping[str, float]] = field(default_factory=dict, kw_only=True)
     batch: BatchTick | None = field(default=None, kw_only=True)
     grid: GridTick | None = field(default=None, kw_only=True)
+    took_s: float | None = field(default=None, kw_only=True)
     replicas: tuple[ReplicaTick, ...]
 
     @property

@@ -101,6 +101,7 @@ class TickRecords:
         points: ShortagePoints,
         *,
         grid: GridTick | None = None,
+        took_s: float | None = None,
     ) -> TickRecord | None:
         """Return the record of the window that ends at a tick, None for the first; begin the next.
 
@@ -111,6 +112,7 @@ class TickRecords:
             shortages: What the budget is not enough for, now or in the forecast.
             points: Operating points of one replica.
             grid: What the grid asked when the window began; None if nothing.
+            took_s: How long the controller worked on the tick before, s; None if unknown.
         """
         governing, began_s = self.budget, self.began_s
         shares_w, self.shares_w = self.shares_w, self._next_shares_w
@@ -147,6 +149,7 @@ class TickRecords:
             variants=variants,
             batch=_batch_tick(observation, window, governing, self._paces),
             grid=grid,
+            took_s=took_s,
             replicas=_replica_ticks(observation, window, width_s),
         )
 

@@ -114,6 +114,17 @@ def test_a_tick_that_reads_two_windows_records_both(stage: Stage) -> None:
     assert (replica.draw_w, replica.output_tps) == (record.draw_w, record.output_tps)
 
 
+def test_a_tick_records_how_long_the_one_before_it_took(stage: Stage) -> None:
+    stage.tick(1.0)
+    stage.tick(2.0)
+    stage.tick(3.0)
+    _, latest = stage.controller.poll().ticks
+    assert latest.took_s is not None
+    assert 0 < latest.took_s < 60.0
+    (exposition,) = stage.sent("set_metrics")
+    assert f"steppe_tick_seconds {latest.took_s}" in exposition.decode()
+
+
 def test_the_gateway_gets_the_time_until_a_replica_can_serve_again(stage: Stage) -> None:
     stage.tick(1.0)
     routes, retry_after_s = stage.sent("set_routes")

@@ -101,6 +101,7 @@ class Controller:
         self._recorded = self._fleet.position()
         self._failed_ticks = 0
         self._budget_reads = 0
+        self._took_s: float | None = None  # the tick before
 
     def add_replicas(
         self, placements: list[Placement], starting: Mapping[str, Any] | None = None
@@ -332,6 +333,12 @@ class Controller:
             self._recorded, self._records.began_s = self._fleet.position(), self._now_s()
 
     def _tick(self, now_s: float) -> None:
+        began_s = self._clock()
+        self._move(now_s)
+        self._took_s = self._clock() - began_s
+
+    def _move(self, now_s: float) -> None:
+        """Move the fleet one step, and say what it does."""
         assert self._loop is not None, "begin comes first"
         self._pools.use_measured_times(self._fleet.handles.values())
         plan = self._loop.tick(now_s)
@@ -355,6 +362,7 @@ class Controller:
             forecast,
             self._points,
             grid=self._grid.tick(snapshot.budget, now_s - self._records.began_s),
+            took_s=self._took_s,
         )
         if record is not None:
             self._fleet.forget_gpu_events()

@@ -86,6 +86,9 @@ class Exposition:
         self._quarantined = self._gauge(
             "replica_quarantined", "1 for a replica that is not started again", "replica", "fault"
         )
+        self._took = self._gauge(
+            "tick_seconds", "How long the controller worked on a tick, the one before the last"
+        )
         self._running = self._gauge("requests_running", "Requests in the engines")
         self._pools = self._gauge(
             "pool_watts",
@@ -224,6 +227,8 @@ class Exposition:
         self._rest.clear()
         self._rest.labels(tick.node_rest_source).set(tick.node_rest_w)
         self._running.set(tick.running)
+        if tick.took_s is not None:
+            self._took.set(tick.took_s)
         self._demand.set(tick.demand_tps)
         if observation is not None:
             self._add_observation(observation)
