@@ -260,7 +260,9 @@ async def test_a_page_says_when_its_gateway_is_gone_and_comes_back(
     tab = await open_tab(url)
     await see(tab, 414.25)
     await gateway.stop()
-    await tab.page.wait_for_selector("#state:text-is('the gateway does not answer')")
+    await tab.page.wait_for_selector("#state:has-text('the gateway closed at')")
+    assert await tab.text("#figure-draw_w") == "414.2 W"
+    assert await tab.axe() == []
     again, _ = await open_gateway(port=int(url.rpartition(":")[2]))
     again.set_fleet_state(sent(2.0, draw_w=100.0))
     await see(tab, 100.0)

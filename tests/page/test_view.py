@@ -25,7 +25,11 @@ def text(cell: Any) -> str:
 
 def test_a_figure_has_the_number_of_the_status_and_its_text() -> None:
     figures = view(status(draw_w=414.253))["figures"]
-    assert figures["draw_w"] == {"value": 414.253, "text": "414.3 W", "note": ""}
+    assert figures["draw_w"] == {
+        "value": 414.253,
+        "text": "414.3 W",
+        "note": "83 % of the budget",
+    }
     assert figures["budget_w"] == {"value": 500.0, "text": "500 W", "note": "set by wind"}
     assert figures["battery"] == {"value": 0.5, "text": "50 %", "note": "takes 20 W"}
     assert figures["awake"]["text"] == "2 of 3"
@@ -57,13 +61,15 @@ def test_rows_have_a_cell_for_each_column() -> None:
     assert [text(row[0]) for row in found["replicas"]] == ["replica-0", "replica-1", "replica-2"]
     assert [row[7] for row in found["replicas"]] == ["", "thermal", "offloaded"]
     assert view(status())["forecast"] == {"in_s": [0, 300, 600], "budget_w": [500, 499, 498]}
-    assert found["shortages"] == [["demand", "40 W", "in 1 min 30 s", "not foreseen"]]
+    assert found["shortages"] == [
+        ["the demand at the SLO", "40 W", "in 1 min 30 s", "not foreseen"]
+    ]
 
 
 def test_before_the_first_tick_nothing_is_made_up() -> None:
     models = {"m": {"awake": 0, "waiting": 0, "joules_per_token": None}}
     found = view({"controller": {"age_s": None, "stale": False}, "models": models})
-    assert found["state"]["text"] == "the controller has not begun"
+    assert found["state"]["text"] == "starting"
     assert found["figures"]["draw_w"] == {"value": None, "text": "–", "note": ""}
     assert found["summary"] == "No tick yet."
 

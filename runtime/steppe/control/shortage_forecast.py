@@ -19,6 +19,8 @@ Forecast = Sequence[tuple[float, float]]
 """Times, s since the run began, and the power budget from then on, W; in order."""
 Level = Literal["floor", "demand"]
 """What a budget can be too small for: the sleeping fleet, or the demand at the SLO."""
+WORDS: dict[Level, str] = {"floor": "the sleeping fleet", "demand": "the demand at the SLO"}
+"""What that is, in words."""
 
 NEAR_S, NEAR_STEP_S = 300.0, 5.0
 FAR_S, FAR_STEP_S = 3600.0, 60.0

@@ -49,6 +49,8 @@ _STREAM = {
     "X-Accel-Buffering": "no",  # a proxy passes each event on at once
     **_HEADERS,
 }
+_CLOSED = b'data: {"closed": true}\n\n'
+"""The last event of a stream whose gateway closes, so that a page can tell this from a failure."""
 _A_YEAR = "public, max-age=31536000, immutable"
 
 
@@ -265,7 +267,7 @@ class NoPage:
 
 
 async def _send_to(viewer: Viewer, response: web.StreamResponse) -> None:
-    """Send a viewer its events until the end.
+    """Send a viewer its events until the end, which is an event too.
 
     Raises:
         TimeoutError: It takes nothing.
@@ -273,6 +275,8 @@ async def _send_to(viewer: Viewer, response: web.StreamResponse) -> None:
     while (event := await viewer.next()) is not None:
         async with asyncio.timeout(WRITE_S):
             await response.write(event)
+    async with asyncio.timeout(WRITE_S):
+        await response.write(_CLOSED)
 
 
 def _bound_buffer(request: web.Request) -> None:

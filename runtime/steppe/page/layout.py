@@ -183,7 +183,7 @@ CHARTS = (
 )
 FORECAST = ChartSpec(
     "forecast",
-    "Forecast of the budget, W",
+    "Forecast of the budget from now on, W",
     (SeriesSpec("budget_w", "Budget", "budget", is_dashed=True),),
     is_energy=True,
 )

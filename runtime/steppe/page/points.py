@@ -75,6 +75,8 @@ class Point:
     def row(self) -> list[float | None]:
         """Return its values in the order of `COLUMNS`, without digits that no chart shows."""
         values = [getattr(self, name) for name in COLUMNS]
+        if not self.awake:
+            values[COLUMNS.index("clock_mhz")] = None
         return [None if value is None else round(value, _DIGITS) for value in values]
 
 

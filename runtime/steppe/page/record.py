@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from steppe.control.shortage_forecast import WORDS, Level
 from steppe.page.amounts import NONE, joules, joules_per_token, number, span, watts
 from steppe.page.history import History
 from steppe.page.layout import TableSpec
@@ -180,8 +181,8 @@ def _models(models: Mapping[str, Json]) -> Rows:
     ]
 
 
-def _shortages(shortages: Mapping[str, Json]) -> Rows:
-    return [[of, span(own["time_s"]), watts(own["most_w"])] for of, own in shortages.items()]
+def _shortages(shortages: Mapping[Level, Json]) -> Rows:
+    return [[WORDS[of], span(own["time_s"]), watts(own["most_w"])] for of, own in shortages.items()]
 
 
 def _events(events: Iterable[Json]) -> Rows:

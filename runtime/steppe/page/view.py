@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from steppe.control.shortage_forecast import WORDS
 from steppe.page.amounts import NONE, joules, joules_per_token, number, share, span, watts
 from steppe.page.history import Totals
 from steppe.page.layout import BATCH, GRID, MODELS, REPLICAS, SHORTAGES, SITES, SOURCES
@@ -70,7 +71,7 @@ def _state(status: Json) -> Cell:
     controller = status.get("controller", {})
     age_s = controller.get("age_s")
     if age_s is None:
-        return {"text": "the controller has not begun", "state": "starting"}
+        return {"text": "starting", "state": "starting"}
     if controller.get("stale"):
         return {"text": f"the controller is silent for {span(age_s)}", "state": "bad"}
     if status.get("power", {}).get("stale"):
@@ -98,10 +99,11 @@ def _power_figures(power: Json) -> dict[str, Any]:
     found["budget_w"] = figure(
         power.get("budget_w"), watts(power.get("budget_w")), f"set by {by}" if by else ""
     )
+    if power.get("draw_w") is not None and power.get("budget_w"):
+        part = share(power["draw_w"] / power["budget_w"])
+        found["draw_w"]["note"] = f"{part} of the budget"
     battery = power.get("battery")
-    if battery is None:
-        found["battery"] = figure(None, NONE, "none" if power else "")
-    else:
+    if battery is not None:
         gives_w = battery["power_w"]
         way = "gives" if gives_w > 0 else "takes"
         note = f"{way} {watts(abs(gives_w))}" if gives_w else "rests"
@@ -163,7 +165,7 @@ def _run_figures(totals: Totals) -> dict[str, Any]:
 def _shortages(shortages: Iterable[Json]) -> Rows:
     return [
         [
-            each["of"],
+            WORDS[each["of"]],
             watts(each["short_w"]),
             "now" if each["begins_in_s"] <= 0 else f"in {span(each['begins_in_s'])}",
             "not foreseen" if each["ends_in_s"] is None else f"in {span(each['ends_in_s'])}",

@@ -12,6 +12,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from steppe.control.shortage_forecast import WORDS
 from steppe.report.grid_events import EventSum
 from steppe.report.latency import Percentiles
 from steppe.report.quantities import UNKNOWN, count, quantity, share, source_text, span
@@ -22,7 +23,6 @@ from steppe.report.record_folder import (
     REQUESTS_FILE,
     SUMMARY_FILE,
 )
-from steppe.report.shortages import WORDS
 from steppe.report.summary import Summary
 
 WIDTH = 80

@@ -6,12 +6,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steppe.control.shortage_forecast import Level, ShortageForecast
+from steppe.control.shortage_forecast import WORDS, ShortageForecast
 from steppe.report.quantities import quantity, span
 from steppe.report.records import ShortageTick
 
-WORDS: dict[Level, str] = {"floor": "the sleeping fleet", "demand": "the demand at the SLO"}
-"""What a budget can be short of, in words."""
 QUIET_S = 60.0
 """A shortage is over once it has been absent for this long, s: a wavering demand is one line."""
 

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, TypedDict, cast
 
-from steppe.control.shortage_forecast import Level
+from steppe.control.shortage_forecast import WORDS, Level
 from steppe.report.by_model import ByModel, ModelSums
 from steppe.report.by_site import BySite, SiteSums
 from steppe.report.grid_events import EventSum, event_sums
 from steppe.report.latency import DeferrableLatency, Latency, Service
 from steppe.report.records import Outcome, RequestRecord, RunTotals, Slo, TickRecord
-from steppe.report.shortages import WORDS
 from steppe.report.tracking import PowerTrace, Tracking, track
 
 

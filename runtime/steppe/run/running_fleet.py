@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -119,6 +120,7 @@ def running_fleet(
                 progress.begin,
                 note=progress.note,
                 on_session=lambda session: cleanup.say(session=session),
+                on_open=partial(_say_page, config, console),
                 lifetime=None if of_two is None else of_two.lifetime,
             )
             driver.start()
@@ -180,6 +182,12 @@ def _stop(driver: FleetDriver | None, process: int, of_two: DriverOfTwo | None) 
     if of_two is not None:
         of_two.end()
     remove_files(process, LEFTOVERS_S, ended=process)
+
+
+def _say_page(config: RunConfig, console: Console, url: str) -> None:
+    """Say where the live page is, which shows the start too."""
+    if config.gateway.page:
+        console.print(f"live page: {url}", soft_wrap=True, highlight=False)
 
 
 def _start_kind(config: RunConfig) -> str:

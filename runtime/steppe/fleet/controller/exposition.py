@@ -14,13 +14,13 @@ from prometheus_client import (
     generate_latest,
 )
 
+from steppe.control.shortage_forecast import WORDS
 from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import Learned, Observation, ReplicaState
 from steppe.energy.attribution import UJ_PER_J
 from steppe.energy.window import worst
 from steppe.fleet.messages import ReplicaReport
 from steppe.report.records import GridTick, ShortageTick, TickRecord
-from steppe.report.shortages import WORDS
 
 NO_LIMITS: Mapping[str, float] = MappingProxyType({})
 STATES = ("starting", "awake", "draining", "asleep", "gone", "quarantined")

@@ -86,6 +86,7 @@ class FleetDriver:
         *,
         note: Callable[[str], None] = _discard,
         on_session: Callable[[str], None] = _discard,
+        on_open: Callable[[str], None] = _discard,
         lifetime: ActorLifetime | None = None,
     ) -> None:
         """Remember what to run.
@@ -96,10 +97,11 @@ class FleetDriver:
             clock: Returns monotonic time, s.
             note: Gets a line about how far a stage is.
             on_session: Gets Ray's name of the session if a cluster was started for the run.
+            on_open: Gets the address of the gateway once it answers, before any model is loaded.
             lifetime: Name of the run, and how long its actors live; None for a new run whose
                 actors end with this process.
         """
-        self._on_session = on_session
+        self._on_session, self._on_open = on_session, on_open
         self._config = config
         self._progress, self._note, self._clock = progress, note, clock
         self._local = config.ray.address == LOCAL
@@ -138,6 +140,7 @@ class FleetDriver:
         self._watch_servers()
         with start_errors():
             self.url = self._gateways.open(self.actors.replica_headers)
+            self._on_open(self.url)
             self._services.start(self.url)
             refuse_unmatched_labels(self._config.fleet.node_labels)
             machines = self._machines()

@@ -14,6 +14,12 @@
     return value.toLocaleString("en", { maximumFractionDigits: digits });
   }
 
+  // Labels of an axis: no seconds where all of them are whole minutes.
+  function axisTexts(splits, isTime) {
+    const end = isTime && splits.every((x) => x % 60 === 0) ? 5 : 8;
+    return splits.map((x) => clockText(x, isTime).slice(0, end));
+  }
+
   // The x of a record is the time since its begin, s; of a live run, the time of day.
   function clockText(x, isTime) {
     if (isTime) return new Date(x * 1000).toLocaleTimeString("en-GB");
@@ -23,7 +29,7 @@
   }
 
   function withAlpha(colour, alpha) {
-    const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+    const [r, g, b] = colour.match(/\d+/g);
     return `rgba(${r}, ${g}, ${b}, ${alpha})`;
   }
 
@@ -50,15 +56,19 @@
     };
   }
 
+  function heightOf(box) {
+    return parseInt(getComputedStyle(box).minHeight, 10); // a box that is not shown yet has it too
+  }
+
   function optionsOf(spec, box, { isTime, sync, rests, spansGaps = false }) {
     return {
       width: box.clientWidth,
-      height: box.clientHeight || 170,
+      height: heightOf(box),
       legend: { show: false },
       cursor: { ...(sync ? { sync: { key: sync } } : {}), drag: { x: true, y: false } },
       scales: { x: { time: isTime }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.06 : 1] } },
       axes: [
-        axis({ values: (_, splits) => splits.map((x) => clockText(x, isTime)), space: 80, size: 30, ...(isTime ? {} : { incrs: STEPS_S }) }),
+        axis({ values: (_, splits) => axisTexts(splits, isTime), space: 66, size: 30, ...(isTime ? {} : { incrs: STEPS_S }) }),
         axis({ values: (_, splits) => splits.map(round), size: 56 }),
       ],
       series: [{}, ...spec.series.map((series) => lineOf(series, spansGaps))],
@@ -106,7 +116,7 @@
   function fit(chart) {
     const width = chart.box.clientWidth;
     if (width && width !== chart.plot.width) {
-      chart.plot.setSize({ width, height: chart.plot.height });
+      chart.plot.setSize({ width, height: heightOf(chart.box) });
     }
   }
 

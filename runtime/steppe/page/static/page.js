@@ -14,6 +14,7 @@
   let saidAt = -SAY_MS;
   let isReading = false;
   let isFollowing = false;
+  let closedAt = "";
 
   function chosenSpan() {
     return document.querySelector('input[name="span"]:checked').value;
@@ -54,6 +55,14 @@
   }
 
   function show(view) {
+    if (view.closed) {
+      closedAt = new Date().toLocaleTimeString("en-GB");
+      return;
+    }
+    closedAt = "";
+    delete document.body.dataset.stale;
+    byId("live").dataset.phase = view.t_s === null ? "starting" : "running";
+    byId("boundary").textContent = view.boundary ? "Boundary: " + view.boundary : "";
     const isNext = seq !== null && view.seq === seq + 1;
     seq = view.seq;
     if (!history || !isNext) readHistory();
@@ -71,6 +80,14 @@
       byId("said").textContent = view.summary;
     }
     document.body.dataset.seq = String(view.seq);
+  }
+
+  // The last numbers stay, in another colour, until the gateway answers again.
+  function lose() {
+    seq = null;
+    document.body.dataset.stale = "true";
+    if (!closedAt) steppe.state({ text: "the gateway does not answer", state: "bad" });
+    else steppe.state({ text: `the gateway closed at ${closedAt}; its last numbers stay`, state: "rest" });
   }
 
   async function readTenants() {
@@ -112,10 +129,7 @@
     if (access.role === "admin") steppe.admin(access);
     if (isFollowing) return;
     isFollowing = true;
-    await steppe.follow(show, () => {
-      steppe.state({ text: "the gateway does not answer", state: "bad" });
-      seq = null;
-    });
+    await steppe.follow(show, lose);
     isFollowing = false;
     steppe.forget();
     await enter();
@@ -123,7 +137,7 @@
 
   function tryToEnter() {
     enter().catch(() => {
-      steppe.state({ text: "the gateway does not answer", state: "bad" });
+      lose();
       setTimeout(tryToEnter, 5000);
     });
   }

@@ -23,9 +23,12 @@
   }
 
   steppe.figures = function (figures) {
-    for (const [key, figure] of Object.entries(figures)) {
-      const element = set("figure-" + key, figure.text);
-      if (!element) continue;
+    for (const element of document.querySelectorAll("[id^=figure-]")) {
+      const key = element.id.slice("figure-".length);
+      const figure = figures[key];
+      element.closest(".figure").hidden = !figure; // a run without a battery has no such figure
+      if (!figure) continue;
+      set(element.id, figure.text);
       element.dataset.value = figure.value === null ? "" : String(figure.value);
       set("note-" + key, figure.note);
     }

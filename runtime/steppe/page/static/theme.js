@@ -33,8 +33,14 @@ var steppe = {};
     apply(name);
   }
 
+  // A canvas takes no variables: an element has each colour as it is, `rgb(r, g, b)`.
+  const sample = document.createElement("span");
+  sample.hidden = true;
+  document.body.append(sample);
+
   steppe.colour = function (name) {
-    return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+    sample.style.color = `var(--${name})`;
+    return getComputedStyle(sample).color;
   };
   steppe.onTheme = function (listener) {
     listeners.push(listener);
