@@ -40,7 +40,7 @@ from steppe.grid.backtest.terms import MarketTerms
 from steppe.grid.backtest.ways import (
     FORESIGHT,
     PLAN,
-    Outcome,
+    WayOutcome,
     as_numbers,
     foresight,
     outcome,
@@ -125,7 +125,7 @@ def compare(site: Site, arguments: argparse.Namespace, seed: int) -> list[dict[s
     return rows
 
 
-def _add(rows: list[dict[str, Any]], found: Outcome, seed: int, began: float) -> None:
+def _add(rows: list[dict[str, Any]], found: WayOutcome, seed: int, began: float) -> None:
     """Add a row with its gain over the first one, and print it."""
     row = as_numbers(found.cost)
     none = rows[0]["cost"] if rows else row["cost"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from steppe.ledger.booking import BookedRequest, Booking, Totals
+from steppe.ledger.booking import BookedRequest, BookedTotals, Booking
 
 RUN, TARIFF, CURRENCY = "run-1", "flat-1", "CNY"
 PRICES = {"standard": (100, 400), "deferrable": (10, 40)}
@@ -122,7 +122,7 @@ class MadeRun:
         first_uj = max(self._meters["r0"], total_uj // 2)
         self._meters = {"r0": first_uj, "r1": total_uj - first_uj}
         number = len(self.bookings) + 1
-        totals = Totals(
+        totals = BookedTotals(
             meters=dict(self._meters),
             idle_uj=self._energy_uj["idle"],
             transition_uj=self._energy_uj["transition"],

@@ -39,8 +39,8 @@ import sqlalchemy as sql
 from rich.console import Console
 from rich.table import Table
 
-from steppe.ledger.admission import Admission, AdmissionRules, Terms
-from steppe.ledger.booking import BookedRequest, Booking, Totals
+from steppe.ledger.admission import Admission, AdmissionRules, AdmissionTerms
+from steppe.ledger.booking import BookedRequest, BookedTotals, Booking
 from steppe.ledger.entries import deposited
 from steppe.ledger.log.audit import check_log
 from steppe.ledger.log.log import Log, LogReader
@@ -51,7 +51,7 @@ from steppe.ledger.service.opening import log_tariffs
 from steppe.ledger.service.publisher import Publisher
 from steppe.ledger.service.writer import Writer
 from steppe.ledger.signing import COSIGNATURE, Note, PrivateKey
-from steppe.ledger.store.books import Taken, take
+from steppe.ledger.store.books import BookingResult, take
 from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.ledger.store.transaction import Transaction
 from steppe.ledger.tariff import Rate, Tariff
@@ -98,7 +98,7 @@ class Books:
                 transaction.load([each.request for each in asked], tenants, {TARIFF.currency})
                 for each in asked:
                     terms = transaction.admit(each, AdmissionRules((TARIFF,)), NOW_US)
-                    assert isinstance(terms, Terms), terms
+                    assert isinstance(terms, AdmissionTerms), terms
                     assert terms.held, terms
 
             await self.writer.write(change)
@@ -107,10 +107,10 @@ class Books:
         """Hand over one booking; return when it is on disk."""
         requests = tuple(_booked(self.requests + n) for n in range(size))
         self.bookings, self.requests = self.bookings + 1, self.requests + size
-        totals = Totals({"r0": self.requests * 1_000}, idle_uj=0)
+        totals = BookedTotals({"r0": self.requests * 1_000}, idle_uj=0)
         booking = Booking(RUN, self.bookings, NOW_US, "gpu", requests, totals)
 
-        def change(transaction: Transaction) -> Taken:
+        def change(transaction: Transaction) -> BookingResult:
             return take(transaction, booking, SITE, {TARIFF.id: TARIFF})
 
         taken = await self.writer.write(change)

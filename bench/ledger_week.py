@@ -50,7 +50,7 @@ from ledger_week_site import (
     weather_of,
 )
 from steppe.ledger.corrections import Right
-from steppe.ledger.entries import Hold, Kind, Movement, available, deposited
+from steppe.ledger.entries import Hold, Movement, MovementKind, available, deposited
 from steppe.ledger.green.certificates import GEC_WH, Certificate
 from steppe.ledger.green.checking import check_matches
 from steppe.ledger.green.match import Match
@@ -65,7 +65,7 @@ from steppe.ledger.receipt import Receipt
 from steppe.ledger.signing import PrivateKey
 from steppe.ledger.statements.focus import focus_csv
 from steppe.ledger.statements.month import Month
-from steppe.ledger.statements.statement import Share, Statement
+from steppe.ledger.statements.statement import ReceiptShare, Statement
 from steppe.ledger.store.books import take
 from steppe.ledger.store.certificates import Register, holdings
 from steppe.ledger.store.closing import close
@@ -307,7 +307,7 @@ def check_tenants(week: Week, entries: Entries, month: Month, found: Found) -> N
     found.counts["corrections"] = sum(bool(one.corrects) for one in entries.receipts)
 
 
-def _is_greener(receipt: Receipt, share: Share) -> bool:
+def _is_greener(receipt: Receipt, share: ReceiptShare) -> bool:
     return share.green_uj > receipt.energy_uj + share.idle_uj
 
 
@@ -333,7 +333,7 @@ def check_no_more_is_sold(week: Week, entries: Entries, found: Found) -> None:
         unit, own = unit_of(match.site, match.hour), site_account(match.site)
         left = [each.balance for each in week.store.balances(own) if each.unit == unit]
         more = Movement(
-            f"more-{match.id}", Kind.TRANSFER, own, available("lab"), unit, sum(left) + 1
+            f"more-{match.id}", MovementKind.TRANSFER, own, available("lab"), unit, sum(left) + 1
         )
         try:
             week.store.move([more], week.end * HOUR_US)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 
-from steppe.ledger.booking import BookedRequest, Booking, Totals
+from steppe.ledger.booking import BookedRequest, BookedTotals, Booking
 from steppe.ledger.green.supply import UJ_PER_WH
 from steppe.ledger.split import split
 from steppe.ledger.tariff import Rate, Tariff
@@ -165,7 +165,7 @@ class Site:
         """Return the next step of its books."""
         self.number += 1
         requests, self.ended = tuple(self.ended), []
-        totals = Totals(
+        totals = BookedTotals(
             {"r0": self.meter_uj // 3, "r1": self.meter_uj - self.meter_uj // 3},
             self.idle_uj,
             self.transition_uj,

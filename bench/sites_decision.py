@@ -27,9 +27,9 @@ from rich.table import Table
 from steppe.control.ticket import PRIORITIES
 from steppe.measure.provenance import source_commit
 from steppe.sites.decide import decide
-from steppe.sites.prepared import MISSED_S, Prepared
-from steppe.sites.quotas import Lease, Quotas
-from steppe.sites.view import Asked, PoolPoint, PoolView, SiteView
+from steppe.sites.prepared import MISSED_S, PreparedSites
+from steppe.sites.quotas import QuotaLease, Quotas
+from steppe.sites.view import PoolPoint, PoolView, RequestView, SiteView
 from targets import at_most
 
 SIZES = (3, 10, 100, 1000)
@@ -57,7 +57,7 @@ def make_quotas(names: list[str]) -> Quotas:
     """Return quotas to all sites."""
     quotas = Quotas(names, NOW_S - 20.0)
     quotas.grant(
-        Lease(name, "m", priority, 1e5, 1e6, NOW_S - 20.0, 60.0)
+        QuotaLease(name, "m", priority, 1e5, 1e6, NOW_S - 20.0, 60.0)
         for name in names[1:]
         for priority in PRIORITIES
     )
@@ -66,14 +66,18 @@ def make_quotas(names: list[str]) -> Quotas:
     return quotas
 
 
-def request(priority: str) -> Asked:
+def request(priority: str) -> RequestView:
     """Return a request of a class."""
     regions = frozenset({"r0", "r1", "r2"})
-    return Asked("m", None, priority, regions, "public", 1155, 211, ttft_s=1.0, tpot_s=0.1)
+    return RequestView("m", None, priority, regions, "public", 1155, 211, ttft_s=1.0, tpot_s=0.1)
 
 
 def plain_loop(
-    asked: Asked, views: list[SiteView], rtt_s: list[float], left: list[float], rng: random.Random
+    asked: RequestView,
+    views: list[SiteView],
+    rtt_s: list[float],
+    left: list[float],
+    rng: random.Random,
 ) -> int:
     """Return the best site as a loop over all of them finds it; without pins and refusals."""
     best: list[int] = []
@@ -130,15 +134,15 @@ def time_size(count: int, repeats: int) -> list[dict[str, Any]]:
     names = [view.site for view in views]
     rtt_s = [0.0, *(0.001 * (3 + number % 40) for number in range(1, count))]
     peers, trips = {v.site: v for v in views[1:]}, dict(zip(names, rtt_s, strict=True))
-    sites, quotas, rows = Prepared(names, views[0], peers, trips), make_quotas(names), []
+    sites, quotas, rows = PreparedSites(names, views[0], peers, trips), make_quotas(names), []
     for priority in PRIORITIES:
         asked = request(priority)
         left = quotas.left_of("m", priority).tolist()
 
-        def ours(asked: Asked = asked) -> object:
+        def ours(asked: RequestView = asked) -> object:
             return decide(asked, sites, quotas, pin=None, refused={}, now_s=NOW_S, rng=rng)
 
-        def loop(asked: Asked = asked, left: list[float] = left) -> object:
+        def loop(asked: RequestView = asked, left: list[float] = left) -> object:
             return plain_loop(asked, views, rtt_s, left, rng)
 
         time_us(ours), time_us(loop)
@@ -154,7 +158,7 @@ def time_prepare(names: list[str], views: list[SiteView], trips: dict[str, float
     peers, taken = {view.site: view for view in views[1:]}, []
     for _ in range(20):
         began_s = time.process_time()
-        Prepared(names, views[0], peers, trips).candidates(request("interactive"))
+        PreparedSites(names, views[0], peers, trips).candidates(request("interactive"))
         taken.append(1e6 * (time.process_time() - began_s))
     return taken
 

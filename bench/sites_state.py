@@ -25,7 +25,7 @@ from rich.table import Table
 from steppe.control.ticket import PRIORITIES
 from steppe.measure.provenance import source_commit
 from steppe.sites.beats.peers import Health
-from steppe.sites.quotas import Lease
+from steppe.sites.quotas import QuotaLease
 from steppe.sites.state import PeerState, SitesState, read_state, write_state
 from steppe.sites.view import Demand, Expected, PoolPoint, PoolView, SiteView
 from targets import at_most
@@ -62,7 +62,7 @@ def state_of(sites: int) -> SitesState:
             for name in names
         ),
         tuple(
-            Lease(name, "m", priority, 100.0, 10.0, 0.0, 60.0)
+            QuotaLease(name, "m", priority, 100.0, 10.0, 0.0, 60.0)
             for name in names[:TARGETS_OF_A_FLOW]
             for priority in PRIORITIES
         ),

@@ -1,9 +1,10 @@
 """Steppe's choice of a site in the model: its own decision, quotas, pins and plan.
 
-Each home has what a gateway has: the last beats (`Prepared`), leases (`Quotas`) and conversations
-(`Pins`). Every five minutes `plan_sites` plans an hour from forecasts with errors; the load is
-forecast to stay. Leases are renewed with the beats. A parcel is one call of `decide` for a request
-of its kind, and counts with all its requests in what is taken and spent. All are interactive.
+Each home has what a gateway has: the last beats (`PreparedSites`), leases (`Quotas`) and
+conversations (`Pins`). Every five minutes `plan_sites` plans an hour from forecasts with errors;
+the load is forecast to stay. Leases are renewed with the beats. A parcel is one call of `decide`
+for a request of its kind, and counts with all its requests in what is taken and spent. All are
+interactive.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from steppe.sites.decide import decide
 from steppe.sites.pins import Pins
 from steppe.sites.plan.solve import plan_sites
 from steppe.sites.plan.terms import Flow, PlanTerms, SitesPlan, site_of
-from steppe.sites.prepared import Prepared, Weights
+from steppe.sites.prepared import PreparedSites, Weights
 from steppe.sites.quotas import Quotas
-from steppe.sites.view import Asked, Expected, PoolPoint, PoolView, SiteView
+from steppe.sites.view import Expected, PoolPoint, PoolView, RequestView, SiteView
 
 Floats = NDArray[np.float64]
 MODEL, REGION, CLASS = "m", "cn", "public"
@@ -61,7 +62,7 @@ class Steppe:
                       for other in self.names}  # fmt: skip
         self.quotas = [Quotas(order, 0.0, BURST_S) for order in self.order]
         self.pins = [Pins() for _ in self.names]
-        self.prepared: list[Prepared | None] = [None] * len(self.names)
+        self.prepared: list[PreparedSites | None] = [None] * len(self.names)
         self.refusals: list[dict[str, float]] = [{} for _ in self.names]
         self.recent_rps = world.requests[0] / world.case.step_s
         self.plan: SitesPlan | None = None
@@ -99,7 +100,7 @@ class Steppe:
             quotas.advance(sites.now_s)
             if self.plan is not None:
                 quotas.grant(self.plan.leases(name, sites.now_s, LEASE_S))
-            self.prepared[number] = Prepared(
+            self.prepared[number] = PreparedSites(
                 self.order[number], views[number], by_name, self.trips[number], self.weights,
                 before=self.prepared[number],
             )  # fmt: skip
@@ -115,7 +116,7 @@ class Steppe:
         if parcel.fresh and refused < 0:
             self.pins[home].drop(key)
         kind = self.kinds[parcel.slot % len(CLASSES)]
-        asked = Asked(
+        asked = RequestView(
             kind.model, None, kind.priority, kind.regions, kind.data_class, parcel.prompt_tokens,
             kind.output_tokens, key, None, kind.ttft_s, kind.tpot_s,
         )  # fmt: skip
@@ -201,8 +202,8 @@ class Steppe:
         return plan_sites(sites, flows, self.rtt_s, self.terms, last)
 
 
-def _asked(priority: str) -> Asked:
-    return Asked(
+def _asked(priority: str) -> RequestView:
+    return RequestView(
         MODEL, None, priority, frozenset({REGION}), CLASS, round(LENGTHS.prompt_tokens),
         round(LENGTHS.output_tokens), ttft_s=SLO_S, tpot_s=TPOT_S,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from steppe.control.affinity import Decisions
 from steppe.control.state import Learned, Observation
 from steppe.fleet.controller.exposition import Exposition
 from steppe.fleet.messages import ReplicaReport
-from steppe.gateway.ledger.link import Granted
+from steppe.gateway.ledger.link import Admitted
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.request import FinishedRequest
 from steppe.gateway.sharing.exposition import exposition, of_all
@@ -27,25 +27,25 @@ from steppe.grid.meters.part import SiteMeterPart
 from steppe.grid.meters.site_meter import MeteredDraw, SiteMeter
 from steppe.grid.service.metrics import GridMetrics
 from steppe.grid.service.refusals import Refusals
-from steppe.ledger.admission import Terms
+from steppe.ledger.admission import AdmissionTerms
 from steppe.ledger.booking import BookedRequest
-from steppe.ledger.outbox.outbox import Sent
+from steppe.ledger.outbox.outbox import SentCounts
 from steppe.ledger.receipts_of import Place, receipts_of
 from steppe.ledger.service.metrics import LedgerMetrics
 from steppe.ledger.settlement import Mismatch, Settlement
-from steppe.ledger.store.books import Taken
-from steppe.ledger.witnesses.asking import Asked
+from steppe.ledger.store.books import BookingResult
+from steppe.ledger.witnesses.asking import WitnessState
 from steppe.power.battery import Charge
 from steppe.report.records import GridTick, ReplicaTick, ShortageTick, TickRecord
 from steppe.roofline.lengths import RequestLengths
 from steppe.sites.beats.peers import Health
 from steppe.sites.notes import Notes
-from steppe.sites.peer import Outcome
-from steppe.sites.quotas import Lease
+from steppe.sites.peer import TryOutcome
+from steppe.sites.quotas import QuotaLease
 from steppe.sites.router_counts import RouterCounts
 from steppe.sites.service.call_counts import CallCounts
 from steppe.sites.service.metrics import Counts, SitesMetrics
-from steppe.sites.settlement.compare import Compared
+from steppe.sites.settlement.compare import PeriodComparison
 from steppe.sites.settlement.counts import SettlementCounts
 from steppe.sites.state import PeerState, SitesState
 from steppe.sites.view import SiteView
@@ -133,11 +133,11 @@ def batch_exposition() -> str:
 def ledger_exposition() -> str:
     """Return what the ledger service publishes after a booking with one receipt."""
     metrics = LedgerMetrics()
-    metrics.count_admissions([Terms("flat-1/0", "CNY", 1, 1)])
+    metrics.count_admissions([AdmissionTerms("flat-1/0", "CNY", 1, 1)])
     request = BookedRequest("1", "1", "a", "m", "standard", 1, 0, 1, 1, "counter", 0, 1, "stop")
     receipts = receipts_of([request], Place("steppe", "gpu", 0, 0), {})
-    metrics.count_booking(Taken(1, receipts))
-    metrics.note_outside({"grid.example/w1": Asked()}, Sent())
+    metrics.count_booking(BookingResult(1, receipts))
+    metrics.note_outside({"grid.example/w1": WitnessState()}, SentCounts())
     return metrics.exposition(1, 1).decode()
 
 
@@ -155,7 +155,7 @@ def router_exposition() -> str:
     """Return what a gateway publishes after a request at another site."""
     counts = RouterCounts()
     counts.choose("shanghai", "green")
-    counts.end("shanghai", Outcome(200, 10, 20, 0.0, 1.0, "served"))
+    counts.end("shanghai", TryOutcome(200, 10, 20, 0.0, 1.0, "served"))
     site = frozenset({"shanghai"})
     found = counts.metrics(sites=site, usable=site, resting=site, age_s=1.0, moved=1, notes=Notes())
     return exposition(found).decode()
@@ -163,7 +163,7 @@ def router_exposition() -> str:
 
 def sites_exposition() -> str:
     """Return what the sites service publishes while it has a lease and a call of another site."""
-    lease = Lease("shanghai", "llama", "interactive", 100.0, 10.0, 0.0, 60.0)
+    lease = QuotaLease("shanghai", "llama", "interactive", 100.0, 10.0, 0.0, 60.0)
     peer = PeerState("shanghai", "https://10.0.0.2:8443", "cn", Health.LIVE, 0.02)
     here = SiteView("hohhot", 1, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, (), (), (), "CNY", "cn", frozenset())
     state = SitesState("hohhot", "0" * 16, 1, 1.0, here, (peer,), (lease,))
@@ -182,7 +182,7 @@ def settlement_counts() -> SettlementCounts:
     settlement = Settlement("hohhot", "shanghai", 1, 3600, "shanghai", 0, 1)
     mismatch = Mismatch("missing_there", "r1.0", "", "asked for a receipt, found none")
     counts = SettlementCounts(["shanghai"])
-    counts.note("shanghai", Compared(settlement, True, (), (), (mismatch,), ()))
+    counts.note("shanghai", PeriodComparison(settlement, True, (), (), (mismatch,), ()))
     return counts
 
 
@@ -245,7 +245,7 @@ def gateway_exposition() -> str:
     metrics.cut_off("headers")
     metrics.watch(lambda: 1, lambda: 1)
     ledger = metrics.add_ledger()
-    ledger.note(Granted("flat-1/0", "CNY", 1, 1), 0.001)
+    ledger.note(Admitted("flat-1/0", "CNY", 1, 1), 0.001)
     ledger.wait()
     metrics.count(
         FinishedRequest(

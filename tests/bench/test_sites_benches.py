@@ -9,7 +9,7 @@ import pytest
 
 from steppe.control.ticket import PRIORITIES
 from steppe.sites.decide import decide
-from steppe.sites.prepared import Prepared
+from steppe.sites.prepared import PreparedSites
 
 
 def test_the_loop_that_is_timed_beside_it_keeps_the_same_masks_and_surplus(bench: Any) -> None:
@@ -18,7 +18,7 @@ def test_the_loop_that_is_timed_beside_it_keeps_the_same_masks_and_surplus(bench
     names = [view.site for view in views]
     rtt_s = [0.0, *[0.01] * 39]
     peers, trips = {v.site: v for v in views[1:]}, dict(zip(names, rtt_s, strict=True))
-    sites, quotas = Prepared(names, views[0], peers, trips), timed.make_quotas(names)
+    sites, quotas = PreparedSites(names, views[0], peers, trips), timed.make_quotas(names)
     asked, rng = timed.request("interactive"), random.Random(1)
     left = quotas.left_of("m", "interactive").tolist()
     choice = decide(asked, sites, quotas, pin=None, refused={}, now_s=timed.NOW_S, rng=rng)

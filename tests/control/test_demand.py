@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.control.demand import LEAST_CHANGE, MEMORY_S, PRIOR_TOKENS, Demand, Traffic
+from steppe.control.demand import LEAST_CHANGE, MEMORY_S, PRIOR_TOKENS, DemandEstimator, Traffic
 from steppe.roofline.lengths import RequestLengths
 
 PACE_TPS = 10.0
@@ -28,14 +28,14 @@ def day_of(rps: float, mean_tokens: float, seconds: int) -> list[Traffic]:
 
 
 def test_before_any_answer_has_ended_answers_are_taken_to_be_of_usual_length() -> None:
-    demand = Demand()
+    demand = DemandEstimator()
     demand.update(Traffic(0.0, 0, 0, 0))
     assert demand.update(Traffic(2.0, 10, 0, 0)).tps == 5 * PRIOR_TOKENS
 
 
 @pytest.mark.parametrize("mean_tokens", [30.0, 200.0, 900.0])
 def test_the_short_answers_that_end_first_do_not_make_the_others_short(mean_tokens: float) -> None:
-    demand, rps = Demand(), 50.0
+    demand, rps = DemandEstimator(), 50.0
     for totals in day_of(rps, mean_tokens, 120):
         told_tps = demand.update(totals).tps
         if totals.now_s >= 20.0:
@@ -44,7 +44,7 @@ def test_the_short_answers_that_end_first_do_not_make_the_others_short(mean_toke
 
 
 def test_a_change_of_the_load_is_followed_within_its_memory() -> None:
-    demand, now_s, arrived, answered, tokens = Demand(), 0.0, 0, 0, 0
+    demand, now_s, arrived, answered, tokens = DemandEstimator(), 0.0, 0, 0, 0
     for rps, length in ((5, 100), (20, 30)):
         for _ in range(round(2 * MEMORY_S)):
             now_s, arrived = now_s + 1.0, arrived + rps
@@ -54,7 +54,7 @@ def test_a_change_of_the_load_is_followed_within_its_memory() -> None:
 
 
 def test_a_fleet_that_answers_seldom_remembers_further_back() -> None:
-    demand = Demand()
+    demand = DemandEstimator()
     for second in range(2000):
         answered = second // 10
         told_tps = demand.update(Traffic(float(second), answered, answered, 40 * answered)).tps
@@ -68,7 +68,7 @@ def test_a_fleet_that_answers_seldom_remembers_further_back() -> None:
 def test_an_estimate_is_never_negative_and_no_higher_than_arrivals_of_all_tokens(
     steps: list[tuple[int, int, int]], begun: int
 ) -> None:
-    demand = Demand()
+    demand = DemandEstimator()
     arrived = answered = tokens = begun  # as when a controller begins anew
     for second, (more, ended, sampled) in enumerate(steps):
         arrived, answered, tokens = arrived + more, answered + ended, tokens + sampled
@@ -77,7 +77,7 @@ def test_an_estimate_is_never_negative_and_no_higher_than_arrivals_of_all_tokens
 
 
 def test_totals_that_begin_anew_are_no_negative_demand() -> None:
-    demand, told_tps = Demand(), []
+    demand, told_tps = DemandEstimator(), []
     for second in range(400):
         requests = 10 * (second if second < 200 else second - 200)
         told_tps.append(
@@ -89,7 +89,7 @@ def test_totals_that_begin_anew_are_no_negative_demand() -> None:
 
 
 def test_what_may_wait_is_told_apart() -> None:
-    demand = Demand()
+    demand = DemandEstimator()
     demand.update(Traffic(0.0, 0, 0, 0))
     asked = demand.update(Traffic(5.0, 100, 100, 4000, deferrable_arrived=25, deferrable_waiting=7))
     assert asked.tps == pytest.approx(100 / 5 * 40)
@@ -102,7 +102,7 @@ def test_what_may_wait_is_told_apart() -> None:
 class Clients:
     """Clients whose requests are answered at once, and the demand estimated from them."""
 
-    demand: Demand = field(default_factory=Demand)
+    demand: DemandEstimator = field(default_factory=DemandEstimator)
     traffic: Traffic = field(default_factory=lambda: Traffic(0.0, 0, 0, 0))
     rng: random.Random = field(default_factory=lambda: random.Random(7))
 
@@ -205,7 +205,7 @@ def test_a_mean_request_outlives_a_pause_and_a_gateway_that_restarts() -> None:
 
 
 def test_without_known_prompts_there_is_no_mean_request() -> None:
-    demand = Demand()
+    demand = DemandEstimator()
     for second in range(60):
         load = demand.update(Traffic(float(second), 20 * second, 20 * second, 800 * second))
         assert load.lengths is None

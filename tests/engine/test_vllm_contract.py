@@ -8,8 +8,8 @@ import pytest
 
 from steppe.engine.vllm_contract import (
     SEAMS,
-    Call,
-    Fields,
+    VllmCall,
+    VllmFields,
     broken_seams,
     check_contract,
     refuse_broken,
@@ -131,6 +131,6 @@ def test_the_scheduler_uses_no_name_that_is_not_listed() -> None:
         and isinstance(n.ctx, ast.Store)
         and n.attr.startswith("_")
     }
-    listed = {name for seam in SEAMS if isinstance(seam, Fields) for name in seam.names}
-    listed |= {seam.name.rpartition(".")[2] for seam in SEAMS if isinstance(seam, Call)}
+    listed = {name for seam in SEAMS if isinstance(seam, VllmFields) for name in seam.names}
+    listed |= {seam.name.rpartition(".")[2] for seam in SEAMS if isinstance(seam, VllmCall)}
     assert used - own - stored - listed == set()

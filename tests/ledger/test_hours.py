@@ -8,7 +8,7 @@ import pytest
 from tests.ledger.service.running import booking
 
 from steppe.errors import UsageError
-from steppe.ledger.booking import Totals
+from steppe.ledger.booking import BookedTotals
 from steppe.ledger.hours import HourSums, RunBooks
 
 EMPTY = RunBooks("run-1", "hohhot", "gpu")
@@ -47,7 +47,7 @@ def test_totals_that_fall_are_refused(totals: dict[str, Any], name: str) -> None
 def test_a_meter_that_is_not_named_stays_where_it_was() -> None:
     first = EMPTY.after(booking(1, metered_uj=1_000), 0, "a")
     other = booking(2)
-    other = type(other)("run-1", 2, 0, "gpu", (), Totals({"replica-1": 50}))
+    other = type(other)("run-1", 2, 0, "gpu", (), BookedTotals({"replica-1": 50}))
     assert first.after(other, 0, "b").totals.meters == {"replica-0": 1_000, "replica-1": 50}
 
 

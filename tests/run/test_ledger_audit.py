@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.fixtures.ledger import BOUNDARY, FIRST_HOUR, PRICES, SITE, booked, make_receipt, publish
 
-from steppe.ledger.booking import Booking, Totals
+from steppe.ledger.booking import BookedTotals, Booking
 from steppe.ledger.periods.closing import HOUR_US
 from steppe.ledger.store.books import take
 from steppe.ledger.store.ledger_store import LedgerStore, LogEntry
@@ -24,7 +24,7 @@ def go_on(folder: Path) -> None:
     for number in range(1, BOOKINGS + 1):
         one = make_receipt(number - 1)
         used_uj += one.energy_uj
-        totals = Totals({"r0": used_uj + number}, idle_uj=number)
+        totals = BookedTotals({"r0": used_uj + number}, idle_uj=number)
         time_us = FIRST_HOUR * HOUR_US + number
         booking = Booking("run-1", number, time_us, BOUNDARY, (booked(one),), totals)
         with store.transaction() as transaction:

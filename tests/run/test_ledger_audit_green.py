@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.ledger.green.hours import HOUR, LATE_US, RECEIPTS, period_of
 
-from steppe.ledger.entries import Kind, Movement, available
+from steppe.ledger.entries import Movement, MovementKind, available
 from steppe.ledger.green.certificates import Certificate
 from steppe.ledger.green.hourly import HourEnergy
 from steppe.ledger.green.match import Match
@@ -99,7 +99,7 @@ def test_energy_that_was_sold_beside_a_match_is_named(
 ) -> None:
     unit, own = unit_of("hohhot", HOUR), site_account("hohhot")
     left_uj = matches[0].green_uj - matches[0].sold_uj
-    store.move([Movement("x", Kind.TRANSFER, own, available("lab"), unit, 5)], LATE_US)
+    store.move([Movement("x", MovementKind.TRANSFER, own, available("lab"), unit, 5)], LATE_US)
     assert faults_of(store, matches) == [
         f"{own}: asked for {left_uj} {unit} by the matches, found {left_uj - 5}"
     ]

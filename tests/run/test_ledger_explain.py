@@ -20,7 +20,7 @@ from tests.fixtures.ledger import (
 from tests.fixtures.made_run import make_run
 
 from steppe.cli import main
-from steppe.ledger.booking import Booking, Totals
+from steppe.ledger.booking import BookedTotals, Booking
 from steppe.ledger.periods.closing import HOUR_US
 from steppe.ledger.store.books import take
 from steppe.ledger.store.ledger_store import LedgerStore
@@ -79,7 +79,7 @@ def test_the_record_shows_what_the_replica_took_meanwhile(tmp_path: Path) -> Non
 def test_a_receipt_is_found_by_names_that_are_not_plain_ascii(tmp_path: Path) -> None:
     store = LedgerStore(str(tmp_path / "ledger.db"))
     request = replace(booked(make_receipt(0)), tenant="b\u00fcro", request='a"\u00e4\\')
-    totals = Totals({"r0": request.energy_uj})
+    totals = BookedTotals({"r0": request.energy_uj})
     booking = Booking("run-1", 1, FIRST_HOUR * HOUR_US, BOUNDARY, (request,), totals)
     with store.transaction() as transaction:
         take(transaction, booking, SITE, {PRICES.id: PRICES})

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tests.fixtures.curved_model import CurvedModel
 
-from steppe.control.demand import Demand, Traffic
+from steppe.control.demand import DemandEstimator, Traffic
 from steppe.control.plan import Plan
 from steppe.control.reconcile import DrainRule, Sleep, Start, Wake, reconcile
 from steppe.control.state import ReplicaState
@@ -62,7 +62,7 @@ def test_a_replica_that_starts_does_not_fail_again(world: World) -> None:
 def test_a_request_that_fails_with_its_replica_counts_as_answered(
     world: World,
 ) -> None:
-    demand = Demand()
+    demand = DemandEstimator()
     demand.update(Traffic(0.0, 0, 0, 0))
     world.fleet.observe(0.0)
     for number in range(1, 6):

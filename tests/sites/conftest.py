@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from steppe.sites.view import Asked, PoolPoint, PoolView, SiteView
+from steppe.sites.view import PoolPoint, PoolView, RequestView, SiteView
 
 MakeSite = Callable[..., SiteView]
-MakeAsked = Callable[..., Asked]
+MakeAsked = Callable[..., RequestView]
 
 POOL = PoolView(
     "m", "r1", 400.0, 0, 0.2, 0.02, 4e5, (PoolPoint(1000.0, 400.0),), prompt_uj_per_token=4e4
@@ -18,7 +18,7 @@ SITE = SiteView(
     "a", 1, 100.0, 1e3, 5e2, 400.0, 0.0, 500.0, (), (300_000,) * 24, (600.0,) * 24, "CNY", "north",
     frozenset({"public"}), {"m": POOL},
 )  # fmt: skip
-ASKED = Asked("m", None, "interactive", frozenset({"north", "south"}), "public", 1000, 200)
+ASKED = RequestView("m", None, "interactive", frozenset({"north", "south"}), "public", 1000, 200)
 
 
 @pytest.fixture

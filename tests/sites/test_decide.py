@@ -11,23 +11,27 @@ from tests.sites.conftest import MakeAsked, MakeSite
 from steppe.control.ticket import PRIORITIES
 from steppe.sites.decide import Choice, decide
 from steppe.sites.pins import Pin
-from steppe.sites.prepared import Prepared, Weights
-from steppe.sites.quotas import Lease, Quotas
-from steppe.sites.view import Asked, SiteView
+from steppe.sites.prepared import PreparedSites, Weights
+from steppe.sites.quotas import QuotaLease, Quotas
+from steppe.sites.view import RequestView, SiteView
 
 NOW_S = 101.0
 
 
-def prepared(*views: SiteView, rtt_s: float = 0.02, weights: Weights | None = None) -> Prepared:
+def prepared(
+    *views: SiteView, rtt_s: float = 0.02, weights: Weights | None = None
+) -> PreparedSites:
     names = [view.site for view in views]
     peers = {view.site: view for view in views[1:]}
-    return Prepared(names, views[0], peers, dict.fromkeys(names[1:], rtt_s), weights or Weights())
+    return PreparedSites(
+        names, views[0], peers, dict.fromkeys(names[1:], rtt_s), weights or Weights()
+    )
 
 
 def full_quotas(names: Sequence[str], output_tps: float = 1e4) -> Quotas:
     quotas = Quotas(names, NOW_S - 20.0)
     quotas.grant(
-        Lease(name, "m", priority, output_tps, 1e6, NOW_S - 20.0, 60.0)
+        QuotaLease(name, "m", priority, output_tps, 1e6, NOW_S - 20.0, 60.0)
         for name in names[1:]
         for priority in PRIORITIES
     )
@@ -36,7 +40,9 @@ def full_quotas(names: Sequence[str], output_tps: float = 1e4) -> Quotas:
     return quotas
 
 
-def chosen(asked: Asked, sites: Prepared, quotas: Quotas | None = None, **known: Any) -> Choice:
+def chosen(
+    asked: RequestView, sites: PreparedSites, quotas: Quotas | None = None, **known: Any
+) -> Choice:
     given = {"pin": None, "refused": {}, "now_s": NOW_S, "rng": random.Random(7), **known}
     return decide(asked, sites, quotas or full_quotas(sites.names), **given)
 
@@ -110,8 +116,8 @@ def test_a_site_without_heartbeat_or_round_trip_gets_nothing(
     make_site: MakeSite, make_asked: MakeAsked
 ) -> None:
     here, there = make_site(), make_site("b", surplus_w=300.0)
-    unheard = Prepared(["a", "b"], here, {}, {"b": 0.01})
-    unmeasured = Prepared(["a", "b"], here, {"b": there}, {})
+    unheard = PreparedSites(["a", "b"], here, {}, {"b": 0.01})
+    unmeasured = PreparedSites(["a", "b"], here, {"b": there}, {})
     assert chosen(make_asked(), unheard).site == "a"
     assert chosen(make_asked(), unmeasured).site == "a"
 
@@ -158,7 +164,7 @@ def test_a_deferrable_request_follows_the_plan_and_not_the_surplus(
 ) -> None:
     sites = prepared(make_site(surplus_w=300.0), make_site("b"), make_site("c"))
     quotas = Quotas(sites.names, NOW_S - 20.0)
-    quotas.grant([Lease("c", "m", "deferrable", 1e3, 1e6, NOW_S - 20.0, 60.0)])
+    quotas.grant([QuotaLease("c", "m", "deferrable", 1e3, 1e6, NOW_S - 20.0, 60.0)])
     quotas.advance(NOW_S - 10.0)
     quotas.advance(NOW_S)
     assert chosen(make_asked(priority="deferrable"), sites, quotas) == Choice("c", "plan")
@@ -250,15 +256,15 @@ def test_what_was_sent_counts_until_the_next_heartbeat_of_the_site(
 ) -> None:
     here, there = make_site(), make_site("b", surplus_w=300.0)
     trips, asked = {"b": 0.02}, make_asked()
-    first = Prepared(["a", "b"], here, {"b": there}, trips)
+    first = PreparedSites(["a", "b"], here, {"b": there}, trips)
     for _ in range(8):
         assert first.room_w[1] >= 50.0 * 0.4
         first.take(asked, "b")
     assert chosen(asked, first).site == "a"
-    again = Prepared(["a", "b"], here, {"b": there}, trips, before=first)
+    again = PreparedSites(["a", "b"], here, {"b": there}, trips, before=first)
     assert chosen(asked, again).site == "a"
     assert again.candidates(asked).room_tps.tolist() == [400.0, 0.0]
-    heard = Prepared(["a", "b"], here, {"b": replace(there, seq=2)}, trips, before=again)
+    heard = PreparedSites(["a", "b"], here, {"b": replace(there, seq=2)}, trips, before=again)
     assert chosen(asked, heard).site == "b"
 
 

@@ -12,9 +12,9 @@ from tests.sites.conftest import ASKED, POOL, SITE
 from steppe.control.ticket import PRIORITIES
 from steppe.sites.decide import Choice, decide
 from steppe.sites.pins import Pin
-from steppe.sites.prepared import MISSED_S, Prepared
-from steppe.sites.quotas import Lease, Quotas
-from steppe.sites.view import Asked, PoolView, SiteView
+from steppe.sites.prepared import MISSED_S, PreparedSites
+from steppe.sites.quotas import QuotaLease, Quotas
+from steppe.sites.view import PoolView, RequestView, SiteView
 
 NOW_S = 100.0
 REGIONS, CLASSES = ("north", "south", "west"), ("public", "personal")
@@ -75,19 +75,19 @@ class World:
     here: SiteView
     peers: dict[str, SiteView]
     leased_tps: dict[str, float]
-    asked: list[Asked]
+    asked: list[RequestView]
     pinned: str | None
     refused: dict[str, float]
     seed: int
 
-    def prepared(self) -> Prepared:
+    def prepared(self) -> PreparedSites:
         names = (self.here.site, *self.peers)
-        return Prepared(names, self.here, self.peers, dict.fromkeys(self.peers, 0.01))
+        return PreparedSites(names, self.here, self.peers, dict.fromkeys(self.peers, 0.01))
 
     def quotas(self) -> Quotas:
         quotas = Quotas((self.here.site, *self.peers), NOW_S - 20.0)
         quotas.grant(
-            Lease(name, "m", priority, tps, 1e6, NOW_S - 20.0, 60.0)
+            QuotaLease(name, "m", priority, tps, 1e6, NOW_S - 20.0, 60.0)
             for name, tps in self.leased_tps.items()
             for priority in PRIORITIES
         )
@@ -95,7 +95,7 @@ class World:
         quotas.advance(NOW_S)
         return quotas
 
-    def choices(self) -> list[tuple[Asked, Choice]]:
+    def choices(self) -> list[tuple[RequestView, Choice]]:
         """Return all choices, each noted before the next."""
         sites, quotas, rng = self.prepared(), self.quotas(), random.Random(self.seed)
         pin = self.pinned and Pin(self.pinned, 500, NOW_S - 1.0, NOW_S - 99.0)
@@ -110,7 +110,7 @@ class World:
                 quotas.spend(choice.site, "m", asked.priority, asked.output_tokens)
         return found
 
-    def sent(self) -> list[tuple[Asked, SiteView]]:
+    def sent(self) -> list[tuple[RequestView, SiteView]]:
         """Return the requests that went to other sites."""
         return [(a, self.peers[c.site]) for a, c in self.choices() if c.site in self.peers]
 

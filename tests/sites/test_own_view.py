@@ -8,7 +8,7 @@ from tests.fixtures.running_sites import STATUS, status_of
 
 from steppe.config import SitesSection
 from steppe.sites.beats.message import read_beat, write_beat, write_snapshot
-from steppe.sites.own_view import OwnView, ServedModel
+from steppe.sites.own_view import OwnModel, OwnView
 from steppe.sites.view import PoolPoint, PoolView, SiteView
 
 NOON_S = 1_800_014_400.0
@@ -34,7 +34,7 @@ def section() -> SitesSection:
 
 
 def view_of(section: SitesSection, status: dict[str, Any]) -> SiteView:
-    own = OwnView(section, {"m": ServedModel("r1", 2.0)})
+    own = OwnView(section, {"m": OwnModel("r1", 2.0)})
     own.take(status, 5.0, NOON_S)
     assert own.view is not None
     return own.view
@@ -123,7 +123,7 @@ def test_of_many_kinds_of_requests_the_most_frequent_are_shown(section: SitesSec
 
 
 def test_a_gateway_that_is_silent_leaves_no_room(section: SitesSection) -> None:
-    own = OwnView(section, {"m": ServedModel("r1", 2.0)})
+    own = OwnView(section, {"m": OwnModel("r1", 2.0)})
     own.lose()
     assert own.view is None
     own.take(status_of(), 5.0, NOON_S)

@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steppe.errors import UsageError
-from steppe.sites.quotas import BURST_S, OWED_S, Lease, Quotas
+from steppe.sites.quotas import BURST_S, OWED_S, QuotaLease, Quotas
 
 NAMES = ("a", "b", "c")
 CLASS = "m", "interactive"
 
 
-def lease(output_tps: float, granted_s: float = 0.0, ramp_tps2: float = 100.0) -> Lease:
-    return Lease("b", *CLASS, output_tps, ramp_tps2, granted_s, 30.0)
+def lease(output_tps: float, granted_s: float = 0.0, ramp_tps2: float = 100.0) -> QuotaLease:
+    return QuotaLease("b", *CLASS, output_tps, ramp_tps2, granted_s, 30.0)
 
 
-def granted(*leases: Lease, until_s: Iterable[int] = ()) -> Quotas:
+def granted(*leases: QuotaLease, until_s: Iterable[int] = ()) -> Quotas:
     quotas = Quotas(NAMES, 0.0)
     quotas.grant(leases)
     for now_s in until_s:
@@ -94,13 +94,13 @@ def test_a_clock_that_steps_back_changes_nothing() -> None:
 @pytest.mark.parametrize("site", ["a", "x"])
 def test_a_lease_to_this_site_or_an_unknown_one_is_refused(site: str) -> None:
     with pytest.raises(UsageError, match=f"found {site}"):
-        granted(Lease(site, *CLASS, 1.0, 1.0, 0.0, 30.0))
+        granted(QuotaLease(site, *CLASS, 1.0, 1.0, 0.0, 30.0))
 
 
 @pytest.mark.parametrize("lasts_s", [9.0, 61.0, math.nan])
 def test_a_lease_lasts_10_to_60_s(lasts_s: float) -> None:
     with pytest.raises(UsageError, match="asked for 10 to 60 s"):
-        Lease("b", *CLASS, 1.0, 1.0, 0.0, lasts_s)
+        QuotaLease("b", *CLASS, 1.0, 1.0, 0.0, lasts_s)
 
 
 @pytest.mark.parametrize("output_tps", [-1.0, math.inf, math.nan])

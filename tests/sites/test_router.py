@@ -18,8 +18,8 @@ from steppe.errors import UsageError
 from steppe.ledger.signing import PrivateKey
 from steppe.sites.beats.peers import Health
 from steppe.sites.notes import Notes
-from steppe.sites.peer import HOP, OF_THE_REQUEST, End, Outcome, Peer
-from steppe.sites.quotas import Lease
+from steppe.sites.peer import HOP, OF_THE_REQUEST, End, SiteTry, TryOutcome
+from steppe.sites.quotas import QuotaLease
 from steppe.sites.router import SiteRouter
 from steppe.sites.service.sent_api import MOST_NOTES
 from steppe.sites.settlement.sent import Sent
@@ -30,7 +30,7 @@ from steppe.sites.trust.token import HEADER, read_token
 LONGEST_S = 30.0
 URL = "https://10.0.0.2:8443"
 KEY = PrivateKey("a", b"\3" * 32)
-SERVED = Outcome(200, 11, 7, 1_790_000_000.0, 1_790_000_001.5, "served")
+SERVED = TryOutcome(200, 11, 7, 1_790_000_000.0, 1_790_000_001.5, "served")
 
 
 @dataclass
@@ -94,7 +94,7 @@ def section(tmp_path: Path, authority: Credential) -> SitesSection:
 
 @pytest.fixture
 async def service(make_site: MakeSite) -> AsyncIterator[FakeService]:
-    lease = Lease("b", "m", "interactive", 1e5, 1e6, time.monotonic(), 60.0)
+    lease = QuotaLease("b", "m", "interactive", 1e5, 1e6, time.monotonic(), 60.0)
 
     def state() -> SitesState:
         now_s = time.monotonic()
@@ -124,9 +124,9 @@ async def until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def chosen(router: SiteRouter, make_asked: MakeAsked, engine_id: str = "e1") -> Peer:
+async def chosen(router: SiteRouter, make_asked: MakeAsked, engine_id: str = "e1") -> SiteTry:
     """Return a try, as soon as the router knows of a site and a quota."""
-    found: list[Peer] = []
+    found: list[SiteTry] = []
 
     def is_chosen() -> bool:
         peer = router.choose(make_asked(tenant="acme"), engine_id, ())

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tests.sites.conftest import POOL, SITE, MakeAsked, MakeSite
 
 from steppe.sites.beats.peers import Health
-from steppe.sites.quotas import Lease
-from steppe.sites.routing import FIRST_REST_S, LONGEST_REST_S, Routing, Way
+from steppe.sites.quotas import QuotaLease
+from steppe.sites.routing import FIRST_REST_S, LONGEST_REST_S, Destination, Routing
 from steppe.sites.state import PeerState, SitesState
-from steppe.sites.view import Asked, SiteView
+from steppe.sites.view import RequestView, SiteView
 
 REGIONS = {"b": "south", "c": "south"}
 URL = "https://10.0.0.2:8443"
@@ -33,7 +33,7 @@ def state(make_site: MakeSite) -> SitesState:
         for name, surplus_w in (("b", 400.0), ("c", 0.0))
     }
     leases = tuple(
-        Lease(name, "m", priority, 1000.0, 1000.0, NOW_S - 5.0, 60.0)
+        QuotaLease(name, "m", priority, 1000.0, 1000.0, NOW_S - 5.0, 60.0)
         for name in REGIONS
         for priority in ("interactive", "standard", "deferrable")
     )
@@ -57,13 +57,13 @@ def changed(state: SitesState, site: str, **fields: Any) -> SitesState:
 
 
 def test_a_request_goes_where_the_surplus_is(state: SitesState, make_asked: MakeAsked) -> None:
-    assert routing(state).choose(make_asked(), (), NOW_S) == Way("b", "green")
+    assert routing(state).choose(make_asked(), (), NOW_S) == Destination("b", "green")
 
 
 def test_everything_stays_here_without_a_recent_state(
     state: SitesState, make_asked: MakeAsked
 ) -> None:
-    alone = Way(None, "alone")
+    alone = Destination(None, "alone")
     assert routing().choose(make_asked(), (), NOW_S) == alone
     known = routing(state)
     assert known.choose(make_asked(), (), NOW_S + 3.0).site == "b"
@@ -110,7 +110,7 @@ def test_at_most_two_sites_are_tried_and_none_twice(
 ) -> None:
     known = routing(state)
     assert known.choose(make_asked(), ("b",), NOW_S).site in ("c", None)
-    assert known.choose(make_asked(), ("b", "c"), NOW_S) == Way(None, "tried")
+    assert known.choose(make_asked(), ("b", "c"), NOW_S) == Destination(None, "tried")
 
 
 def test_requests_since_a_heartbeat_count_until_the_next_one(
@@ -187,7 +187,7 @@ def test_a_conversation_stays_and_its_moves_are_counted(
     known, asked = routing(state), make_asked(conversation="k", priority="standard")
     assert known.choose(asked, (), NOW_S).site == "b"
     # Less than the energy that was spent on its prefix is to be won.
-    assert known.choose(asked, (), NOW_S + 1.0) == Way("b", "pinned")
+    assert known.choose(asked, (), NOW_S + 1.0) == Destination("b", "pinned")
     assert known.moved == 0
     known.update(changed(state, "b", health=Health.LOST), NOW_S + 2.0)
     assert known.choose(asked, (), NOW_S + 2.0).site != "b"
@@ -225,7 +225,7 @@ def test_no_request_leaves_the_regions_of_its_tenant(
         for name in ("b", "c")
     )
     leases = tuple(
-        Lease(name, "m", priority, 1e5, 1e5, NOW_S - 5.0, 60.0)
+        QuotaLease(name, "m", priority, 1e5, 1e5, NOW_S - 5.0, 60.0)
         for name in ("b", "c")
         for priority in ("interactive", "standard", "deferrable")
     )
@@ -234,7 +234,7 @@ def test_no_request_leaves_the_regions_of_its_tenant(
     for ago_s in (2.0, 1.0, 0.0):
         known.update(state, NOW_S - ago_s)
     for priority, regions in requests:
-        asked = Asked("m", None, priority, regions, "public", 10, 10, conversation="k")
+        asked = RequestView("m", None, priority, regions, "public", 10, 10, conversation="k")
         site = known.choose(asked, tried, NOW_S).site
         assert site is None or (views[site].region in regions and site not in tried)
 

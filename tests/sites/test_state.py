@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from tests.fixtures.beating_sites import run_of, view_of
 
-from steppe.sites.beats.fields import MessageError
+from steppe.sites.beats.fields import SiteMessageError
 from steppe.sites.beats.peers import Health
-from steppe.sites.quotas import Lease
+from steppe.sites.quotas import QuotaLease
 from steppe.sites.state import PeerState, SitesState, read_state, write_state
 
 WRITTEN_S = 1000.0
@@ -27,7 +27,7 @@ STATE = SitesState(
         ),
         PeerState("guizhou", "https://10.0.0.3:8443", "cn", Health.UNHEARD, 0.05),
     ),
-    leases=(Lease("shanghai", "m", "standard", 300.0, 20.0, WRITTEN_S - 12.0, 60.0),),
+    leases=(QuotaLease("shanghai", "m", "standard", 300.0, 20.0, WRITTEN_S - 12.0, 60.0),),
     suspects={"guizhou": WRITTEN_S + 600.0},
 )  # fmt: skip
 VALUES: dict[str, Any] = json.loads(write_state(STATE, WRITTEN_S))
@@ -96,7 +96,7 @@ def test_a_suspect_whose_time_is_over_is_left_out() -> None:
 def test_a_state_that_is_not_as_it_should_be_is_refused_in_one_line(
     body: bytes, named: str
 ) -> None:
-    with pytest.raises(MessageError, match=r".") as error:
+    with pytest.raises(SiteMessageError, match=r".") as error:
         read_state(body, 0.0)
     assert named in str(error.value)
     assert "\n" not in str(error.value)

@@ -16,7 +16,7 @@ from steppe.errors import SteppeError
 from steppe.ledger.units import number_text
 from steppe.options import GivenPath, GivenText
 from steppe.run import accounts
-from steppe.run.accounts import Funds, Order, Past, opened
+from steppe.run.accounts import AccountOrder, PastMovement, TenantFunds, opened
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _TEXT, _US_PER_S = GivenText(), 1_000_000
@@ -272,7 +272,7 @@ def audit_command(*, ledger: Path | None, store: str | None, as_json: bool) -> N
         click.echo(f"{count} balances: each is the sum of its movements and holds.")
 
 
-def _show_done(order: Order, is_new: bool, funds: list[Funds], as_json: bool) -> None:
+def _show_done(order: AccountOrder, is_new: bool, funds: list[TenantFunds], as_json: bool) -> None:
     if as_json:
         click.echo(
             json.dumps({"id": order.id, "new": is_new, "accounts": [_row(x) for x in funds]})
@@ -282,7 +282,7 @@ def _show_done(order: Order, is_new: bool, funds: list[Funds], as_json: bool) ->
     _show_funds(funds, as_json)
 
 
-def _show_funds(funds: list[Funds], as_json: bool) -> None:
+def _show_funds(funds: list[TenantFunds], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_row(each) for each in funds]))
         return
@@ -294,7 +294,7 @@ def _show_funds(funds: list[Funds], as_json: bool) -> None:
         )
 
 
-def _row(funds: Funds) -> dict[str, str]:
+def _row(funds: TenantFunds) -> dict[str, str]:
     return {
         "tenant": funds.tenant,
         "unit": funds.unit,
@@ -304,7 +304,7 @@ def _row(funds: Funds) -> dict[str, str]:
     }
 
 
-def _past_row(past: Past) -> dict[str, str]:
+def _past_row(past: PastMovement) -> dict[str, str]:
     moved, time_s = past.movement, past.time_us / _US_PER_S
     return {
         "time": datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds"),
@@ -315,5 +315,5 @@ def _past_row(past: Past) -> dict[str, str]:
     }
 
 
-def _order(id_: str | None) -> Order:
-    return Order(id_ or uuid4().hex, time.time_ns() // 1_000)
+def _order(id_: str | None) -> AccountOrder:
+    return AccountOrder(id_ or uuid4().hex, time.time_ns() // 1_000)

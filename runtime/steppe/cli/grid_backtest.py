@@ -16,7 +16,7 @@ from steppe.cli.grid_options import WIDTH, prices_option, with_prices
 from steppe.config import load_config
 from steppe.options import GivenPath
 from steppe.report.quantities import share
-from steppe.run.grid_backtest import Order, document, prepare_backtest, record_backtest
+from steppe.run.grid_backtest import BacktestOrder, document, prepare_backtest, record_backtest
 from steppe.run.output_folders import NewFolder
 from steppe.run.warnings import warn_on_stderr
 
@@ -63,7 +63,7 @@ def backtest_command(
     known yet is forecast from the days before. About three minutes for 30 days.
     """
     given = with_prices(load_config(config), prices)
-    order = Order(days, None if first is None else first.date(), every, seed)
+    order = BacktestOrder(days, None if first is None else first.date(), every, seed)
     backtest = prepare_backtest(given, order, warn_on_stderr)
     found = []
     with Console(stderr=True).status("planning") as status:

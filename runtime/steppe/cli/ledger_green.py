@@ -15,7 +15,7 @@ from steppe.ledger.green.certificates import GreenError
 from steppe.ledger.green.score import Score
 from steppe.ledger.statements.amounts import decimal_text
 from steppe.ledger.statements.month import Month, hour_text
-from steppe.ledger.store.certificates import Held
+from steppe.ledger.store.certificates import Holding
 from steppe.options import GivenPath, GivenText
 from steppe.run.ledger_folder import ledger_folder
 from steppe.run.ledger_green import (
@@ -200,7 +200,7 @@ def _documents(scores: Mapping[str, Score]) -> dict[str, Any]:
     }
 
 
-def _row(held: Held) -> dict[str, Any]:
+def _row(held: Holding) -> dict[str, Any]:
     known = held.certificate
     return {
         "id": known.id,

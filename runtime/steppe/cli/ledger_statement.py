@@ -15,7 +15,7 @@ from steppe.ledger.statements.amounts import MICRO_DIGITS, grouped_text, minor_d
 from steppe.ledger.statements.month import Month
 from steppe.options import GivenPath, GivenText
 from steppe.run.ledger import AuditProgress
-from steppe.run.ledger_bundle import Order, Written, write_bundle
+from steppe.run.ledger_bundle import BundleOrder, WrittenBundle, write_bundle
 from steppe.run.ledger_folder import ledger_folder
 from steppe.run.ledger_statement import MonthBooks, books_of_month
 
@@ -66,7 +66,7 @@ def statement_command(
     name = issuer or ("Steppe" if ledger.trust is None else ledger.trust.log)
     with ledger.opened() as opened:
         books = books_of_month(opened, tenant, month, _said("hours read"))
-        order = Order(to, name, older)
+        order = BundleOrder(to, name, older)
         written = write_bundle(ledger, opened, books, order, _said("receipts written"))
     if as_json:
         click.echo(json.dumps(_document(books, written, to)))
@@ -79,7 +79,7 @@ def _said(what: str) -> AuditProgress:
     return AuditProgress(lambda line: click.echo(line, err=True), time.monotonic, what)
 
 
-def _lines(books: MonthBooks, written: Written, to: Path) -> list[str]:
+def _lines(books: MonthBooks, written: WrittenBundle, to: Path) -> list[str]:
     lines = []
     for one in books.statements:
         total = grouped_text(one.total_minor, minor_digits(one.currency))
@@ -102,7 +102,7 @@ def _counted(count: int, what: str) -> str:
     return f"1 {what} is" if count == 1 else f"{count:,} {what}s are"
 
 
-def _document(books: MonthBooks, written: Written, to: Path) -> dict[str, Any]:
+def _document(books: MonthBooks, written: WrittenBundle, to: Path) -> dict[str, Any]:
     return {
         "statements": [
             {

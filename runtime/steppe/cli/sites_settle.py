@@ -19,7 +19,7 @@ from steppe.ledger.statements.amounts import MICRO_DIGITS, grouped_text
 from steppe.options import GivenPath, GivenText
 from steppe.run.batch import read_key
 from steppe.run.ledger import AuditProgress
-from steppe.run.sites_settle import Compared, compare_sites
+from steppe.run.sites_settle import SitesComparison, compare_sites
 from steppe.sites.settlement.pairs import PairSums
 from steppe.sites.settlement.shown import PATH, ShownSettlement, read_shown
 
@@ -102,7 +102,7 @@ def _owed(pairs: tuple[PairSums, ...]) -> Iterator[str]:
             yield f"{pair.home} -> {pair.target}: noted {kinds}"
 
 
-def _document(compared: Compared) -> dict[str, Any]:
+def _document(compared: SitesComparison) -> dict[str, Any]:
     pairs = [
         {**asdict(pair), "mismatches": dict(pair.mismatches), "agrees": not pair.faults}
         for pair in compared.pairs

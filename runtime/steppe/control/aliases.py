@@ -6,7 +6,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from steppe.control.demand import RATE_S, Demand, Traffic
+from steppe.control.demand import RATE_S, DemandEstimator, Traffic
 from steppe.control.state import AliasLoad
 from steppe.control.variants import Shares, shares_at
 
@@ -100,7 +100,7 @@ class AliasLoads:
 
     def __init__(self) -> None:
         """Begin without requests."""
-        self._demands: defaultdict[str, Demand] = defaultdict(Demand)
+        self._demands: defaultdict[str, DemandEstimator] = defaultdict(DemandEstimator)
         self._earlier: deque[_Given] = deque()
 
     def update(

@@ -69,7 +69,7 @@ class OfferedLoad:
     lengths: RequestLengths | None = None
 
 
-class Demand:
+class DemandEstimator:
     """Estimates the output tokens per second that clients ask for: arrivals times mean answer.
 
     The mean answer is the sampled tokens over the ended answers. While more requests run than

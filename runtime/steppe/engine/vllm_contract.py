@@ -24,7 +24,7 @@ CHECKED_RELEASES = " or ".join(f"{release}x" for release in CHECKED)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class VllmCall:
     """A function or method that Steppe calls or overrides.
 
     Attributes:
@@ -39,7 +39,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class VllmFields:
     """Attributes that the instances of a class have.
 
     Attributes:
@@ -74,7 +74,7 @@ class Moved:
         places: The same name, in each file.
     """
 
-    places: tuple[Call, ...]
+    places: tuple[VllmCall, ...]
 
     @property
     def file(self) -> str:
@@ -82,7 +82,7 @@ class Moved:
         return self.places[0].file
 
 
-Seam = Call | Fields | Words | Moved
+Seam = VllmCall | VllmFields | Words | Moved
 
 _SCHEDULER = "v1/core/sched/scheduler.py"
 _ASYNC = "v1/core/sched/async_scheduler.py"
@@ -92,25 +92,27 @@ _LAUNCHER = "entrypoints/launchers/launcher.py"
 
 
 def _moved(name: str, argument: str, *files: str) -> Moved:
-    return Moved(tuple(Call(file, name, (argument,)) for file in files))
+    return Moved(tuple(VllmCall(file, name, (argument,)) for file in files))
 
 
 SEAMS: tuple[Seam, ...] = (
     # vllm_scheduler.py: overridden, and called
-    Call(_SCHEDULER, "Scheduler.schedule"),
-    Call(_SCHEDULER, "Scheduler.update_from_output", ("scheduler_output", "model_runner_output")),
-    Call(_SCHEDULER, "Scheduler.finish_requests", ("request_ids", "finished_status")),
-    Call(_SCHEDULER, "Scheduler.set_pause_state", ("pause_state",)),
-    Call(_SCHEDULER, "Scheduler._update_after_schedule", ("scheduler_output",)),
-    Call(
+    VllmCall(_SCHEDULER, "Scheduler.schedule"),
+    VllmCall(
+        _SCHEDULER, "Scheduler.update_from_output", ("scheduler_output", "model_runner_output")
+    ),
+    VllmCall(_SCHEDULER, "Scheduler.finish_requests", ("request_ids", "finished_status")),
+    VllmCall(_SCHEDULER, "Scheduler.set_pause_state", ("pause_state",)),
+    VllmCall(_SCHEDULER, "Scheduler._update_after_schedule", ("scheduler_output",)),
+    VllmCall(
         _SCHEDULER,
         "Scheduler._update_request_with_output",
         ("request", "new_token_ids", "is_stale"),
     ),
-    Call(_ASYNC, "AsyncScheduler._update_after_schedule", ("scheduler_output",)),
-    Call(_SCHEDULER, "Scheduler.get_request_counts"),
-    Call(_SCHEDULER, "Scheduler.get_num_unfinished_requests"),
-    Fields(
+    VllmCall(_ASYNC, "AsyncScheduler._update_after_schedule", ("scheduler_output",)),
+    VllmCall(_SCHEDULER, "Scheduler.get_request_counts"),
+    VllmCall(_SCHEDULER, "Scheduler.get_num_unfinished_requests"),
+    VllmFields(
         _SCHEDULER,
         "Scheduler",
         (
@@ -127,7 +129,7 @@ SEAMS: tuple[Seam, ...] = (
             "block_size",
         ),
     ),
-    Fields(
+    VllmFields(
         "config/scheduler.py",
         "SchedulerConfig",
         (
@@ -138,55 +140,57 @@ SEAMS: tuple[Seam, ...] = (
             "policy",
         ),
     ),
-    Fields("v1/core/sched/output.py", "SchedulerOutput", ("num_scheduled_tokens",)),
-    Fields(
+    VllmFields("v1/core/sched/output.py", "SchedulerOutput", ("num_scheduled_tokens",)),
+    VllmFields(
         "v1/request.py",
         "Request",
         ("request_id", "num_computed_tokens", "num_prompt_tokens", "priority"),
     ),
-    Fields("v1/engine/__init__.py", "EngineCoreOutputs", ("outputs",)),
-    Fields("v1/engine/__init__.py", "EngineCoreOutput", ("request_id", "new_token_ids")),
+    VllmFields("v1/engine/__init__.py", "EngineCoreOutputs", ("outputs",)),
+    VllmFields("v1/engine/__init__.py", "EngineCoreOutput", ("request_id", "new_token_ids")),
     # vllm_engine.py: the engine
-    Call("v1/engine/async_llm.py", "AsyncLLM.from_engine_args", ("engine_args",)),
-    Call("v1/engine/async_llm.py", "AsyncLLM.pause_generation", ("mode", "clear_cache")),
-    Call("v1/engine/async_llm.py", "AsyncLLM.resume_generation"),
-    Call("v1/engine/async_llm.py", "AsyncLLM.check_health"),
-    Call("v1/engine/async_llm.py", "AsyncLLM.get_supported_tasks"),
-    Call("v1/engine/async_llm.py", "AsyncLLM.shutdown"),
-    Fields("v1/engine/async_llm.py", "AsyncLLM", ("engine_core", "model_config")),
+    VllmCall("v1/engine/async_llm.py", "AsyncLLM.from_engine_args", ("engine_args",)),
+    VllmCall("v1/engine/async_llm.py", "AsyncLLM.pause_generation", ("mode", "clear_cache")),
+    VllmCall("v1/engine/async_llm.py", "AsyncLLM.resume_generation"),
+    VllmCall("v1/engine/async_llm.py", "AsyncLLM.check_health"),
+    VllmCall("v1/engine/async_llm.py", "AsyncLLM.get_supported_tasks"),
+    VllmCall("v1/engine/async_llm.py", "AsyncLLM.shutdown"),
+    VllmFields("v1/engine/async_llm.py", "AsyncLLM", ("engine_core", "model_config")),
     # vllm_continue.py: requests that go on where another engine ended
-    Call("v1/engine/async_llm.py", "AsyncLLM.generate", ("prompt", "sampling_params")),
-    Fields("v1/engine/async_llm.py", "AsyncLLM", ("output_processor",)),
-    Call(_OUTPUTS, "OutputProcessor.add_request", ("request", "prompt")),
-    Fields(_OUTPUTS, "OutputProcessor", ("request_states", "tokenizer")),
-    Fields(_OUTPUTS, "RequestState", ("detokenizer", "prompt_token_ids", "sent_tokens_offset")),
-    Call(
+    VllmCall("v1/engine/async_llm.py", "AsyncLLM.generate", ("prompt", "sampling_params")),
+    VllmFields("v1/engine/async_llm.py", "AsyncLLM", ("output_processor",)),
+    VllmCall(_OUTPUTS, "OutputProcessor.add_request", ("request", "prompt")),
+    VllmFields(_OUTPUTS, "OutputProcessor", ("request_states", "tokenizer")),
+    VllmFields(_OUTPUTS, "RequestState", ("detokenizer", "prompt_token_ids", "sent_tokens_offset")),
+    VllmCall(
         "v1/engine/detokenizer.py",
         "IncrementalDetokenizer.from_new_request",
         ("tokenizer", "request"),
     ),
-    Fields(
+    VllmFields(
         "v1/engine/detokenizer.py",
         "BaseIncrementalDetokenizer",
         ("stop", "min_tokens", "output_text"),
     ),
-    Fields(
+    VllmFields(
         "v1/engine/__init__.py",
         "EngineCoreRequest",
         ("request_id", "prompt_token_ids", "sampling_params"),
     ),
-    Fields("outputs.py", "RequestOutput", ("outputs", "num_cached_tokens")),
-    Fields("outputs.py", "CompletionOutput", ("token_ids",)),
+    VllmFields("outputs.py", "RequestOutput", ("outputs", "num_cached_tokens")),
+    VllmFields("outputs.py", "CompletionOutput", ("token_ids",)),
     Words("entrypoints/openai/chat_completion/protocol.py", ("return_token_ids", "vllm_xargs")),
     Words("entrypoints/openai/completion/protocol.py", ("return_token_ids", "vllm_xargs")),
-    Call("v1/engine/core_client.py", "AsyncMPClient.add_request_async", ("request",)),
-    Call("engine/arg_utils.py", "AsyncEngineArgs"),
-    Call("engine/arg_utils.py", "EngineArgs.from_cli_args", ("args",)),
-    Call("v1/engine/exceptions.py", "EngineDeadError"),
-    Call("exceptions.py", "VLLMValidationError"),
+    VllmCall("v1/engine/core_client.py", "AsyncMPClient.add_request_async", ("request",)),
+    VllmCall("engine/arg_utils.py", "AsyncEngineArgs"),
+    VllmCall("engine/arg_utils.py", "EngineArgs.from_cli_args", ("args",)),
+    VllmCall("v1/engine/exceptions.py", "EngineDeadError"),
+    VllmCall("exceptions.py", "VLLMValidationError"),
     # vllm_engine.py: the app and its arguments
-    Call("entrypoints/launchers/app.py", "build_app", ("args", "supported_tasks", "model_config")),
-    Call(
+    VllmCall(
+        "entrypoints/launchers/app.py", "build_app", ("args", "supported_tasks", "model_config")
+    ),
+    VllmCall(
         "entrypoints/launchers/api_server/app_state.py",
         "init_app_state",
         ("engine_client", "state", "args", "supported_tasks"),
@@ -194,13 +198,13 @@ SEAMS: tuple[Seam, ...] = (
     _moved("make_arg_parser", "parser", _CLI_32, _CLI_33),
     _moved("validate_parsed_serve_args", "args", _CLI_32, _CLI_33),
     _moved("validate_api_server_args", "args", _LAUNCHER, _CLI_33),
-    Call("utils/argparse_utils.py", "FlexibleArgumentParser"),
-    Call(
+    VllmCall("utils/argparse_utils.py", "FlexibleArgumentParser"),
+    VllmCall(
         "tool_parsers/abstract_tool_parser.py",
         "ToolParserManager.import_tool_parser",
         ("plugin_path",),
     ),
-    Call(
+    VllmCall(
         "reasoning/abs_reasoning_parsers.py",
         "ReasoningParserManager.import_reasoning_parser",
         ("plugin_path",),
@@ -216,7 +220,7 @@ SEAMS: tuple[Seam, ...] = (
         ),
     ),
     # vllm_request_id.py, vllm_client_errors.py: the app's state
-    Call(
+    VllmCall(
         "entrypoints/openai/responses/serving.py",
         "OpenAIServingResponses.create_responses",
         ("request", "raw_request"),
@@ -283,11 +287,11 @@ def _missing(seam: Seam, read: Reader, parse: Callable[[str], ast.Module]) -> It
         case Words(file, words):
             text = read(file)
             yield from (word for word in words if word not in text)
-        case Fields(file, owner, names):
+        case VllmFields(file, owner, names):
             found = _find(parse(file), owner)
             have = set[str]() if found is None else set(_fields(found))
             yield from (f"{owner}.{name}" for name in names if name not in have)
-        case Call(file, name, arguments):
+        case VllmCall(file, name, arguments):
             definition = _find(parse(file), name)
             if definition is None:
                 yield name
@@ -296,7 +300,7 @@ def _missing(seam: Seam, read: Reader, parse: Callable[[str], ast.Module]) -> It
                 yield from (f"{name}({one})" for one in arguments if one not in have)
 
 
-def _has(place: Call, read: Reader, parse: Callable[[str], ast.Module]) -> bool:
+def _has(place: VllmCall, read: Reader, parse: Callable[[str], ast.Module]) -> bool:
     try:
         return not list(_missing(place, read, parse))
     except OSError:

@@ -29,7 +29,7 @@ FREED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class ReachableSums:
     """Draws and outputs that some replicas can reach together; none beats another.
 
     Attributes:
@@ -42,7 +42,7 @@ class Sums:
     outputs: Floats
     counts: Counts
 
-    def keep(self, draw_w: float) -> Sums:
+    def keep(self, draw_w: float) -> ReachableSums:
         """Return what no other sum beats within `draw_w`, thinned to bins of draw."""
         order = np.lexsort((-self.outputs, self.draws_w))
         order = order[: np.searchsorted(self.draws_w[order], draw_w, side="right")]
@@ -56,18 +56,18 @@ class Sums:
             order = order[np.flatnonzero(np.diff(bins, append=bins[-1] + 1))]
         return self.at(order)
 
-    def at(self, order: Counts) -> Sums:
+    def at(self, order: Counts) -> ReachableSums:
         """Return some of the sums."""
-        return Sums(self.draws_w[order], self.outputs[order], self.counts[order])
+        return ReachableSums(self.draws_w[order], self.outputs[order], self.counts[order])
 
 
-def sums_of(group: ReplicaGroup, draw_w: float) -> Sums:
+def sums_of(group: ReplicaGroup, draw_w: float) -> ReachableSums:
     """Return what the replicas of a group can reach within `draw_w`, exact to a bin of draw."""
     width = len(group.choices.points)
-    sums = Sums(np.zeros(1), np.zeros(1), np.zeros((1, width), dtype=np.int64))
+    sums = ReachableSums(np.zeros(1), np.zeros(1), np.zeros((1, width), dtype=np.int64))
     one_more = np.eye(width, dtype=np.int64)
     for left in range(group.replicas - 1, -1, -1):
-        grown = Sums(
+        grown = ReachableSums(
             (sums.draws_w[:, None] + group.choices.draws_w).ravel(),
             (sums.outputs[:, None] + group.choices.outputs_tps).ravel(),
             (sums.counts[:, None] + one_more).reshape(-1, width),
@@ -85,10 +85,10 @@ def most_worth(groups: Sequence[ReplicaGroup], counts: list[Counts], draw_w: flo
     found = [sums_of(g, draw_w - sum(o.least_w for o in groups if o is not g)) for g in groups]
     target = sum(g.worth(g.output_tps(c)) for g, c in zip(groups, counts, strict=True))
     target *= 1 + TOLERANCE
-    reached = Sums(np.zeros(1), np.zeros(1), np.zeros((1, 0), dtype=np.int64))
+    reached = ReachableSums(np.zeros(1), np.zeros(1), np.zeros((1, 0), dtype=np.int64))
     for index, (group, sums) in enumerate(zip(groups, found, strict=True)):
         rest = groups[index + 1 :]
-        grown = Sums(
+        grown = ReachableSums(
             (reached.draws_w[:, None] + sums.draws_w).ravel(),
             (reached.outputs[:, None] + group.worths(sums.outputs)).ravel(),
             _with_choice(reached.counts, len(sums.draws_w)),

@@ -26,7 +26,7 @@ from steppe.gateway.gate import RefusedError
 from steppe.gateway.held_tail import HeldTail
 from steppe.gateway.json_lines import REQUEST_OF_LOGS
 from steppe.gateway.ledger.holds import QUOTE_HEADER, DeniedByLedgerError, Holds
-from steppe.gateway.ledger.link import STOPPING, Denied
+from steppe.gateway.ledger.link import STOPPING, NotAdmitted
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.pools import Pool, Pools
 from steppe.gateway.replica_client import ProxyRequest, ReplicaLostError, end_to_end
@@ -244,7 +244,7 @@ class Generation:
             context.status = 503
         return self.availability.refusal(error, *self._pools_of(context), id_=context.id)
 
-    def _unpaid(self, context: RequestContext, denied: Denied) -> web.Response:
+    def _unpaid(self, context: RequestContext, denied: NotAdmitted) -> web.Response:
         """Return the answer to a request that the ledger refuses; it has no byte of another one."""
         if denied.status == 503:
             return self._refused(context, RefusedError(denied.message, denied.code))

@@ -12,7 +12,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
 from steppe.control.affinity import Decisions
-from steppe.gateway.ledger.metrics import LedgerMetrics
+from steppe.gateway.ledger.metrics import LedgerLinkMetrics
 from steppe.gateway.request import FAILED, FinishedRequest
 from steppe.gateway.sharing.exposition import exposition
 from steppe.gateway.status import GatewayStatus, ModelStatus
@@ -148,9 +148,9 @@ class GatewayMetrics:
         self._connections.set_function(connections)
         self._bodies.set_function(bodies_bytes)
 
-    def add_ledger(self) -> LedgerMetrics:
+    def add_ledger(self) -> LedgerLinkMetrics:
         """Define the metrics of what the ledger is asked, and return them."""
-        return LedgerMetrics(self._registry)
+        return LedgerLinkMetrics(self._registry)
 
     def cut_off(self, reason: str) -> None:
         """Count a connection that was refused or cut off."""

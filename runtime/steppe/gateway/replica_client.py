@@ -49,7 +49,7 @@ Headers = CIMultiDict[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class ServerTls:
     """How a server that is no replica of this run is reached.
 
     Attributes:
@@ -210,7 +210,7 @@ async def send_request(
     route: Route,
     request: ProxyRequest,
     scope: CancelScope,
-    tls: Tls | None = None,
+    tls: ServerTls | None = None,
 ) -> AsyncIterator[ReplicaResponse]:
     """Send a request to a replica; leaving the block early closes the connection at once.
 
@@ -265,7 +265,7 @@ def _probing_socket(address: aiohttp.AddrInfoType, silent_s: int) -> socket.sock
 
 
 async def _send(
-    session: aiohttp.ClientSession, route: Route, request: ProxyRequest, tls: Tls | None
+    session: aiohttp.ClientSession, route: Route, request: ProxyRequest, tls: ServerTls | None
 ) -> aiohttp.ClientResponse:
     try:
         return await session.request(

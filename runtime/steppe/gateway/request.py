@@ -13,7 +13,7 @@ from steppe.gateway.continuable import PlainStream
 from steppe.gateway.held_tail import HeldTail
 from steppe.gateway.prompt_size import UNKNOWN_SIZE, PromptCount, PromptSize
 from steppe.gateway.stream import StreamScanner, Usage
-from steppe.sites.view import Asked
+from steppe.sites.view import RequestView
 from steppe.tenants.limiter import Taken
 
 if TYPE_CHECKING:  # it has the context
@@ -215,7 +215,7 @@ class RequestContext:
     is_charged: bool = False
     terms: str = ""
     hold: RequestHold | None = None
-    asked: Asked | None = None
+    asked: RequestView | None = None
     may_stay: bool = True
     is_here: bool = True
     site: str = ""

@@ -71,7 +71,7 @@ class Payer:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AdmissionTerms:
     """A request is admitted.
 
     Attributes:

@@ -59,7 +59,7 @@ class BookedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class BookedTotals:
     """What a run has counted since it began, with all requests booked so far, uJ.
 
     `meters` sum up to receipts + idle + transition + unclaimed + what open requests have taken.
@@ -105,5 +105,5 @@ class Booking:
     time_us: int
     boundary: str
     requests: tuple[BookedRequest, ...]
-    totals: Totals
+    totals: BookedTotals
     is_last: bool = False

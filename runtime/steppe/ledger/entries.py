@@ -23,7 +23,7 @@ BANK, REVENUE, GRANTS, EXPIRED, ISSUED = "bank", "revenue", "grants", "expired",
 used in time, and token packages that were sold."""
 
 
-class Kind(StrEnum):
+class MovementKind(StrEnum):
     """Why something moves. With the id of what caused it, it names a movement once."""
 
     DEPOSIT = "deposit"
@@ -53,7 +53,7 @@ class Movement:
     """
 
     cause: str
-    kind: Kind
+    kind: MovementKind
     taken_from: str
     given_to: str
     unit: str
@@ -121,23 +121,25 @@ def held(tenant: str) -> str:
 
 def deposited(cause: str, tenant: str, unit: str, amount: int) -> Movement:
     """Return the movement of a payment of a tenant."""
-    return Movement(cause, Kind.DEPOSIT, BANK, available(tenant), unit, amount)
+    return Movement(cause, MovementKind.DEPOSIT, BANK, available(tenant), unit, amount)
 
 
 def withdrawn(cause: str, tenant: str, unit: str, amount: int) -> Movement:
     """Return the movement of a payment back to a tenant."""
-    return Movement(cause, Kind.WITHDRAWAL, available(tenant), BANK, unit, amount)
+    return Movement(cause, MovementKind.WITHDRAWAL, available(tenant), BANK, unit, amount)
 
 
 def granted(cause: str, tenant: str, unit: str, amount: int) -> Movement:
     """Return the movement of a grant to a tenant."""
-    return Movement(cause, Kind.GRANT, GRANTS, available(tenant), unit, amount)
+    return Movement(cause, MovementKind.GRANT, GRANTS, available(tenant), unit, amount)
 
 
 def held_for(hold: Hold) -> Movement:
     """Return the movement of a hold."""
     tenant = hold.tenant
-    return Movement(hold.cause, Kind.HOLD, available(tenant), held(tenant), hold.unit, hold.amount)
+    return Movement(
+        hold.cause, MovementKind.HOLD, available(tenant), held(tenant), hold.unit, hold.amount
+    )
 
 
 def captured(hold: Hold, amount: int) -> list[Movement]:
@@ -157,14 +159,14 @@ def captured(hold: Hold, amount: int) -> list[Movement]:
     cause, own, unit = hold.cause, held(hold.tenant), hold.unit
     moved = []
     if amount:
-        moved.append(Movement(cause, Kind.CAPTURE, own, REVENUE, unit, amount))
+        moved.append(Movement(cause, MovementKind.CAPTURE, own, REVENUE, unit, amount))
     if rest := hold.amount - amount:
         back = available(hold.tenant)
-        moved.append(Movement(cause, Kind.RELEASE, own, back, unit, rest))
+        moved.append(Movement(cause, MovementKind.RELEASE, own, back, unit, rest))
     return moved
 
 
-def given_back(hold: Hold, kind: Kind = Kind.RELEASE) -> Movement:
+def given_back(hold: Hold, kind: MovementKind = MovementKind.RELEASE) -> Movement:
     """Return the movement of a hold that is not used: `RELEASE`, or `EXPIRE` when it is too old."""
     tenant = hold.tenant
     return Movement(hold.cause, kind, held(tenant), available(tenant), hold.unit, hold.amount)
@@ -183,30 +185,30 @@ def package_bought(
     """
     own = available(tenant)
     return [
-        Movement(cause, Kind.PURCHASE, own, REVENUE, *price),
-        Movement(cause, Kind.PACKAGE, ISSUED, own, *tokens),
+        Movement(cause, MovementKind.PURCHASE, own, REVENUE, *price),
+        Movement(cause, MovementKind.PACKAGE, ISSUED, own, *tokens),
     ]
 
 
 def package_expired(cause: str, account: str, unit: str, amount: int) -> Movement:
     """Return the movement of tokens of an account that were not used in time."""
-    return Movement(cause, Kind.EXPIRE, account, EXPIRED, unit, amount)
+    return Movement(cause, MovementKind.EXPIRE, account, EXPIRED, unit, amount)
 
 
 def quote_issued(quote: str, tenant: str, tokens: int) -> Movement:
     """Return the movement of the tokens that a quote offers to a tenant."""
     unit = quote_unit(quote)
-    return Movement(unit, Kind.PACKAGE, ISSUED, available(tenant), unit, tokens)
+    return Movement(unit, MovementKind.PACKAGE, ISSUED, available(tenant), unit, tokens)
 
 
 def transferred(cause: str, giver: str, taker: str, unit: str, amount: int) -> Movement:
     """Return the movement of what one tenant gives to another."""
-    return Movement(cause, Kind.TRANSFER, available(giver), available(taker), unit, amount)
+    return Movement(cause, MovementKind.TRANSFER, available(giver), available(taker), unit, amount)
 
 
 def refunded(cause: str, tenant: str, unit: str, amount: int) -> Movement:
     """Return the movement of a refund; the entry that it corrects stays."""
-    return Movement(cause, Kind.REFUND, REVENUE, available(tenant), unit, amount)
+    return Movement(cause, MovementKind.REFUND, REVENUE, available(tenant), unit, amount)
 
 
 def changes_of(movements: Sequence[Movement]) -> dict[tuple[str, str], int]:

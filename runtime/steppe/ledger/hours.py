@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from steppe.errors import UsageError
-from steppe.ledger.booking import Booking, Totals
+from steppe.ledger.booking import BookedTotals, Booking
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class RunBooks:
     boundary: str
     number: int = 0
     digest: str = ""
-    totals: Totals = field(default_factory=Totals)
+    totals: BookedTotals = field(default_factory=BookedTotals)
     requests_uj: int = 0
     given_up_uj: int = 0
 
@@ -140,7 +140,7 @@ class HourSums:
         )
 
 
-def _risen(run: str, old: Totals, new: Totals) -> Totals:
+def _risen(run: str, old: BookedTotals, new: BookedTotals) -> BookedTotals:
     """Return the new totals, with the meters of both.
 
     Raises:
@@ -156,7 +156,7 @@ def _risen(run: str, old: Totals, new: Totals) -> Totals:
     return replace(new, meters={**old.meters, **new.meters}, supply_uj=supply)
 
 
-def _named(totals: Totals) -> dict[str, int]:
+def _named(totals: BookedTotals) -> dict[str, int]:
     supply = {f"supply_uj.{source}": value for source, value in totals.supply_uj.items()}
     names = ("idle_uj", "transition_uj", "unclaimed_uj", "charged_uj", "site_uj")
     return supply | {name: getattr(totals, name) for name in names}

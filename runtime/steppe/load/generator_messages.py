@@ -12,7 +12,7 @@ from steppe.load.results import LoadResult, RequestResult
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Take a load; the answer is `Prepared`.
+    """Take a load; the answer is `LoadPrepared`.
 
     Attributes:
         load: Number of the load.
@@ -57,7 +57,7 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class LoadPrepared:
     """A load can begin."""
 
     load: int
@@ -100,4 +100,4 @@ class Ended:
 
 
 Command = Prepare | Begin | Stop
-Answer = Ready | Prepared | Report | Ended
+Answer = Ready | LoadPrepared | Report | Ended

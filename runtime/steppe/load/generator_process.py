@@ -16,8 +16,8 @@ from steppe.load.generator_messages import (
     Begin,
     Command,
     Ended,
+    LoadPrepared,
     Prepare,
-    Prepared,
     Ready,
     Report,
     Stop,
@@ -98,7 +98,7 @@ class _Generator:
         match command:
             case Prepare(load=number):
                 self._loads[number] = _Load(command)
-                self._connection.send(Prepared(number))
+                self._connection.send(LoadPrepared(number))
             case Begin(number, begin_s):
                 load = self._loads[number]
                 task = asyncio.create_task(_replayed(load, begin_s))

@@ -25,8 +25,8 @@ from steppe.load.generator_messages import (
     Begin,
     Command,
     Ended,
+    LoadPrepared,
     Prepare,
-    Prepared,
     Ready,
     Report,
     Stop,
@@ -192,7 +192,7 @@ class LoadGenerators:
             except (EOFError, OSError):
                 break
             match answer:
-                case Prepared(number) | Report(load=number) | Ended(load=number):
+                case LoadPrepared(number) | Report(load=number) | Ended(load=number):
                     with self._lock:
                         load = self._loads.get(number)
                     if load is not None and load.take(answer):

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from steppe.errors import LoadError
-from steppe.load.generator_messages import Ended, Prepared, Report
+from steppe.load.generator_messages import Ended, LoadPrepared, Report
 from steppe.load.replay import ReplayOptions, ReplayProgress
 from steppe.load.results import LoadResult, RequestResult
 from steppe.load.stream import Cancelled, Completed
@@ -73,11 +73,11 @@ class SharedLoad:
             raise LoadError(self._error)
         return self._result()
 
-    def take(self, answer: Prepared | Report | Ended) -> bool:
+    def take(self, answer: LoadPrepared | Report | Ended) -> bool:
         """Take what a process answers; return whether the load has ended."""
         with self._lock:
             match answer:
-                case Prepared():
+                case LoadPrepared():
                     self._unprepared -= 1
                     if not self._unprepared:
                         self._prepared.set()

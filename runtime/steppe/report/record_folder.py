@@ -33,7 +33,7 @@ from steppe.report.records import (
 )
 from steppe.report.sites_records import SiteCall
 from steppe.report.sites_summary import SitesSummary
-from steppe.report.summary import EndedRequests, Summary, summarise
+from steppe.report.summary import RequestSums, Summary, summarise
 
 Record = TypeVar("Record")
 
@@ -88,7 +88,7 @@ class RecordPosition:
 
     ends: Mapping[str, int]
     lost: Mapping[str, int]
-    ended: EndedRequests
+    ended: RequestSums
     earlier: EarlierRun | None
 
 
@@ -111,12 +111,12 @@ class Recorder:
         Raises:
             UsageError: The folder holds something, or cannot be written.
         """
-        self._folder, self._ended = folder, EndedRequests()
+        self._folder, self._ended = folder, RequestSums()
         self._earlier = earlier_run(folder) if resume else None
         if self._earlier is None:
             refuse_full_folder(folder)
         else:
-            self._ended = EndedRequests.of(self._earlier.summary)
+            self._ended = RequestSums.of(self._earlier.summary)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._ticks = JsonLines(folder / RECORD_FILE, resume=self._earlier is not None)

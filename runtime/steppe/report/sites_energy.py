@@ -16,7 +16,7 @@ OWN = ("wind", "sun", "other")
 
 
 @dataclass(frozen=True, slots=True)
-class SiteTerms:
+class SiteEnergyTerms:
     """What the energy of a site costs.
 
     Attributes:
@@ -70,7 +70,7 @@ class SiteEnergy:
         series: Means over the run.
     """
 
-    terms: SiteTerms
+    terms: SiteEnergyTerms
     duration_s: float
     energy_j: float = 0.0
     own_j: float = 0.0

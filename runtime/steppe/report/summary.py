@@ -122,7 +122,7 @@ def summarise(
     requests: Iterable[RequestRecord],
     totals: RunTotals,
     slo: Slo,
-    ended: EndedRequests | None = None,
+    ended: RequestSums | None = None,
 ) -> Summary:
     """Return the summary of a run.
 
@@ -133,7 +133,7 @@ def summarise(
         slo: What requests must keep.
         ended: Sums over all its requests, also those that are not on disk; None if all are.
     """
-    on_disk, service = EndedRequests(), Service(slo)
+    on_disk, service = RequestSums(), Service(slo)
     by_model, by_site = ByModel(slo), BySite(slo)
     for request in requests:
         on_disk.add(request)
@@ -182,7 +182,7 @@ def summarise(
     )
 
 
-class EndedRequests:
+class RequestSums:
     """Sums over requests: tokens, and the joules of those that did not complete."""
 
     def __init__(self) -> None:
@@ -192,7 +192,7 @@ class EndedRequests:
         self._outcomes: Counter[Outcome] = Counter()
 
     @classmethod
-    def of(cls, summary: Summary) -> EndedRequests:
+    def of(cls, summary: Summary) -> RequestSums:
         """Return the sums that a summary has."""
         made = cls()
         made.prompt_tokens, made.output_tokens = summary["prompt_tokens"], summary["output_tokens"]
@@ -200,9 +200,9 @@ class EndedRequests:
         made._outcomes.update(cast("dict[Outcome, int]", summary["requests"]))
         return made
 
-    def whole(self) -> EndedRequests:
+    def whole(self) -> RequestSums:
         """Return the same sums in little room."""
-        made = EndedRequests()
+        made = RequestSums()
         made.prompt_tokens, made.output_tokens = self.prompt_tokens, self.output_tokens
         made.wasted_j.append(math.fsum(self.wasted_j))
         made._outcomes.update(self._outcomes)

@@ -48,7 +48,7 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class AccountOrder:
     """What an operator has asked for.
 
     Attributes:
@@ -61,7 +61,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Funds:
+class TenantFunds:
     """What a tenant has of a unit, in the smallest amount of that unit.
 
     Attributes:
@@ -80,7 +80,7 @@ class Funds:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PastMovement:
     """A movement of a tenant's account.
 
     Attributes:
@@ -142,7 +142,7 @@ def open_account(store: LedgerStore, tenant: str, unit: str, credit: str) -> Non
     store.open_account(name, unit, 0 if credit == "0" else amount_of(credit, unit))
 
 
-def deposit(store: LedgerStore, order: Order, tenant: str, paid: Amount) -> bool:
+def deposit(store: LedgerStore, order: AccountOrder, tenant: str, paid: Amount) -> bool:
     """Add what a tenant has paid; return whether it is new.
 
     Raises:
@@ -154,7 +154,7 @@ def deposit(store: LedgerStore, order: Order, tenant: str, paid: Amount) -> bool
     return store.move([moved], order.time_us)
 
 
-def withdraw(store: LedgerStore, order: Order, tenant: str, paid: Amount) -> bool:
+def withdraw(store: LedgerStore, order: AccountOrder, tenant: str, paid: Amount) -> bool:
     """Take what was paid back to a tenant; return whether it is new.
 
     Raises:
@@ -167,7 +167,7 @@ def withdraw(store: LedgerStore, order: Order, tenant: str, paid: Amount) -> boo
     return store.move([moved], order.time_us)
 
 
-def grant(store: LedgerStore, order: Order, tenant: str, given: Amount) -> bool:
+def grant(store: LedgerStore, order: AccountOrder, tenant: str, given: Amount) -> bool:
     """Give a tenant something for nothing; return whether it is new.
 
     Raises:
@@ -179,7 +179,9 @@ def grant(store: LedgerStore, order: Order, tenant: str, given: Amount) -> bool:
     return store.move([granted(order.id, tenant, given.unit, given.number)], order.time_us)
 
 
-def buy(store: LedgerStore, order: Order, tenant: str, tokens: Amount, price: Amount) -> bool:
+def buy(
+    store: LedgerStore, order: AccountOrder, tenant: str, tokens: Amount, price: Amount
+) -> bool:
     """Sell a tenant a package of tokens; return whether it is new.
 
     Raises:
@@ -192,7 +194,9 @@ def buy(store: LedgerStore, order: Order, tenant: str, tokens: Amount, price: Am
     return store.trade(package, order.time_us)
 
 
-def transfer(store: LedgerStore, order: Order, giver: str, taker: str, moved: Amount) -> bool:
+def transfer(
+    store: LedgerStore, order: AccountOrder, giver: str, taker: str, moved: Amount
+) -> bool:
     """Move what one tenant gives to another; return whether it is new.
 
     Raises:
@@ -224,7 +228,7 @@ def amount(text: str, unit: str, until: date | None = None) -> Amount:
     return Amount(amount_of(text, checked_unit(unit)), unit)
 
 
-def funds(store: LedgerStore, tenant: str | None) -> list[Funds]:
+def funds(store: LedgerStore, tenant: str | None) -> list[TenantFunds]:
     """Return what a tenant can pay with, or all of them; without quotes that are used up or over.
 
     Raises:
@@ -239,13 +243,13 @@ def funds(store: LedgerStore, tenant: str | None) -> list[Funds]:
         if account != available(name) or tenant not in (None, name) or is_energy_of_hours(unit):
             continue
         aside = found.get((held(name), unit))
-        row = Funds(name, unit, own.balance, aside.balance if aside else 0, -(own.floor or 0))
+        row = TenantFunds(name, unit, own.balance, aside.balance if aside else 0, -(own.floor or 0))
         if quote_of(unit) is None or row.available or row.held:
             rows.append(row)
     return rows
 
 
-def history(store: LedgerStore, tenant: str, most: int) -> list[Past]:
+def history(store: LedgerStore, tenant: str, most: int) -> list[PastMovement]:
     """Return the last movements of a tenant's account, newest first.
 
     Raises:
@@ -254,7 +258,7 @@ def history(store: LedgerStore, tenant: str, most: int) -> list[Past]:
     _check_known(store, tenant)
     own = available(tenant)
     return [
-        Past(time_us, each.amount if each.given_to == own else -each.amount, each)
+        PastMovement(time_us, each.amount if each.given_to == own else -each.amount, each)
         for time_us, each in store.history(own, most)
     ]
 

@@ -18,7 +18,7 @@ from steppe.disk import disk_errors
 from steppe.errors import ConfigError, UsageError
 from steppe.grid.backtest import synthetic
 from steppe.grid.backtest.terms import MarketTerms
-from steppe.grid.backtest.ways import Outcome, as_numbers, outcomes, share_of_gain
+from steppe.grid.backtest.ways import WayOutcome, as_numbers, outcomes, share_of_gain
 from steppe.grid.backtest.world import LIKE_DAYS, Traffic, World, like_days
 from steppe.grid.plan.day import day_times, local, steps_of_day
 from steppe.grid.plan.market_site import MarketSite, plan_section, planner_of, prices_of
@@ -37,7 +37,7 @@ DOCUMENT_FILE, STEPS_FILE, FIGURE_FILE = "backtest.json", "steps.csv", "figure.p
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class BacktestOrder:
     """What is asked of a backtest.
 
     Attributes:
@@ -69,7 +69,7 @@ class Backtest:
         synthetic: What of it is synthetic, a line each.
     """
 
-    order: Order
+    order: BacktestOrder
     first: date
     zone: str
     currency: str
@@ -79,12 +79,12 @@ class Backtest:
     from_s: float
     synthetic: tuple[str, ...]
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Iterator[WayOutcome]:
         """Yield what each way costs, perfect foresight last."""
         return outcomes(self.site, self.world, self.terms, self.order.days, self.order.every)
 
 
-def prepare_backtest(config: RunConfig, order: Order, warn: Warn) -> Backtest:
+def prepare_backtest(config: RunConfig, order: BacktestOrder, warn: Warn) -> Backtest:
     """Read what a backtest needs.
 
     Args:
@@ -125,7 +125,7 @@ def prepare_backtest(config: RunConfig, order: Order, warn: Warn) -> Backtest:
     )
 
 
-def document(backtest: Backtest, found: Sequence[Outcome]) -> dict[str, Any]:
+def document(backtest: Backtest, found: Sequence[WayOutcome]) -> dict[str, Any]:
     """Return a backtest as JSON values."""
     order, none, best = backtest.order, found[0].cost, found[-1].cost
     rows = [
@@ -150,7 +150,7 @@ def document(backtest: Backtest, found: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def record_backtest(backtest: Backtest, found: Sequence[Outcome], folder: Path) -> None:
+def record_backtest(backtest: Backtest, found: Sequence[WayOutcome], folder: Path) -> None:
     """Write a backtest: `backtest.json`, `steps.csv` and `figure.png`.
 
     Raises:
@@ -245,7 +245,7 @@ def _synthetic(section: PlanSection) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _write_steps(backtest: Backtest, found: Sequence[Outcome], path: Path) -> None:
+def _write_steps(backtest: Backtest, found: Sequence[WayOutcome], path: Path) -> None:
     zone_steps = backtest.order.days * backtest.terms.day_steps
     times = Times(backtest.from_s, backtest.terms.step_s, zone_steps)
     zone = zone_of(backtest.zone)

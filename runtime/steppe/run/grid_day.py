@@ -18,11 +18,11 @@ from steppe.grid.openadr.times import text_of
 from steppe.grid.plan.bids import BidStep, bid_curve
 from steppe.grid.plan.day import day_of, day_times, local, steps_of_day
 from steppe.grid.plan.market_site import plan_section, planner_of, prices_of
-from steppe.grid.plan.planner import State
+from steppe.grid.plan.planner import PlanStart
 from steppe.grid.plan.prices import Prices
 from steppe.grid.plan.rows import (
+    PlanTotals,
     Row,
-    Totals,
     bid_document,
     row_document,
     rows_of,
@@ -73,7 +73,7 @@ class DayPlan:
     currency: str
     step_s: float
     rows: tuple[Row, ...]
-    totals: Totals
+    totals: PlanTotals
     bids: tuple[Bid, ...]
     limits: tuple[Step, ...]
     ends_s: float
@@ -106,7 +106,7 @@ def plan_day(
     site = market_site(aligned(config, times.from_s, warn), times.from_s)
     planner = planner_of(site, prices)
     ahead = Times(times.from_s, section.step_s, times.steps + steps_of_day(section.step_s))
-    dated = planner.plan(ahead, State(site.stored_j))
+    dated = planner.plan(ahead, PlanStart(site.stored_j))
     if dated.prices_missing:
         warn(f"no prices for {dated.prices_missing} steps after {chosen}: those of the day before")
     limits = tuple(step for step in planner.limits(dated) if step.from_s < times.ends_s)

@@ -9,14 +9,14 @@ from typing import Any
 from steppe.errors import SteppeError
 from steppe.ledger.audit.book_audit import BookAudit, Open
 from steppe.ledger.audit.energy import EnergySums, check_runs
-from steppe.ledger.entries import Kind
+from steppe.ledger.entries import MovementKind
 from steppe.ledger.green.certificates import Certificate
 from steppe.ledger.green.match import Match
 from steppe.ledger.hours import RunBooks
 from steppe.ledger.log.audit import check_log
 from steppe.ledger.log.log import LogReader
 from steppe.ledger.store.accounts import request_of
-from steppe.ledger.store.snapshot import Snapshot
+from steppe.ledger.store.snapshot import StoreSnapshot
 from steppe.ledger.units import currency_of
 from steppe.run.ledger_audit_green import green_faults, use_faults
 from steppe.run.ledger_folder import LedgerFolder, booked_of
@@ -109,7 +109,7 @@ def _checked_log(
     return reader
 
 
-def _check_store(store: Snapshot, reader: LogReader | None, found: Audited) -> None:
+def _check_store(store: StoreSnapshot, reader: LogReader | None, found: Audited) -> None:
     """Check the entries of a store, of which the log contains the first ones."""
     logged = iter(()) if reader is None else reader.entries(found.published)
     _check_books(_same(store.entries(), logged, found), store.entry, found)
@@ -118,13 +118,13 @@ def _check_store(store: Snapshot, reader: LogReader | None, found: Audited) -> N
         found.faults.append(f"store: {missing}")
 
 
-def _check_paid(store: Snapshot, found: Audited) -> None:
+def _check_paid(store: StoreSnapshot, found: Audited) -> None:
     """Check that no request has paid more than its receipts say; add up what was paid."""
     paid: dict[str, int] = {}
     sums: dict[str, int] = {}
     for each in store.payments():
         name = request_of(each)
-        amount = each.amount if each.kind is Kind.CAPTURE else -each.amount
+        amount = each.amount if each.kind is MovementKind.CAPTURE else -each.amount
         paid[name] = paid.get(name, 0) + amount
         currency = currency_of(each.unit)
         sums[currency] = sums.get(currency, 0) + amount
@@ -137,7 +137,7 @@ def _check_paid(store: Snapshot, found: Audited) -> None:
     found.paid = sums
 
 
-def _check_hours(store: Snapshot, found: Audited) -> list[RunBooks]:
+def _check_hours(store: StoreSnapshot, found: Audited) -> list[RunBooks]:
     """Add the hours that are open, and compare all hours with what the runs have counted.
 
     Returns:

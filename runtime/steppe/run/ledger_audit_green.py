@@ -11,11 +11,11 @@ from steppe.ledger.green.match import Match
 from steppe.ledger.green.sales import left_by
 from steppe.ledger.periods.period import KIND as PERIOD
 from steppe.ledger.periods.period import Period
-from steppe.ledger.store.snapshot import Snapshot
+from steppe.ledger.store.snapshot import StoreSnapshot
 
 
 def green_faults(
-    store: Snapshot, matches: Sequence[Match], certificates: Mapping[str, Certificate]
+    store: StoreSnapshot, matches: Sequence[Match], certificates: Mapping[str, Certificate]
 ) -> list[str]:
     """Return what does not hold of the matches of a ledger, a line each.
 
@@ -50,7 +50,7 @@ def use_faults(matches: Sequence[Match], certificates: Mapping[str, Certificate]
     return []
 
 
-def _wrong_accounts(store: Snapshot, matches: Sequence[Match]) -> list[str]:
+def _wrong_accounts(store: StoreSnapshot, matches: Sequence[Match]) -> list[str]:
     """Return which accounts of sites have other energy than the matches leave in them."""
     balances = {(each.account, each.unit): each.balance for each in store.balances()}
     wrong = []
@@ -60,7 +60,7 @@ def _wrong_accounts(store: Snapshot, matches: Sequence[Match]) -> list[str]:
     return wrong
 
 
-def _check_hour(store: Snapshot, hour: tuple[str, str, int], matches: Sequence[Match]) -> None:
+def _check_hour(store: StoreSnapshot, hour: tuple[str, str, int], matches: Sequence[Match]) -> None:
     found = store.find(PERIOD, "/".join(map(str, hour)))
     if found is None:
         raise UsageError(f"match {matches[0].id}: found no period of its hour")

@@ -51,7 +51,7 @@ receipts. Keep `checkpoint`: with it, the next bundle proves that nothing was ch
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class BundleOrder:
     """What kind of bundle is wanted.
 
     Attributes:
@@ -66,7 +66,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenBundle:
     """What was written.
 
     Attributes:
@@ -149,9 +149,9 @@ def write_bundle(
     ledger: LedgerFolder,
     store: LedgerStore,
     books: MonthBooks,
-    order: Order,
+    order: BundleOrder,
     on_receipts: Callable[[int, int], None],
-) -> Written:
+) -> WrittenBundle:
     """Write the bundle of a tenant's month.
 
     Args:
@@ -179,7 +179,7 @@ def write_bundle(
         bundle.write_head(ledger.trust, order.older)
     bundle.write("verify_receipt.py", Path(verify_receipt.__file__).read_bytes())
     bundle.write("README.md", README)
-    return Written(bundle.files, unproven, bundle.checkpoint)
+    return WrittenBundle(bundle.files, unproven, bundle.checkpoint)
 
 
 def _write_receipts(

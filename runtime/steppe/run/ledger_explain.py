@@ -16,7 +16,7 @@ from steppe.ledger.periods.period import Period
 from steppe.ledger.receipt import KIND as RECEIPT
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.receipts_of import ascii_name
-from steppe.ledger.statements.statement import Share
+from steppe.ledger.statements.statement import ReceiptShare
 from steppe.ledger.store.ledger_store import CHUNK, LedgerStore
 from steppe.ledger.tariff import KIND as TARIFF
 from steppe.ledger.tariff import Rate, Tariff
@@ -70,7 +70,7 @@ class Explained:
     rate: Rate | None
     period: Period | None
     closes_us: int
-    share: Share
+    share: ReceiptShare
     movements: tuple[Movement, ...]
     corrections: tuple[Receipt, ...]
     interval: MeterInterval | None
@@ -100,7 +100,7 @@ def explain(ledger: LedgerFolder, name: str) -> Explained:
             _rate(store, receipt),
             period,
             closes_us(receipt.hour),
-            shares[receipt.id].share if receipt.id in shares else Share(),
+            shares[receipt.id].share if receipt.id in shares else ReceiptShare(),
             (*store.movements_of(receipt.id), *store.movements_of(f"{receipt.id}/correction")),
             tuple(corrections_of(store, place, receipt.id)),
             None if ledger.record is None else _interval(ledger.record, receipt),

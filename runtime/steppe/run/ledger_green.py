@@ -19,7 +19,7 @@ from steppe.ledger.periods.period import Period
 from steppe.ledger.periods.shares import shares_of
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.store.books import receipts_of_hour
-from steppe.ledger.store.certificates import Held, Register, holdings
+from steppe.ledger.store.certificates import Holding, Register, holdings
 from steppe.ledger.store.green import match_late
 from steppe.ledger.store.ledger_store import LedgerStore
 
@@ -89,7 +89,7 @@ def import_certificates(store: LedgerStore, path: Path) -> Imported:
     return Imported(new, len(certificates) - new)
 
 
-def list_certificates(store: LedgerStore, hours: range) -> list[Held]:
+def list_certificates(store: LedgerStore, hours: range) -> list[Holding]:
     """Return who has what of the certificates that may be used in some hours."""
     with store.reading() as connection:
         return holdings(connection, hours.start, hours.stop)

@@ -23,7 +23,7 @@ from steppe.report.record_folder import (
 )
 from steppe.report.records import RequestRecord, RunTotals, TickRecord
 from steppe.report.several_sites_figure import SitesShown, sites_figure
-from steppe.report.sites_energy import SiteEnergy, SiteTerms
+from steppe.report.sites_energy import SiteEnergy, SiteEnergyTerms
 from steppe.report.sites_records import SiteCall
 from steppe.report.sites_summary import SitesSummary, SitesTotals
 from steppe.run.several_sites import SitesSimulation, prepare_sites
@@ -49,7 +49,7 @@ class SiteWriter:
     def __init__(self, settings: SiteSettings, duration_s: float, writer: RunWriter | None) -> None:
         """Begin without records; `writer` takes them, too."""
         self.energy = SiteEnergy(
-            SiteTerms(
+            SiteEnergyTerms(
                 partial(_own_w, settings),
                 settings.day.hour_at,
                 settings.grid.price_micro,

@@ -25,7 +25,7 @@ SITES, NOTES = "sites", "sent-*.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class SitesComparison:
     """What the ledgers of several sites say.
 
     Attributes:
@@ -41,7 +41,9 @@ class Compared:
     notes: tuple[str, ...]
 
 
-def compare_sites(folders: Sequence[Path], on_entries: Callable[[int, int], None]) -> Compared:
+def compare_sites(
+    folders: Sequence[Path], on_entries: Callable[[int, int], None]
+) -> SitesComparison:
     """Check the ledgers of several sites, and what they say of each other.
 
     Args:
@@ -65,7 +67,7 @@ def compare_sites(folders: Sequence[Path], on_entries: Callable[[int, int], None
         notes += [f"{books.site}: {note}" for note in audited.notes]
     pairs, missing = check_pairs(sites)
     faults += [fault for pair in pairs for fault in pair.faults]
-    return Compared(tuple(pairs), tuple(energy), tuple(faults), (*notes, *missing))
+    return SitesComparison(tuple(pairs), tuple(energy), tuple(faults), (*notes, *missing))
 
 
 def _books(ledger: LedgerFolder, folder: Path, size: int) -> SiteBooks:

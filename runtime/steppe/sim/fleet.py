@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from steppe.control.admission import DEFERRABLE
 from steppe.control.batch_work import BatchWork
-from steppe.control.demand import Demand, Traffic
+from steppe.control.demand import DemandEstimator, Traffic
 from steppe.control.measurements import ClockWork, summed_by_clock
 from steppe.control.placing import QUEUE_PER_REPLICA
 from steppe.control.reconcile import Action, Deepen, Drain, Retune, Sleep, Start, Wake
@@ -101,7 +101,7 @@ class SimulatedFleet:
         self._given: list[tuple[SimulatedHandle, ReplicaReading]] = []
         self._beside = NOTHING_BESIDE
         self._gateway = SimulatedGateway(places, settings.gateway, queue, self._send, self._refuse)
-        self._demand, self._arrived, self._answered = Demand(), 0, 0
+        self._demand, self._arrived, self._answered = DemandEstimator(), 0, 0
         self._deferrable_arrived, self._prompts = 0, PromptTotals()
         self._deferrable_answered = self._deferrable_tokens = 0
         self._window = SimulatedWindow()

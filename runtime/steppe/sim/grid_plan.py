@@ -11,7 +11,7 @@ from steppe.errors import ConfigError, UsageError
 from steppe.grid.limits.limit import Limit, Link, Step
 from steppe.grid.plan.day import steps_of_day
 from steppe.grid.plan.market_site import Fleet, market_site_of, planner_of, prices_of
-from steppe.grid.plan.planner import State
+from steppe.grid.plan.planner import PlanStart
 from steppe.grid.plan.series import Times
 from steppe.grid.plan.series_file import zone_of
 from steppe.grid.service.links import PLAN
@@ -56,7 +56,7 @@ def planned_limit(
     market = market_site_of(config, fleet, begins_s)
     market = replace(market, site=replace(market.site, battery=NO_BATTERY), stored_j=0.0)
     planner = replace(planner_of(market, prices), reserve=None)
-    plan = planner.plan(Times(begins_s, step_s, steps + steps_of_day(step_s)), State())
+    plan = planner.plan(Times(begins_s, step_s, steps + steps_of_day(step_s)), PlanStart())
     schedule = tuple(
         Step(began_s + (step.from_s - begins_s) / speedup, step.watts)
         for step in planner.limits(plan, run)

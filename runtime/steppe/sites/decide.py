@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steppe.sites.pins import Pin, breaks
-from steppe.sites.prepared import Bools, Candidates, Floats, Prepared
+from steppe.sites.prepared import Bools, Candidates, Floats, PreparedSites
 from steppe.sites.quotas import Quotas
-from steppe.sites.view import Asked
+from steppe.sites.view import RequestView
 
 EQUAL_SHARE = 0.02
 """Costs within this share of the lowest are equally good."""
@@ -57,8 +57,8 @@ FORBIDDEN = Choice(None, "forbidden")
 
 
 def decide(
-    asked: Asked,
-    sites: Prepared,
+    asked: RequestView,
+    sites: PreparedSites,
     quotas: Quotas,
     *,
     pin: Pin | None,
@@ -96,8 +96,8 @@ def decide(
 
 
 def _usable(
-    asked: Asked,
-    sites: Prepared,
+    asked: RequestView,
+    sites: PreparedSites,
     found: Candidates,
     quotas: Quotas,
     pin: Pin | None,
@@ -120,7 +120,7 @@ def _usable(
 
 
 def _planned(
-    sites: Prepared, usable: Bools, found: Candidates, rng: random.Random
+    sites: PreparedSites, usable: Bools, found: Candidates, rng: random.Random
 ) -> Choice | None:
     """Return another site with a quota, else this one; None if none is usable."""
     others = usable[1:].nonzero()[0]
@@ -130,8 +130,8 @@ def _planned(
 
 
 def _best(
-    asked: Asked,
-    sites: Prepared,
+    asked: RequestView,
+    sites: PreparedSites,
     found: Candidates,
     usable: Bools,
     pin: Pin | None,
@@ -161,7 +161,7 @@ def _best(
     return Choice(sites.names[index], _reason(found, usable, green, index))
 
 
-def _money(asked: Asked, found: Candidates, green: Bools, bonus: float) -> Floats:
+def _money(asked: RequestView, found: Candidates, green: Bools, bonus: float) -> Floats:
     """Return the cost of a request at each site; energy from surplus costs nothing."""
     of_each = np.array((1.0, asked.output_tokens, asked.prompt_tokens))
     money = found.money.dot(of_each)
@@ -183,7 +183,7 @@ def _less_loaded(equal: NDArray[np.int64], found: Candidates, rng: random.Random
 
 
 def _stays(
-    asked: Asked,
+    asked: RequestView,
     found: Candidates,
     green: Bools,
     from_to: tuple[int, int],

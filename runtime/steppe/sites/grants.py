@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from steppe.sites.quotas import RAMP_PER_S, Lease
+from steppe.sites.quotas import RAMP_PER_S, QuotaLease
 from steppe.sites.view import SiteView
 
 ROOM_SHARE = 0.8
@@ -47,7 +47,7 @@ def grants_of(here: SiteView, peers: Iterable[SiteView]) -> dict[str, dict[str, 
 
 def leases_of(
     site: str, grants: Mapping[str, float], granted_s: float, lasts_s: float
-) -> list[Lease]:
+) -> list[QuotaLease]:
     """Return the leases that another site grants; together they rise as slowly as planned ones.
 
     Args:
@@ -57,7 +57,7 @@ def leases_of(
         lasts_s: For how long they hold, s.
     """
     return [
-        Lease(site, model, DEFERRABLE, output_tps, RAMP_PER_S * output_tps, granted_s, lasts_s)
+        QuotaLease(site, model, DEFERRABLE, output_tps, RAMP_PER_S * output_tps, granted_s, lasts_s)
         for model, output_tps in grants.items()
     ]
 

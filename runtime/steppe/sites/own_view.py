@@ -27,7 +27,7 @@ _LEAST_TPOT_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class ServedModel:
+class OwnModel:
     """A model that this site serves.
 
     Attributes:
@@ -46,7 +46,7 @@ class OwnView:
         view: The last view; None before the first tick of the controller.
     """
 
-    def __init__(self, section: SitesSection, models: Mapping[str, ServedModel]) -> None:
+    def __init__(self, section: SitesSection, models: Mapping[str, OwnModel]) -> None:
         """Know the site.
 
         Args:
@@ -149,7 +149,7 @@ class OwnView:
         return tuple(sorted(found, key=lambda each: -each.output_tps)[:MOST_DEMAND])
 
 
-def pool_of(name: str, values: Mapping[str, Any], model: ServedModel) -> PoolView:
+def pool_of(name: str, values: Mapping[str, Any], model: OwnModel) -> PoolView:
     """Return the pool of a model.
 
     What its waiting requests will take is not free.

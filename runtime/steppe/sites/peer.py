@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from prometheus_client import Metric
 
 from steppe.config.tenants import SITE_TENANT
-from steppe.sites.view import Asked
+from steppe.sites.view import RequestView
 
 __all__ = [
     "CONVERSATION",
@@ -20,8 +20,6 @@ __all__ = [
     "REVISION",
     "SITE_TENANT",
     "End",
-    "Outcome",
-    "Peer",
     "Router",
     "RouterService",
 ]
@@ -45,7 +43,7 @@ End = Literal["served", "refused", "lost", "cancelled", "unreachable"]
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class SiteTry:
     """One try of a request at another site.
 
     Attributes:
@@ -64,7 +62,7 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TryOutcome:
     """How a try at another site ended.
 
     Attributes:
@@ -92,7 +90,7 @@ class Outcome:
 class Router(Protocol):
     """Chooses the site of each request; `SiteRouter(section, run_secret=...)` is one."""
 
-    def choose(self, asked: Asked, engine_id: str, tried: Collection[str]) -> Peer | None:
+    def choose(self, asked: RequestView, engine_id: str, tried: Collection[str]) -> SiteTry | None:
         """Return the site to send a request to; None if it is to stay here.
 
         The caller sends it there, and calls `note` for each peer that it got.
@@ -104,7 +102,7 @@ class Router(Protocol):
         """
         ...
 
-    def note(self, peer: Peer, outcome: Outcome) -> None:
+    def note(self, peer: SiteTry, outcome: TryOutcome) -> None:
         """Note how a try ended; called once for each peer that `choose` returned."""
         ...
 

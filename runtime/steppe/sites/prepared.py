@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from steppe.sites.view import Asked, PoolView, SiteView
+from steppe.sites.view import PoolView, RequestView, SiteView
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -96,7 +96,7 @@ class _Taken(NamedTuple):
     draw_w: float
 
 
-class Prepared:
+class PreparedSites:
     """All sites at one moment. Only `take` changes it.
 
     Attributes:
@@ -118,7 +118,7 @@ class Prepared:
         rtt_s: Mapping[str, float],
         weights: Weights = Weights(),
         *,
-        before: Prepared | None = None,
+        before: PreparedSites | None = None,
         missed_s: float = MISSED_S,
     ) -> None:
         """Take the last heartbeats.
@@ -158,7 +158,7 @@ class Prepared:
         """Round trip to each site, s; 0 to this one, infinite where it is not known."""
         return self._rtt_s
 
-    def candidates(self, asked: Asked) -> Candidates:
+    def candidates(self, asked: RequestView) -> Candidates:
         """Return the sites for a request; they are computed once for each kind of request."""
         key = (
             asked.model, asked.revision, asked.regions, asked.data_class, asked.ttft_s,
@@ -169,7 +169,7 @@ class Prepared:
             found = self._candidates[key] = self._make(asked)
         return found
 
-    def take(self, asked: Asked, site: str, count: float = 1.0) -> None:
+    def take(self, asked: RequestView, site: str, count: float = 1.0) -> None:
         """Note that a request goes to a site: it counts until the next heartbeat from there.
 
         Args:
@@ -193,7 +193,7 @@ class Prepared:
         self.room_w[index] -= rate_w
         self.surplus_w[index] -= rate_w
 
-    def _carry(self, before: Prepared) -> None:
+    def _carry(self, before: PreparedSites) -> None:
         """Take over what went to sites that have sent no heartbeat since."""
         for key, taken in before._taken.items():
             index, old = self.index.get(key[0]), before.index[key[0]]
@@ -221,7 +221,7 @@ class Prepared:
         money: Floats = (energy + carbon) / J_PER_KWH
         return money
 
-    def _make(self, asked: Asked) -> Candidates:
+    def _make(self, asked: RequestView) -> Candidates:
         """Return the sites for a kind of request."""
         pools = tuple(
             None if view is None else view.pool_of(asked.model, asked.revision)

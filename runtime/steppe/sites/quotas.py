@@ -30,7 +30,7 @@ RAMP_PER_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class QuotaLease:
     """What this site may send to another one for a while.
 
     Attributes:
@@ -113,7 +113,7 @@ class Quotas:
         self._buckets: dict[tuple[str, str], _Buckets] = {}
         self._none = _Buckets(len(names), burst_s).left
 
-    def grant(self, leases: Iterable[Lease]) -> None:
+    def grant(self, leases: Iterable[QuotaLease]) -> None:
         """Put new leases in the place of those of the same site, model and class.
 
         Raises:

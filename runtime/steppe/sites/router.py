@@ -24,9 +24,9 @@ from steppe.engine.run_secret import secret_headers
 from steppe.errors import SteppeError, UsageError
 from steppe.ledger.signing import PrivateKey
 from steppe.sites.beats.exchange import EpochS
-from steppe.sites.beats.fields import MessageError
+from steppe.sites.beats.fields import SiteMessageError
 from steppe.sites.notes import Notes
-from steppe.sites.peer import HOP, OF_THE_REQUEST, Outcome, Peer
+from steppe.sites.peer import HOP, OF_THE_REQUEST, SiteTry, TryOutcome
 from steppe.sites.router_counts import RouterCounts
 from steppe.sites.routing import Routing
 from steppe.sites.settlement.sent import Sent
@@ -34,7 +34,7 @@ from steppe.sites.state import PATH as STATE
 from steppe.sites.state import read_state
 from steppe.sites.trust.tls import SiteTls, TlsFiles
 from steppe.sites.trust.token import HEADER, LIFE_S, Token, sign_token
-from steppe.sites.view import Asked
+from steppe.sites.view import RequestView
 
 PRIORITY, REQUEST_ID = "x-steppe-priority", "x-request-id"
 UJ_PER_J = 1_000_000
@@ -53,7 +53,7 @@ class _Try:
         most_uj: Energy that its token pays for, uJ.
     """
 
-    asked: Asked
+    asked: RequestView
     most_uj: int
 
 
@@ -135,7 +135,7 @@ class SiteRouter:
         if self._url is None:
             self._routing.forget()
 
-    def choose(self, asked: Asked, engine_id: str, tried: Collection[str]) -> Peer | None:
+    def choose(self, asked: RequestView, engine_id: str, tried: Collection[str]) -> SiteTry | None:
         """Return the site to send a request to; None if it is to stay here."""
         site, reason = self._routing.choose(asked, tried, self._now_s())
         self._counts.choose(site or self._section.name, reason)
@@ -149,9 +149,9 @@ class SiteRouter:
             PRIORITY: asked.priority,
             REQUEST_ID: request,
         }
-        return Peer(site, self._urls[site], self._tls.client, headers, request)
+        return SiteTry(site, self._urls[site], self._tls.client, headers, request)
 
-    def note(self, peer: Peer, outcome: Outcome) -> None:
+    def note(self, peer: SiteTry, outcome: TryOutcome) -> None:
         """Note how a try ended; called once for each peer that `choose` returned."""
         tried = self._tries.pop(peer.request, None)
         if tried is None:
@@ -197,7 +197,7 @@ class SiteRouter:
             async with self._session.get(url + STATE) as answer:
                 body = await answer.read()
                 if answer.status != 200:
-                    raise MessageError(f"asked for status 200, found {answer.status}")
+                    raise SiteMessageError(f"asked for status 200, found {answer.status}")
             if url == self._url:  # else it was of a service that is gone
                 self._routing.update(read_state(body, read_s), read_s)
         except (aiohttp.ClientError, OSError, SteppeError) as error:
@@ -236,7 +236,7 @@ class SiteRouter:
             _log.info("the sites service answers again")
         self._problem = problem
 
-    def _signed(self, asked: Asked, site: str, request: str) -> str:
+    def _signed(self, asked: RequestView, site: str, request: str) -> str:
         """Return the token of a request."""
         issued_s = int(self._epoch_s())
         token = Token(
@@ -256,7 +256,7 @@ class SiteRouter:
         return hmac.new(self._key.seed, text, hashlib.sha256).hexdigest()[:_PSEUDONYM_CHARS]
 
 
-def _note_of(peer: Peer, tried: _Try, outcome: Outcome) -> Sent:
+def _note_of(peer: SiteTry, tried: _Try, outcome: TryOutcome) -> Sent:
     return Sent(
         request=peer.request,
         target=peer.site,

@@ -9,7 +9,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from steppe.sites.notes import Notes
-from steppe.sites.peer import Outcome
+from steppe.sites.peer import TryOutcome
 
 
 class RouterCounts:
@@ -25,7 +25,7 @@ class RouterCounts:
         """Count a choice."""
         self._choices[site, reason] += 1
 
-    def end(self, site: str, outcome: Outcome) -> None:
+    def end(self, site: str, outcome: TryOutcome) -> None:
         """Count the end of a try at another site."""
         self._ends[site, outcome.end] += 1
         self._tokens[site, "prompt"] += outcome.prompt_tokens

@@ -16,10 +16,10 @@ from typing import Literal, NamedTuple
 from steppe.sites.beats.peers import Health
 from steppe.sites.decide import Reason, decide
 from steppe.sites.pins import Pins
-from steppe.sites.prepared import Prepared, Weights
+from steppe.sites.prepared import PreparedSites, Weights
 from steppe.sites.quotas import Quotas
 from steppe.sites.state import SitesState
-from steppe.sites.view import Asked, SiteView
+from steppe.sites.view import RequestView, SiteView
 
 MOST_TRIES = 2
 """A request goes to at most so many other sites."""
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 Why = Reason | Literal["alone", "tried"]
 
 
-class Way(NamedTuple):
+class Destination(NamedTuple):
     """Where a request goes.
 
     Attributes:
@@ -99,7 +99,7 @@ class Routing:
         self._quotas, self._pins = Quotas(self._names, now_s), Pins()
         self._state: SitesState | None = None
         self._read_s, self._stale_s = -math.inf, 0.0
-        self._sites: Prepared | None = None
+        self._sites: PreparedSites | None = None
         self._rests: dict[str, _Rest] = {}
         self._refused: dict[str, float] = {}
         self._misplaced: set[str] = set()
@@ -142,7 +142,7 @@ class Routing:
         if state.here is None or state.here.site != self._here:
             self._sites = None
             return
-        self._sites = Prepared(
+        self._sites = PreparedSites(
             self._names,
             state.here,
             peers,
@@ -166,7 +166,7 @@ class Routing:
         """Know nothing of other sites until the next state: the service does not run."""
         self._sites, self._usable, self._read_s = None, frozenset(), -math.inf
 
-    def choose(self, asked: Asked, tried: Collection[str], now_s: float) -> Way:
+    def choose(self, asked: RequestView, tried: Collection[str], now_s: float) -> Destination:
         """Return where a request goes, and count it there.
 
         Args:
@@ -176,9 +176,9 @@ class Routing:
         """
         sites = self._sites
         if sites is None or now_s - self._read_s > self._stale_s:
-            return Way(None, "alone")
+            return Destination(None, "alone")
         if len(tried) >= MOST_TRIES:
-            return Way(None, "tried")
+            return Destination(None, "tried")
         conversation, refused = asked.conversation, self._refused
         pin = self._pins.find(conversation, now_s) if conversation is not None else None
         if tried:
@@ -187,7 +187,7 @@ class Routing:
             asked, sites, self._quotas, pin=pin, refused=refused, now_s=now_s, rng=self._rng
         )
         if site is None:
-            return Way(None, reason)
+            return Destination(None, reason)
         sites.take(asked, site)
         if conversation is not None:
             if pin is not None and pin.site != site:
@@ -195,22 +195,28 @@ class Routing:
             cached_tokens = asked.prompt_tokens + asked.output_tokens
             self._pins.keep(conversation, site, cached_tokens, now_s)
         if site == self._here:
-            return Way(None, reason)
+            return Destination(None, reason)
         self._quotas.spend(site, asked.model, asked.priority, asked.output_tokens)
-        return Way(site, reason)
+        return Destination(site, reason)
 
-    def serve(self, asked: Asked, site: str, output_tokens: int) -> None:
+    def serve(self, asked: RequestView, site: str, output_tokens: int) -> None:
         """Note that a site has answered a request, with so many output tokens."""
         self._rests.pop(site, None)
         self._refused.pop(site, None)
         self._settle(asked, site, output_tokens)
 
-    def end(self, asked: Asked, site: str, output_tokens: int) -> None:
+    def end(self, asked: RequestView, site: str, output_tokens: int) -> None:
         """Note that a request ended at a site, and by no fault of it."""
         self._settle(asked, site, output_tokens)
 
     def refuse(
-        self, asked: Asked, site: str, now_s: float, *, status: int | None, output_tokens: int = 0
+        self,
+        asked: RequestView,
+        site: str,
+        now_s: float,
+        *,
+        status: int | None,
+        output_tokens: int = 0,
     ) -> None:
         """Note that a site refused a request or lost it: nothing new goes there for a while.
 
@@ -236,7 +242,7 @@ class Routing:
                 self._pins.drop(asked.conversation)
         self._settle(asked, site, output_tokens)
 
-    def _settle(self, asked: Asked, site: str, output_tokens: int) -> None:
+    def _settle(self, asked: RequestView, site: str, output_tokens: int) -> None:
         """Put the tokens that came in the place of those that were expected."""
         differs = output_tokens - asked.output_tokens
         if differs:

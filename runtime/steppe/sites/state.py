@@ -15,10 +15,10 @@ from typing import Any
 import orjson
 
 from steppe.control.ticket import PRIORITIES
-from steppe.sites.beats.fields import NAME, Fields, MessageError
+from steppe.sites.beats.fields import NAME, Fields, SiteMessageError
 from steppe.sites.beats.message import view_of, view_values
 from steppe.sites.beats.peers import Health
-from steppe.sites.quotas import LONGEST_S, SHORTEST_S, Lease
+from steppe.sites.quotas import LONGEST_S, SHORTEST_S, QuotaLease
 from steppe.sites.view import SiteView
 
 PATH = "/sites/v1/state"
@@ -74,7 +74,7 @@ class SitesState:
     period_s: float
     here: SiteView | None
     peers: tuple[PeerState, ...]
-    leases: tuple[Lease, ...] = ()
+    leases: tuple[QuotaLease, ...] = ()
     suspects: Mapping[str, float] = field(default_factory=dict)
 
     def usable(self, now_s: float) -> dict[str, SiteView]:
@@ -149,10 +149,10 @@ def read_state(body: bytes, now_s: float) -> SitesState:
     try:
         values = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise MessageError(f"state: asked for JSON, found {error}") from error
+        raise SiteMessageError(f"state: asked for JSON, found {error}") from error
     state = Fields.of(values, "state")
     if (version := state.values.get("version")) != VERSION:
-        raise MessageError(f"state.version: asked for {VERSION}, found {version!r:.20}")
+        raise SiteMessageError(f"state.version: asked for {VERSION}, found {version!r:.20}")
     suspects = (
         Fields.of(each, f"state.suspects[{i}]")
         for i, each in enumerate(state.items("suspects", _MOST_SITES))
@@ -202,8 +202,8 @@ def _peer(fields: Fields, now_s: float) -> PeerState:
     )
 
 
-def _lease(fields: Fields, now_s: float) -> Lease:
-    return Lease(
+def _lease(fields: Fields, now_s: float) -> QuotaLease:
+    return QuotaLease(
         site=fields.text("site", 63, NAME),
         model=fields.text("model", _CHARS),
         priority=fields.text("priority", _CHARS, _PRIORITY),

@@ -155,7 +155,7 @@ class SiteView:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestView:
     """What is known of a request when its site is chosen.
 
     Attributes:

@@ -10,9 +10,9 @@ from tests.fixtures.fleet_messages import finished_request, replica_report
 
 from steppe.engine.control_block import request_key
 from steppe.fleet.driver.accounts import Accounts
-from steppe.fleet.driver.outbox import Outbox
+from steppe.fleet.driver.outbox import BooksOutbox
 from steppe.fleet.messages import ReplicaReport
-from steppe.ledger.booking import Booking, Totals
+from steppe.ledger.booking import BookedTotals, Booking
 from steppe.ledger.hours import HourSums, RunBooks
 from steppe.ledger.periods.closing import HOUR_US, hour_of
 
@@ -51,8 +51,8 @@ polls = st.lists(
 )
 
 
-def counted(accounts: Accounts) -> Totals:
-    return Totals(
+def counted(accounts: Accounts) -> BookedTotals:
+    return BookedTotals(
         accounts.meters_uj, accounts.idle_uj, accounts.transition_uj, accounts.unclaimed_uj
     )
 
@@ -62,7 +62,7 @@ def counted(accounts: Accounts) -> Totals:
 def test_each_hour_adds_up_to_its_meters_with_what_is_carried(
     happened: list[tuple[list[ReplicaReport], list[str], int]],
 ) -> None:
-    accounts, outbox = Accounts("emulated", 1000.0, models={}), Outbox("run", "gpu")
+    accounts, outbox = Accounts("emulated", 1000.0, models={}), BooksOutbox("run", "gpu")
     now_us, bookings = START_US, list[Booking]()
     for number, (came, ended, later_us) in enumerate(happened):
         now_us += later_us

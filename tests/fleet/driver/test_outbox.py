@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import steppe.fleet.driver.outbox as outbox_module
-from steppe.fleet.driver.outbox import BOOK_S, CHUNK, MOST_SEALED, TOTALS_S, Outbox
-from steppe.ledger.booking import BookedRequest, Booking, Totals
+from steppe.fleet.driver.outbox import BOOK_S, CHUNK, MOST_SEALED, TOTALS_S, BooksOutbox
+from steppe.ledger.booking import BookedRequest, BookedTotals, Booking
 from steppe.ledger.periods.closing import HOUR_US, hour_of
 
 START_US = 490_000 * HOUR_US
@@ -36,8 +36,10 @@ def request(number: int, energy_uj: int = 7) -> BookedRequest:
     )
 
 
-def totals(meter_uj: int, idle_uj: int = 0) -> Totals:
-    return Totals(meters={"replica-1": meter_uj}, idle_uj=idle_uj, supply_uj={"wind": meter_uj})
+def totals(meter_uj: int, idle_uj: int = 0) -> BookedTotals:
+    return BookedTotals(
+        meters={"replica-1": meter_uj}, idle_uj=idle_uj, supply_uj={"wind": meter_uj}
+    )
 
 
 @dataclass
@@ -58,13 +60,13 @@ class Ledger:
         return [each.id for booking in self.taken for each in booking.requests]
 
 
-def hand_over(outbox: Outbox, ledger: Ledger) -> None:
+def hand_over(outbox: BooksOutbox, ledger: Ledger) -> None:
     for booking in list(outbox.sealed):
         outbox.acknowledge(ledger.take(booking))
 
 
 def test_a_step_waits_a_second_with_requests_and_longer_without() -> None:
-    outbox = Outbox("run", "gpu")
+    outbox = BooksOutbox("run", "gpu")
     outbox.add([], totals(1), START_US)
     outbox.seal(0.0)
     assert [each.number for each in outbox.sealed] == [1]
@@ -83,7 +85,7 @@ def test_a_step_waits_a_second_with_requests_and_longer_without() -> None:
 def test_a_step_lies_in_one_hour_and_the_first_of_an_hour_seals_the_last_of_the_one_before() -> (
     None
 ):
-    outbox = Outbox("run", "gpu")
+    outbox = BooksOutbox("run", "gpu")
     outbox.seal(0.0)
     outbox._sealed_s = 0.0
     outbox.add([request(1)], totals(10, 1), START_US + HOUR_US - 2)
@@ -96,7 +98,7 @@ def test_a_step_lies_in_one_hour_and_the_first_of_an_hour_seals_the_last_of_the_
 
 
 def test_a_clock_that_is_set_back_stands_still_and_loses_nothing() -> None:
-    outbox, ledger = Outbox("run", "gpu"), Ledger()
+    outbox, ledger = BooksOutbox("run", "gpu"), Ledger()
     outbox.add([request(1)], totals(10), START_US + HOUR_US)
     outbox.add([request(2)], totals(20), START_US)
     outbox.seal(0.0, is_last=True)
@@ -106,7 +108,7 @@ def test_a_clock_that_is_set_back_stands_still_and_loses_nothing() -> None:
 
 
 def test_while_the_ledger_is_away_the_memory_grows_with_the_requests_only() -> None:
-    outbox, ledger = Outbox("run", "gpu"), Ledger()
+    outbox, ledger = BooksOutbox("run", "gpu"), Ledger()
     for number in range(1200):  # ten minutes of polls
         outbox.add([request(10 * number + each) for each in range(10)], totals(number), START_US)
         outbox.seal(number / 2)
@@ -128,7 +130,7 @@ def test_requests_beyond_the_bound_get_no_receipt_and_their_energy_is_unclaimed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(outbox_module, "MOST_WAITING", 3)
-    outbox, ledger = Outbox("run", "gpu"), Ledger()
+    outbox, ledger = BooksOutbox("run", "gpu"), Ledger()
     with caplog.at_level(logging.ERROR):
         outbox.add([request(number, 100) for number in range(5)], totals(500), START_US)
         outbox.add([request(5, 100)], totals(600), START_US + 1)
@@ -142,7 +144,7 @@ def test_requests_beyond_the_bound_get_no_receipt_and_their_energy_is_unclaimed(
 
 
 def test_the_last_step_has_the_rest_and_says_so() -> None:
-    outbox = Outbox("run", "gpu")
+    outbox = BooksOutbox("run", "gpu")
     outbox.add([request(number) for number in range(CHUNK + 1)], totals(10**6), START_US)
     outbox.add([], totals(10**6), START_US + HOUR_US)
     outbox.seal(0.0, is_last=True)
@@ -166,9 +168,9 @@ steps = st.lists(
 def test_each_request_is_taken_once_and_each_hour_ends_with_its_last_totals(
     happened: list[tuple[int, int, str, bool]],
 ) -> None:
-    outbox, ledger, known = Outbox("run", "gpu"), Ledger(), b""
+    outbox, ledger, known = BooksOutbox("run", "gpu"), Ledger(), b""
     now_us, shown_us, meter_uj, ids = START_US, 0, 0, 0
-    last: dict[int, Totals] = {}
+    last: dict[int, BookedTotals] = {}
     for number, (requests, later_us, answer, dies) in enumerate(happened):
         if answer != "is away":  # what is handed over was sealed at the poll before
             for booking in list(outbox.sealed):
@@ -198,7 +200,7 @@ def test_each_request_is_taken_once_and_each_hour_ends_with_its_last_totals(
 
 
 def test_totals_of_a_step_do_not_change_after_it_was_sealed() -> None:
-    outbox = Outbox("run", "gpu")
+    outbox = BooksOutbox("run", "gpu")
     outbox.add([request(1)], totals(10), START_US)
     outbox.seal(0.0)
     sealed = replace(outbox.sealed[0])

@@ -7,7 +7,7 @@ from tests.fixtures.fleet_messages import tick_record
 
 from steppe.config import RunConfig
 from steppe.fleet.driver.power_totals import PowerTotals
-from steppe.ledger.booking import Totals
+from steppe.ledger.booking import BookedTotals
 from steppe.power.battery import Charge
 
 BATTERY = {"capacity_wh": 36.0, "max_charge_w": 50.0, "max_discharge_w": 50.0}
@@ -49,6 +49,6 @@ def test_the_site_used_what_its_meters_count_and_what_is_beside_them(
 ) -> None:
     totals = totals_of(boundary)
     totals.add([tick_record(1.0, draw_w=70.0, node_rest_w=10.0, site_w=100.0)])
-    found = totals.with_books(Totals(meters={"a": 5, "b": 7}, idle_uj=3, unclaimed_uj=2))
+    found = totals.with_books(BookedTotals(meters={"a": 5, "b": 7}, idle_uj=3, unclaimed_uj=2))
     assert found.site_uj == 12 + beside_j * 1_000_000
     assert (found.meters, found.idle_uj, found.unclaimed_uj) == ({"a": 5, "b": 7}, 3, 2)

@@ -18,7 +18,7 @@ from steppe.errors import DiskFullError, UsageError
 from steppe.fleet.driver.left_bookings import left_files, read_bookings
 from steppe.fleet.driver.run_ledger import FIRST_RETRY_S, RunLedger
 from steppe.fleet.ledger_actor import LedgerActor
-from steppe.ledger.booking import BookedRequest, Booking, Totals
+from steppe.ledger.booking import BookedRequest, BookedTotals, Booking
 from steppe.ledger.service_entry import ServiceEntry
 
 EPOCH_S = 1_764_000_000.0
@@ -100,8 +100,8 @@ class Site:
         )
 
     @property
-    def totals(self) -> Totals:
-        return Totals(meters={"replica-1": self.meter_uj}, idle_uj=3)
+    def totals(self) -> BookedTotals:
+        return BookedTotals(meters={"replica-1": self.meter_uj}, idle_uj=3)
 
     def news(self) -> list[BookedRequest]:
         self.number, self.meter_uj = self.number + 1, self.meter_uj + 17
@@ -293,7 +293,7 @@ class Service:
 async def test_the_actor_starts_the_ledger_before_it_takes_anything() -> None:
     service = Service(full_at=3)
     actor = LedgerActor(lambda _: service, None)
-    steps = [Booking("run", number, 1, "gpu", (), Totals()) for number in (1, 2, 3, 4)]
+    steps = [Booking("run", number, 1, "gpu", (), BookedTotals()) for number in (1, 2, 3, 4)]
     assert await actor.take(steps) == 2
     assert (service.starts, service.taken) == (1, [1, 2])
     await actor.close()

@@ -17,10 +17,10 @@ from tests.gateway.token_replica import TokenReplica
 from steppe.config.sites import SitesSection
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.ledger.link import LedgerLink
-from steppe.sites.peer import Outcome, Peer
+from steppe.sites.peer import SiteTry, TryOutcome
 from steppe.sites.trust.certificates import Credential, new_authority
 from steppe.sites.trust.tls import SiteTls
-from steppe.sites.view import Asked
+from steppe.sites.view import RequestView
 
 HOME = "hohhot"
 REGIONS = {HOME: "cn", "shanghai": "cn", "guizhou": "cn", "lyon": "eu"}
@@ -30,20 +30,20 @@ REGIONS = {HOME: "cn", "shanghai": "cn", "guizhou": "cn", "lyon": "eu"}
 class FakeRouter:
     """Sends requests to these sites in turn, and then keeps them here."""
 
-    peers: dict[str, Peer] = field(default_factory=dict)
+    peers: dict[str, SiteTry] = field(default_factory=dict)
     plan: list[str] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[RequestView] = field(default_factory=list)
     tried: list[frozenset[str]] = field(default_factory=list)
-    noted: list[tuple[str, Outcome]] = field(default_factory=list)
+    noted: list[tuple[str, TryOutcome]] = field(default_factory=list)
     url: str | None = None
     lost: set[str] = field(default_factory=set)
 
-    def choose(self, asked: Asked, engine_id: str, tried: Collection[str]) -> Peer | None:
+    def choose(self, asked: RequestView, engine_id: str, tried: Collection[str]) -> SiteTry | None:
         self.asked.append(asked)
         self.tried.append(frozenset(tried))
         return self.peers[self.plan.pop(0)] if self.plan else None
 
-    def note(self, peer: Peer, outcome: Outcome) -> None:
+    def note(self, peer: SiteTry, outcome: TryOutcome) -> None:
         self.noted.append((peer.site, outcome))
 
     def is_lost(self, site: str) -> bool:
@@ -107,7 +107,7 @@ class SitesMaker:
         tls, router = self.tls(HOME), FakeRouter()
         for name, other in others.items():
             headers = {"x-steppe-hop": "1", "x-steppe-tenant-token": "JWS", "x-request-id": "e.1"}
-            router.peers[name] = Peer(name, other.url, tls.client, headers, "e.1")
+            router.peers[name] = SiteTry(name, other.url, tls.client, headers, "e.1")
         section = section_of({name: other.url for name, other in others.items()}, max_wait_s)
         home = await self.open_site(
             sites=section,

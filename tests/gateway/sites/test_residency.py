@@ -19,8 +19,8 @@ from steppe.gateway import forwarder
 from steppe.gateway.access import AccessSettings
 from steppe.gateway.delivery import Delivery
 from steppe.gateway.sites.other_sites import OtherSites, RefusedBySiteError
-from steppe.sites.peer import Peer
-from steppe.sites.view import Asked
+from steppe.sites.peer import SiteTry
+from steppe.sites.view import RequestView
 from steppe.tenants.directory import Directory
 from steppe.tenants.tenant import KnownTenants, Tenant
 
@@ -33,7 +33,7 @@ AREAS = sorted(set(REGIONS.values()))
 TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 # A wrong router may name any site at any address.
 peers = st.builds(
-    lambda site, url: Peer(site, url, TLS, {}, "e.1"),
+    lambda site, url: SiteTry(site, url, TLS, {}, "e.1"),
     st.sampled_from([*URLS, "moscow"]),
     st.sampled_from([*URLS.values(), "https://10.0.0.9:8443"]),
 )
@@ -42,20 +42,20 @@ peers = st.builds(
 class AnyRouter(FakeRouter):
     """Answers whatever it was given, in turn."""
 
-    def __init__(self, answers: list[Peer | None]) -> None:
+    def __init__(self, answers: list[SiteTry | None]) -> None:
         super().__init__()
         self.answers = answers
 
-    def choose(self, asked: Asked, engine_id: str, tried: Collection[str]) -> Peer | None:
+    def choose(self, asked: RequestView, engine_id: str, tried: Collection[str]) -> SiteTry | None:
         return self.answers.pop(0) if self.answers else None
 
 
 class Refusing(OtherSites):
     """Notes where a request would be sent; every site refuses it."""
 
-    sent: list[Peer]
+    sent: list[SiteTry]
 
-    async def _visit(self, delivery: Delivery, peer: Peer) -> web.StreamResponse:
+    async def _visit(self, delivery: Delivery, peer: SiteTry) -> web.StreamResponse:
         self.sent.append(peer)
         raise RefusedBySiteError(peer.site)
 
@@ -64,7 +64,7 @@ class Refusing(OtherSites):
 class OpenRequest:
     """As much of a delivery as the choice of a site looks at."""
 
-    asked: Asked
+    asked: RequestView
     has_begun: bool
     engine_id: str = "e"
     tried_sites: set[str] = field(default_factory=set)
@@ -85,12 +85,12 @@ class OpenRequest:
     has_begun=st.booleans(),
 )
 def test_no_request_leaves_the_regions_of_its_tenant_whatever_the_router_answers(
-    answers: list[Peer | None], regions: frozenset[str], has_begun: bool
+    answers: list[SiteTry | None], regions: frozenset[str], has_begun: bool
 ) -> None:
     router = AnyRouter(list(answers))
     others = Refusing(section_of(URLS), router, 1.0)
     others.sent = []
-    asked = Asked("m", None, "standard", regions, "general", 10, 10)
+    asked = RequestView("m", None, "standard", regions, "general", 10, 10)
     request: Any = OpenRequest(asked, has_begun)
     assert asyncio.run(others.serve(cast(Delivery, request))) is None
     assert all(REGIONS[peer.site] in regions for peer in others.sent)

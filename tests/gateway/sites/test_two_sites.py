@@ -22,12 +22,12 @@ from steppe.gateway.access import AccessSettings
 from steppe.gateway.driver_news import DriverNews
 from steppe.ledger.signing import PrivateKey
 from steppe.sites.beats.peers import Health
-from steppe.sites.peer import Outcome
-from steppe.sites.quotas import Lease
+from steppe.sites.peer import TryOutcome
+from steppe.sites.quotas import QuotaLease
 from steppe.sites.router import SiteRouter
 from steppe.sites.service.forward import ForwardDoor, LocalGateway
 from steppe.sites.state import PeerState, SitesState
-from steppe.sites.view import Asked, SiteView
+from steppe.sites.view import RequestView, SiteView
 from steppe.tenants.tenant import site_tenants
 
 HOME, TARGET, SECRET = "hohhot", "shanghai", "5ec7e7"
@@ -48,10 +48,10 @@ def view(site: str, surplus_w: float) -> SiteView:
 
 def has_quota(router: SiteRouter) -> bool:
     """Return whether requests go to the target by now."""
-    asked = Asked("m", None, "standard", frozenset({"cn"}), "general", 10, 300)
+    asked = RequestView("m", None, "standard", frozenset({"cn"}), "general", 10, 300)
     peer = router.choose(asked, "probe", ())
     if peer is not None:
-        router.note(peer, Outcome(None, 0, 0, 0.0, 0.0, "cancelled"))
+        router.note(peer, TryOutcome(None, 0, 0, 0.0, 0.0, "cancelled"))
     return peer is not None
 
 
@@ -84,7 +84,7 @@ async def two(make_sites: SitesMaker, open_site: SiteFactory) -> AsyncIterator[T
     await runner.setup()
     await web.TCPSite(runner, HOST, 0, ssl_context=make_sites.tls(TARGET).server).start()
     url = f"https://{HOST}:{runner.addresses[0][1]}"
-    lease = Lease(TARGET, "m", "standard", 1e5, 1e6, time.monotonic(), 60.0)
+    lease = QuotaLease(TARGET, "m", "standard", 1e5, 1e6, time.monotonic(), 60.0)
 
     def state() -> SitesState:
         peer = PeerState(TARGET, url, "cn", Health.LIVE, 0.01, view(TARGET, 300.0))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from steppe.grid.backtest.market import Books, Market, Way, as_it_comes
+from steppe.grid.backtest.market import Market, Way, WayState, as_it_comes
 from steppe.grid.backtest.terms import MarketTerms
 from steppe.grid.backtest.ways import (
     FORESIGHT,
@@ -57,19 +57,19 @@ def test_work_that_does_not_wait_runs_up_to_the_full_output() -> None:
 
 
 def test_what_is_called_and_not_given_costs(site: Site, terms: MarketTerms) -> None:
-    cost = cost_of(site, Books(0.0, missed_j=3.6e9), terms)
+    cost = cost_of(site, WayState(0.0, missed_j=3.6e9), terms)
     assert cost.missed_reserve == pytest.approx(200.0)
     assert cost.cost == pytest.approx(200.0)
 
 
 def test_the_end_counts_what_is_left_and_what_is_stored(site: Site, terms: MarketTerms) -> None:
-    cost = cost_of(site, Books(3.6e9, queue=[[2e5, 5.0]]), terms)
+    cost = cost_of(site, WayState(3.6e9, queue=[[2e5, 5.0]]), terms)
     saved = 58.0 * 0.95
     left = per_mwh(58.0) * 2e5 / max(edge.tokens_per_j for edge in site.edges)
     assert cost.end == pytest.approx(left - saved)
 
 
 def test_a_share_of_no_gain_is_none(site: Site, terms: MarketTerms) -> None:
-    zero: Cost = cost_of(site, Books(0.0), terms)
+    zero: Cost = cost_of(site, WayState(0.0), terms)
     assert share_of_gain(zero, zero, zero) is None
     assert share_of_gain(replace(zero, cost=10.0), replace(zero, cost=4.0), zero) == 0.6

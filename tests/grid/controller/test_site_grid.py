@@ -15,7 +15,7 @@ from steppe.grid.controller.site_grid import SiteGrid
 from steppe.grid.controller.verdicts import Verdicts
 from steppe.grid.events.comply import CannotComply, Complies
 from steppe.grid.events.event import GridEvent, Share
-from steppe.grid.limits.held import Asked
+from steppe.grid.limits.held import EventTarget
 from steppe.grid.limits.limits import Limits
 from steppe.grid.offers.sources import Source
 from steppe.grid.service.seam import EventNow, PutEvent, PutLimit, Repeated
@@ -191,7 +191,7 @@ def test_many_events_at_once_are_judged_once(site: Site, monkeypatch: pytest.Mon
     judged: list[int] = []
     judge = Verdicts.judge
 
-    def counted(self: Verdicts, events: Sequence[Asked], *rest: Any) -> None:
+    def counted(self: Verdicts, events: Sequence[EventTarget], *rest: Any) -> None:
         judged.append(len(events))
         judge(self, events, *rest)
 

@@ -17,13 +17,13 @@ from steppe.grid.dsx.load_target import LoadTarget
 from steppe.grid.dsx.topics import power_state_topic
 from steppe.grid.links.mqtt import (
     Broker,
+    BrokerTls,
     Connected,
     LinkError,
     LinkEvent,
     Lost,
     Message,
     MqttLink,
-    Tls,
 )
 
 SOON_S = 20.0
@@ -183,7 +183,7 @@ def test_plain_tcp_is_for_this_host_only() -> None:
 
 
 def test_a_certificate_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    broker = Broker("broker.example.com", 8883, "site", tls=Tls(tmp_path / "ca.pem"))
+    broker = Broker("broker.example.com", 8883, "site", tls=BrokerTls(tmp_path / "ca.pem"))
     with pytest.raises(UsageError, match="tls: asked for files of certificates"):
         MqttLink(broker, {}, print)
 
@@ -197,7 +197,7 @@ def test_both_ends_show_certificates(tmp_path: Path) -> None:
     lines += [f"keyfile {tmp_path}/broker.key", "require_certificate true"]
     mosquitto = Mosquitto(tmp_path, *lines, "use_identity_as_username true")
     mosquitto.start()
-    tls = Tls(tmp_path / "ca.pem", tmp_path / "site.pem", tmp_path / "site.key")
+    tls = BrokerTls(tmp_path / "ca.pem", tmp_path / "site.pem", tmp_path / "site.key")
     peer = Peer(Broker("127.0.0.1", mosquitto.port, "site", tls=tls), "a")
     try:
         peer.next(Connected)

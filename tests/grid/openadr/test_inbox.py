@@ -11,9 +11,9 @@ from steppe.grid.openadr.inbox import MOST_EVENTS, Inbox, Standing
 from steppe.grid.openadr.intervals import RefusedEventError
 from steppe.grid.openadr.messages import Event, PayloadDescriptor, Program
 from steppe.grid.openadr.times import text_of
-from steppe.grid.openadr.translation import Terms
+from steppe.grid.openadr.translation import AgreedTerms
 
-TERMS = Terms(subscription_w=500e3, most_w=10e6, lost_s=100.0)
+TERMS = AgreedTerms(subscription_w=500e3, most_w=10e6, lost_s=100.0)
 EARLY_S = NOON_S - 300.0
 BASELINE_W = 450e3
 

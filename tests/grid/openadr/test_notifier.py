@@ -16,13 +16,13 @@ from steppe.grid.links.mqtt import Broker, MqttLink
 from steppe.grid.openadr.client import VtnError, VtnPlace
 from steppe.grid.openadr.notifier import MqttBinding, MqttTerms, broker_of
 from steppe.grid.openadr.times import text_of
-from steppe.grid.openadr.translation import Terms
+from steppe.grid.openadr.translation import AgreedTerms
 from steppe.grid.openadr.ven import OpenAdrVen, VenSettings
 
 
 def settings(url: str) -> VenSettings:
     place = VtnPlace(url, "site", "site secret")
-    return VenSettings(place, "site-7", Terms(500e3, 10e6), poll_s=120.0, mqtt=MqttTerms())
+    return VenSettings(place, "site-7", AgreedTerms(500e3, 10e6), poll_s=120.0, mqtt=MqttTerms())
 
 
 async def until(is_so: Callable[[], bool]) -> None:

@@ -13,12 +13,12 @@ from tests.fixtures.openadr_vtn import OpenAdrVtn
 from steppe.grid.openadr.client import VtnPlace
 from steppe.grid.openadr.reports import Span, report_of
 from steppe.grid.openadr.times import text_of
-from steppe.grid.openadr.translation import Terms
+from steppe.grid.openadr.translation import AgreedTerms
 from steppe.grid.openadr.ven import Hook, OpenAdrVen, VenSettings
 
 openadr3 = pytest.importorskip("openadr3", reason="the package openadr3 is not installed")
 
-TERMS = Terms(subscription_w=500e3, most_w=10e6)
+TERMS = AgreedTerms(subscription_w=500e3, most_w=10e6)
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from tests.fixtures.openadr_events import NOON_S, event_of
 from steppe.grid.events.event import GridEvent, Share, Watts
 from steppe.grid.openadr.intervals import RefusedEventError
 from steppe.grid.openadr.messages import Event, PayloadDescriptor
-from steppe.grid.openadr.translation import Terms, Translation, check, translate
+from steppe.grid.openadr.translation import AgreedTerms, Translation, check, translate
 
-TERMS = Terms(subscription_w=500e3, most_w=10e6)
+TERMS = AgreedTerms(subscription_w=500e3, most_w=10e6)
 
 
 def meaning(event: Event) -> Translation:
@@ -135,6 +135,6 @@ def test_a_payload_with_two_values_is_refused() -> None:
 
 def test_terms_that_are_impossible_are_refused() -> None:
     with pytest.raises(ValueError, match="subscription_w <= most_w"):
-        Terms(subscription_w=2.0, most_w=1.0)
+        AgreedTerms(subscription_w=2.0, most_w=1.0)
     with pytest.raises(ValueError, match="within 0 and 1"):
-        Terms(subscription_w=1.0, most_w=2.0, emergency_share=1.5)
+        AgreedTerms(subscription_w=1.0, most_w=2.0, emergency_share=1.5)

@@ -15,10 +15,10 @@ from steppe.errors import ConfigError
 from steppe.grid.openadr.client import VtnClient, VtnError, VtnPlace
 from steppe.grid.openadr.reports import Span, report_of
 from steppe.grid.openadr.times import text_of
-from steppe.grid.openadr.translation import Terms
+from steppe.grid.openadr.translation import AgreedTerms
 from steppe.grid.openadr.ven import Hook, OpenAdrVen, VenSettings
 
-TERMS = Terms(subscription_w=500e3, most_w=10e6, lost_s=100.0)
+TERMS = AgreedTerms(subscription_w=500e3, most_w=10e6, lost_s=100.0)
 
 
 class Clock:

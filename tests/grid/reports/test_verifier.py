@@ -15,7 +15,7 @@ from steppe.errors import UsageError
 from steppe.grid.events.event import Share, Watts
 from steppe.grid.reports.checking import checked_event
 from steppe.grid.reports.event_folder import EventFolder
-from steppe.grid.reports.record import State
+from steppe.grid.reports.record import ReportState
 from steppe.grid.reports.terms import declared_load
 from steppe.grid.verify.audit import faults_of
 from steppe.grid.verify.report import EventReport
@@ -154,14 +154,14 @@ def test_a_short_event_is_settled_in_shorter_intervals(
     run.note(asked(**changes))
     (record,) = run.verifier.records.values()
     assert record.interval_s == interval_s
-    assert record.state is State.WAITS
+    assert record.state is ReportState.WAITS
 
 
 def test_an_event_without_a_hold_is_noted_and_not_measured(tmp_path: Path) -> None:
     run = GridRun(tmp_path, START_S - HOUR_S)
     run.note(asked(hold_until_s=START_S + 3.0))
     (record,) = run.verifier.records.values()
-    assert record.state is State.NOTHING
+    assert record.state is ReportState.NOTHING
     assert "asked for a limit that is held for an interval of 10 s" in record.note
 
 
@@ -169,7 +169,7 @@ def test_a_price_is_noted_and_not_measured(tmp_path: Path) -> None:
     run = GridRun(tmp_path, START_S - HOUR_S)
     run.note(asked(kind="price", target=None))
     (record,) = run.verifier.records.values()
-    assert (record.state, record.note) == (State.NOTHING, "it sets no limit")
+    assert (record.state, record.note) == (ReportState.NOTHING, "it sets no limit")
 
 
 def test_a_version_that_is_seen_again_changes_nothing(long_run: GridRun) -> None:
@@ -196,7 +196,7 @@ def test_a_crash_after_the_report_was_written_keeps_its_bytes(tmp_path: Path) ->
     ((name, record),) = run.verifier.records.items()
     folder = run.verifier.folder_of(name)
     before = (folder.path / "report.json").read_bytes()
-    folder.keep(replace(record, state=State.WAITS))  # as if the record had not been written
+    folder.keep(replace(record, state=ReportState.WAITS))  # as if the record had not been written
     run.open()
     run.draw(run.now_s + HOUR_S, lambda _: 1.0)
     assert len(run.made()) == 1

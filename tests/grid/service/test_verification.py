@@ -20,7 +20,7 @@ from steppe.grid.history.steps import Span
 from steppe.grid.meters.part import SiteMeterPart
 from steppe.grid.meters.site_meter import MeteredDraw, SiteMeter
 from steppe.grid.reports.event_folder import EventFolder, event_folders
-from steppe.grid.reports.record import State
+from steppe.grid.reports.record import ReportState
 from steppe.grid.service.links import links_of
 from steppe.grid.service.seam import Cancel, PutEvent, Sample
 from steppe.grid.service.verification import Verification
@@ -179,7 +179,7 @@ async def test_an_event_has_its_report_in_the_folder_and_in_the_log(plant: Plant
     assert "modelled" in folder.page.read_text()
     await plant.until(lambda: len(log.entries) == 1)
     assert list(log.entries.values()) == [report.log_entry]
-    await plant.until(lambda: folder.record().state is State.LOGGED)
+    await plant.until(lambda: folder.record().state is ReportState.LOGGED)
 
 
 class Silent:
@@ -248,12 +248,12 @@ async def test_a_report_is_logged_once_when_the_ledger_comes_back(plant: Plant, 
     await deliver(plant)
     (folder,) = await plant.reported()
     await plant.until(lambda: plant.part.shown["problems"] == ["the ledger does not answer"])
-    assert folder.record().state is State.REPORTED
+    assert folder.record().state is ReportState.REPORTED
     before = (folder.path / "report.json").read_bytes()
     await plant.start_again()
     log.is_away = False
     await plant.tick(60, 1000.0)
-    await plant.until(lambda: folder.record().state is State.LOGGED)
+    await plant.until(lambda: folder.record().state is ReportState.LOGGED)
     assert (folder.path / "report.json").read_bytes() == before
     await plant.start_again()
     await plant.tick(60, 1000.0)
@@ -267,7 +267,7 @@ async def test_without_a_ledger_a_report_is_only_kept(tmp_path: Path) -> None:
     await plant.ask(plant.event())
     await deliver(plant)
     (folder,) = await plant.reported()
-    assert folder.record().state is State.KEPT
+    assert folder.record().state is ReportState.KEPT
     await plant.part.stop()
 
 
@@ -308,7 +308,7 @@ async def test_an_event_that_is_cancelled_before_its_start_has_no_report(plant: 
     await plant.until(lambda: plant.part.shown["waiting"] == 0)
     (folder,) = event_folders(plant.folder / "grid" / "events")
     assert (folder.record().state, folder.record().note) == (
-        State.NOTHING,
+        ReportState.NOTHING,
         "cancelled before its start",
     )
 

@@ -13,7 +13,7 @@ from steppe.grid.verify.like_days import TEN_IN_TEN, freeze
 from steppe.grid.verify.load import Load
 from steppe.grid.verify.making import Promise, Scores, report_of
 from steppe.grid.verify.regulation import RegulationScore
-from steppe.grid.verify.report import Asked, EventReport, Metered
+from steppe.grid.verify.report import EventReport, Metered, ReportedEvent
 from steppe.grid.verify.settlement import EnergyTerms
 from steppe.grid.verify.times import DAY_S, HOUR_S, Calendar, EventTimes
 from steppe.grid.verify.tracking import following_of
@@ -24,7 +24,7 @@ FIRST_DAY = FRIDAY - 80
 START_S = FRIDAY * DAY_S + 6 * HOUR_S
 """14:00 local."""
 TIMES = EventTimes(START_S - 600, START_S, START_S + 3 * HOUR_S)
-ASKED = Asked("e-17", "peak", "limit", "OpenADR", "hohhot-1", START_S - 600)
+ASKED = ReportedEvent("e-17", "peak", "limit", "OpenADR", "hohhot-1", START_S - 600)
 
 
 def made_load() -> Load:
@@ -64,6 +64,6 @@ def made_report(**changes: Any) -> EventReport:
     return report_of(asked, times, direction, **(values | changes))
 
 
-def named(**texts: Any) -> Asked:
+def named(**texts: Any) -> ReportedEvent:
     """Return what was asked for, under other names."""
     return replace(ASKED, **texts)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from steppe.errors import UsageError
 from steppe.grid.verify.delivery import PPM, Delivery, Direction, delivery_of
 from steppe.grid.verify.rebound import Rebound, rebound_of
-from steppe.grid.verify.settlement import EnergyTerms, Settlement, WholeTerms, settle
+from steppe.grid.verify.settlement import EnergyTerms, EventSettlement, WholeTerms, settle
 
 LESS, MORE = Direction.LESS, Direction.MORE
 KWH_W = 4000
@@ -65,21 +65,21 @@ def test_values_that_do_not_match_are_refused() -> None:
 
 def test_energy_is_paid_and_what_is_missing_is_owed() -> None:
     terms = EnergyTerms("EUR", 1_000, 3_000)
-    assert settle(delivered(6000, 8000), terms) == Settlement("EUR", 1500, 1500, 0)
-    assert settle(delivered(0, 0), terms) == Settlement("EUR", 2000, 0, 2000)
+    assert settle(delivered(6000, 8000), terms) == EventSettlement("EUR", 1500, 1500, 0)
+    assert settle(delivered(0, 0), terms) == EventSettlement("EUR", 2000, 0, 2000)
 
 
 def test_nothing_is_paid_below_the_least_ratio() -> None:
     terms = EnergyTerms("EUR", 1_000, 3_000, least_ratio_ppm=750_001)
-    assert settle(delivered(6000, 8000), terms) == Settlement("EUR", 0, 1500, -1500)
+    assert settle(delivered(6000, 8000), terms) == EventSettlement("EUR", 0, 1500, -1500)
     assert settle(delivered(6000, 7999), terms).price_nano > 0
 
 
 def test_a_firm_level_is_paid_only_if_every_interval_keeps_it() -> None:
     terms = WholeTerms("CNY", 500, 70)
-    assert settle(delivered(6000, 5000), terms) == Settlement("CNY", 500, 0, 500)
-    assert settle(delivered(6001, 0), terms) == Settlement("CNY", 0, 70, -70)
-    assert settle(delivered(6000, None), terms) == Settlement("CNY", 0, 70, -70)
+    assert settle(delivered(6000, 5000), terms) == EventSettlement("CNY", 500, 0, 500)
+    assert settle(delivered(6001, 0), terms) == EventSettlement("CNY", 0, 70, -70)
+    assert settle(delivered(6000, None), terms) == EventSettlement("CNY", 0, 70, -70)
 
 
 def test_terms_that_pay_for_failure_are_refused() -> None:

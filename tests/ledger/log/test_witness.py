@@ -16,9 +16,9 @@ from steppe.ledger.log.witness import (
     NotConsistentError,
     NotSignedError,
     OldSizeError,
-    RefusedError,
     UnknownLogError,
     Witness,
+    WitnessRefusedError,
     check_cosignatures,
     cosign,
 )
@@ -98,7 +98,7 @@ def test_a_first_request_has_no_proof() -> None:
     ],
 )
 def test_a_body_that_is_no_request_is_refused(before: str, after: str, message: str) -> None:
-    with pytest.raises(RefusedError, match=message) as caught:
+    with pytest.raises(WitnessRefusedError, match=message) as caught:
         AddCheckpoint.read(PUBLISHED.replace(before, after, 1))
     assert caught.value.status == 400
 
@@ -144,8 +144,10 @@ def test_a_longer_fork_is_refused_with_both_heads() -> None:
     assert caught.value.status == 422
 
 
-@pytest.mark.parametrize(("old", "error"), [(5, RefusedError), (3, OldSizeError)])
-def test_a_tree_that_shrank_is_refused_with_both_heads(old: int, error: type[RefusedError]) -> None:
+@pytest.mark.parametrize(("old", "error"), [(5, WitnessRefusedError), (3, OldSizeError)])
+def test_a_tree_that_shrank_is_refused_with_both_heads(
+    old: int, error: type[WitnessRefusedError]
+) -> None:
     request = request_of(leaves_of(4), min(old, 4))
     with pytest.raises(error, match=r"last 5 leaves .* now 4 leaves") as caught:
         witness_of(leaves_of(5)).add(AddCheckpoint(old, request.proof, request.note), NOW_S)
@@ -181,7 +183,7 @@ def test_only_logs_and_keys_that_are_known_get_a_cosignature() -> None:
     with pytest.raises(NotSignedError, match="does not fit the text"):
         NEW.add(AddCheckpoint(0, (), changed), NOW_S)
     for note in ("", "a\n1\nb\n\n— x AAAAAAA=\n", "a\nb\n"):
-        with pytest.raises(RefusedError) as malformed:
+        with pytest.raises(WitnessRefusedError) as malformed:
             NEW.add(AddCheckpoint(0, (), note), NOW_S)
         assert malformed.value.status == 400
     assert (unknown.value.status, unsigned.value.status) == (404, 403)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import aiohttp
 import orjson
 
-from steppe.ledger.booking import BookedRequest, Booking, Totals
+from steppe.ledger.booking import BookedRequest, BookedTotals, Booking
 from steppe.ledger.periods.closing import HOUR_US
 from steppe.ledger.service.service import LedgerService
 from steppe.ledger.store.ledger_store import LedgerStore
@@ -140,5 +140,5 @@ def booking(
 ) -> Booking:
     """Return a step of the books of a run with one meter."""
     meters = {"replica-0": metered_uj}
-    found = Totals(meters=meters, **totals)
+    found = BookedTotals(meters=meters, **totals)
     return Booking(run, number, time_us, "gpu", requests, found, is_last)

@@ -10,8 +10,8 @@ import pytest
 from tests.ledger.service.running import Running, ServiceFactory, booked
 
 from steppe.errors import UsageError
-from steppe.fleet.driver.outbox import Outbox
-from steppe.ledger.booking import BookedRequest, Totals
+from steppe.fleet.driver.outbox import BooksOutbox
+from steppe.ledger.booking import BookedRequest, BookedTotals
 from steppe.ledger.corrections import Right
 from steppe.ledger.green.supply import UJ_PER_WH
 from steppe.ledger.periods.closing import CLOSES_AFTER_H, HOUR_US
@@ -30,9 +30,11 @@ class Run:
     """A run whose requests end some time after they took their energy."""
 
     rng: random.Random
-    outbox: Outbox
+    outbox: BooksOutbox
     open_uj: list[int] = field(default_factory=list)
-    totals: Totals = field(default_factory=lambda: Totals({"a": 0}, supply_uj={"wind": 0}))
+    totals: BookedTotals = field(
+        default_factory=lambda: BookedTotals({"a": 0}, supply_uj={"wind": 0})
+    )
     count: int = 0
 
     def go_on(self, now_us: int) -> None:
@@ -40,7 +42,7 @@ class Run:
         taken = [self.rng.randrange(1, 5_000) for _ in range(self.rng.randrange(4))]
         idle_uj, before = self.rng.randrange(300), self.totals
         self.open_uj += taken
-        self.totals = Totals(
+        self.totals = BookedTotals(
             {"a": before.meters["a"] + idle_uj + sum(taken)},
             before.idle_uj + idle_uj,
             supply_uj={"wind": before.supply_uj["wind"] + self.rng.randrange(2 * UJ_PER_WH)},
@@ -78,7 +80,7 @@ async def test_books_hold_while_hours_change(open_service: ServiceFactory, seed:
     clock = running.clock
     clock.now_us += HOUR_US - 3 * S_US  # the first hour ends soon
     for number in range(RUNS):
-        run = Run(rng, Outbox(f"run-{number}", "gpu"))
+        run = Run(rng, BooksOutbox(f"run-{number}", "gpu"))
         for step in range(STEPS):
             clock.now_us += rng.choice(JUMPS_US)
             run.go_on(clock.now_us)

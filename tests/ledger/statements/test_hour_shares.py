@@ -6,13 +6,13 @@ from tests.ledger.green.hours import RECEIPTS, period_of
 from tests.ledger.green.test_hourly import match_of
 
 from steppe.ledger.green.match import GreenShare
-from steppe.ledger.periods.shares import Share
+from steppe.ledger.periods.shares import IdleShare
 from steppe.ledger.statements.hour_shares import ShareProof, shared_in_hour
 from steppe.ledger.tree import Head, check_inclusion
 
 
 def checked(proof: ShareProof, head: Head) -> None:
-    leaf = (Share if proof.kind == "period" else GreenShare)(**proof.share).leaf
+    leaf = (IdleShare if proof.kind == "period" else GreenShare)(**proof.share).leaf
     check_inclusion(leaf, proof.index, head, proof.path)
 
 

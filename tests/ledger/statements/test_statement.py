@@ -23,7 +23,7 @@ from steppe.ledger.statements.amounts import (
 )
 from steppe.ledger.statements.focus import focus_csv
 from steppe.ledger.statements.month import Month
-from steppe.ledger.statements.statement import Share, Sums, statement_of
+from steppe.ledger.statements.statement import ReceiptShare, ReceiptSums, statement_of
 from steppe.ledger.tree import head_of, leaf_hash
 
 MONTH = Month(2026, 11, 8)
@@ -69,7 +69,7 @@ def test_statement_and_focus_table_add_up_to_the_receipts(found: list[Receipt]) 
     billed = sum(line.billed_minor for line in statement.lines)
     assert billed * minor + statement.rounding_nano == amount
     assert abs(statement.total_minor * minor - amount) * 2 <= minor
-    for name in Sums.__slots__:
+    for name in ReceiptSums.__slots__:
         in_lines = sum(getattr(line.sums, name) for line in statement.lines)
         of_receipts = len(own) if name == "receipts" else sum(getattr(one, name) for one in own)
         assert in_lines == getattr(statement.sums, name) == of_receipts
@@ -116,7 +116,7 @@ def test_a_correction_is_in_no_hour() -> None:
 def test_shares_of_idle_and_green_energy_are_added_and_change_no_root() -> None:
     found = [receipt(0), receipt(1)]
     without = statement_of(found, "lab", MONTH)
-    shared = statement_of(found, "lab", MONTH, {"r1": Share(idle_uj=5, green_uj=7)})
+    shared = statement_of(found, "lab", MONTH, {"r1": ReceiptShare(idle_uj=5, green_uj=7)})
     assert (shared.sums.idle_uj, shared.sums.green_uj) == (5, 7)
     assert shared.sums.used_uj == without.sums.used_uj + 5
     assert (shared.root, shared.sums.amount_nano) == (without.root, without.sums.amount_nano)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from steppe.ledger.admission import Admission, AdmissionRules, Refusal, Terms
+from steppe.ledger.admission import Admission, AdmissionRules, AdmissionTerms, Refusal
 from steppe.ledger.entries import available, deposited, granted, held
 from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.ledger.tariff import Rate, Tariff
@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Iterator[LedgerStore]:
 
 def admit(
     store: LedgerStore, asked: Admission = ASKED, rules: AdmissionRules = RULES, at: int = NOON_US
-) -> Terms | Refusal:
+) -> AdmissionTerms | Refusal:
     return store.admit([asked], rules, at)[0]
 
 
@@ -48,7 +48,7 @@ def balance(store: LedgerStore, account: str, unit: str) -> int:
 
 def test_the_most_that_a_request_may_cost_is_set_aside(store: LedgerStore) -> None:
     store.move([deposited("d1", "lab", "CNY", MOST + 5)], 1)
-    assert admit(store) == Terms("cny-1/0", "CNY", MOST, 5)
+    assert admit(store) == AdmissionTerms("cny-1/0", "CNY", MOST, 5)
     assert balance(store, held("lab"), "CNY") == MOST
     again = replace(ASKED, request="r2")
     assert admit(store, again) == Refusal(
@@ -61,7 +61,7 @@ def test_the_most_that_a_request_may_cost_is_set_aside(store: LedgerStore) -> No
 def test_each_sequence_may_generate_as_much(store: LedgerStore) -> None:
     store.open_account("lab", "CNY", NANO)
     asked = replace(ASKED, sequences=3)
-    assert admit(store, asked) == Terms("cny-1/0", "CNY", 10_000 + 240_000, NANO - 250_000)
+    assert admit(store, asked) == AdmissionTerms("cny-1/0", "CNY", 10_000 + 240_000, NANO - 250_000)
 
 
 def test_the_same_admission_again_has_the_same_terms_at_another_hour(store: LedgerStore) -> None:
@@ -69,7 +69,7 @@ def test_the_same_admission_again_has_the_same_terms_at_another_hour(store: Ledg
     rules = AdmissionRules((night,))
     store.open_account("lab", "CNY", NANO)
     first = admit(store, rules=rules)
-    assert first == Terms("cny-1/0", "CNY", 140, NANO - 140)
+    assert first == AdmissionTerms("cny-1/0", "CNY", 140, NANO - 140)
     assert admit(store, rules=rules, at=NOON_US + DAY_US // 12) == first
     assert admit(store, replace(ASKED, max_tokens=21), rules) == Refusal(
         "conflict", "request r1: asked to admit it, found it admitted for lab with another content"
@@ -82,7 +82,7 @@ def test_the_same_admission_again_has_the_same_terms_at_another_hour(store: Ledg
 def test_a_tenant_without_an_account_is_priced_in_money_unless_accounts_are_required(
     store: LedgerStore,
 ) -> None:
-    assert admit(store, rules=replace(RULES, tariffs=(TOKENS, MONEY))) == Terms(
+    assert admit(store, rules=replace(RULES, tariffs=(TOKENS, MONEY))) == AdmissionTerms(
         "cny-1/0", "CNY", 0, None
     )
     assert admit(store, rules=replace(RULES, needs_account=True)) == Refusal(
@@ -94,7 +94,7 @@ def test_a_tenant_without_an_account_is_priced_in_money_unless_accounts_are_requ
 def test_a_model_without_a_rate_is_free_unless_accounts_are_required(store: LedgerStore) -> None:
     rules = AdmissionRules((TOKENS,))
     small = replace(ASKED, model="small")
-    assert admit(store, small, rules) == Terms("", "", 0, None)
+    assert admit(store, small, rules) == AdmissionTerms("", "", 0, None)
     assert admit(store, small, replace(rules, needs_account=True)) == Refusal(
         "no_rate", "lab: asked for a rate of small, standard, found none"
     )
@@ -103,11 +103,11 @@ def test_a_model_without_a_rate_is_free_unless_accounts_are_required(store: Ledg
 def test_tokens_are_used_before_money_while_there_are_enough(store: LedgerStore) -> None:
     store.move([deposited("d1", "lab", "CNY", 5 * NANO)], 1)
     store.move([granted("g1", "lab", "tokens:large", 40 * NANO)], 1)
-    assert admit(store) == Terms("large-1/0", "tokens:large", 30 * NANO, 10 * NANO)
+    assert admit(store) == AdmissionTerms("large-1/0", "tokens:large", 30 * NANO, 10 * NANO)
     second = admit(store, replace(ASKED, request="r2"))
-    assert second == Terms("cny-1/0", "CNY", MOST, 5 * NANO - MOST)
+    assert second == AdmissionTerms("cny-1/0", "CNY", MOST, 5 * NANO - MOST)
     small = admit(store, replace(ASKED, request="r3", model="small"))
-    assert isinstance(small, Terms)
+    assert isinstance(small, AdmissionTerms)
     assert small.currency == "CNY"
 
 
@@ -118,7 +118,7 @@ def test_the_series_that_ends_first_is_used_first_and_one_that_has_ended_never(
     for unit, tokens in ((old, 100), (late, 50), (soon, 20), ("tokens:large", 7)):
         store.move([granted(unit, "lab", unit, tokens * NANO)], 1)
     at = NOON_US + DAY_US // 2  # midnight: the first of January is over
-    assert admit(store, at=at) == Terms("large-1/0", "tokens:large", 30 * NANO, 47 * NANO)
+    assert admit(store, at=at) == AdmissionTerms("large-1/0", "tokens:large", 30 * NANO, 47 * NANO)
     aside = {each.unit: each.balance // NANO for each in store.balances(held("lab"))}
     assert aside == {soon: 20, late: 10}
     store.end_request("r1", 22 * NANO, [], at)
@@ -133,7 +133,7 @@ def test_energy_is_set_aside_by_the_joules_that_a_rate_counts_for_a_token(
     store: LedgerStore,
 ) -> None:
     store.move([deposited("d1", "lab", "energy", 100 * NANO)], 1)
-    assert admit(store) == Terms("j-1/0", "energy", 60 * NANO, 40 * NANO)
+    assert admit(store) == AdmissionTerms("j-1/0", "energy", 60 * NANO, 40 * NANO)
     plain = replace(ENERGY, rates=(Rate(joule_nano=NANO),))
     found = admit(store, replace(ASKED, request="r2"), AdmissionRules((plain,)))
     assert found == Refusal(
@@ -144,15 +144,17 @@ def test_energy_is_set_aside_by_the_joules_that_a_rate_counts_for_a_token(
 def test_of_two_tariffs_of_a_currency_the_one_that_began_last_holds(store: LedgerStore) -> None:
     newer = replace(MONEY, id="cny-2", valid_from_us=NOON_US)
     rules = AdmissionRules((MONEY, newer))
-    assert admit(store, rules=rules, at=NOON_US - 1) == Terms("cny-1/0", "CNY", 0, None)
-    assert admit(store, rules=rules) == Terms("cny-2/0", "CNY", 0, None)
+    assert admit(store, rules=rules, at=NOON_US - 1) == AdmissionTerms("cny-1/0", "CNY", 0, None)
+    assert admit(store, rules=rules) == AdmissionTerms("cny-2/0", "CNY", 0, None)
 
 
 def test_the_rate_of_a_green_band_holds_while_surplus_lasts(store: LedgerStore) -> None:
     green = replace(MONEY, rates=(Rate(band="surplus", output_nano=1), *MONEY.rates))
     rules = AdmissionRules((green,))
-    assert admit(store, replace(ASKED, band="surplus"), rules) == Terms("cny-1/0", "CNY", 0, None)
-    assert admit(store, ASKED, rules) == Terms("cny-1/1", "CNY", 0, None)
+    assert admit(store, replace(ASKED, band="surplus"), rules) == AdmissionTerms(
+        "cny-1/0", "CNY", 0, None
+    )
+    assert admit(store, ASKED, rules) == AdmissionTerms("cny-1/1", "CNY", 0, None)
 
 
 def test_requests_of_one_call_are_admitted_in_their_order_as_far_as_the_money_goes(
@@ -161,11 +163,11 @@ def test_requests_of_one_call_are_admitted_in_their_order_as_far_as_the_money_go
     store.move([deposited("d1", "lab", "CNY", 2 * MOST)], 1)
     asked = [replace(ASKED, request=f"r{number}") for number in range(4)]
     found = store.admit(asked, RULES, NOON_US)
-    assert [type(each) for each in found] == [Terms, Terms, Refusal, Refusal]
+    assert [type(each) for each in found] == [AdmissionTerms, AdmissionTerms, Refusal, Refusal]
     assert [each.free for each in found] == [MOST, 0, 0, 0]
 
 
 def test_a_price_of_nothing_sets_nothing_aside(store: LedgerStore) -> None:
     store.open_account("lab", "CNY")
     free = AdmissionRules((replace(MONEY, rates=(Rate(),)),), needs_account=True)
-    assert admit(store, rules=free) == Terms("cny-1/0", "CNY", 0, 0)
+    assert admit(store, rules=free) == AdmissionTerms("cny-1/0", "CNY", 0, 0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.ledger.store.test_admission import DAY_US, NOON_US
 
-from steppe.ledger.admission import Admission, AdmissionRules, Payer, Refusal, Terms
+from steppe.ledger.admission import Admission, AdmissionRules, AdmissionTerms, Payer, Refusal
 from steppe.ledger.entries import available, deposited, held, transferred
 from steppe.ledger.quote import Quote
 from steppe.ledger.store.ledger_store import LedgerStore, LogEntry, TooLowError
@@ -128,8 +128,10 @@ class AgainstModel(RuleBasedStateMachine):
                 rest -= taken
         return [] if rest else parts
 
-    def keep(self, asked: Admission, found: Terms | Refusal, parts: list[tuple[str, int]]) -> None:
-        assert isinstance(found, Terms) == bool(parts)
+    def keep(
+        self, asked: Admission, found: AdmissionTerms | Refusal, parts: list[tuple[str, int]]
+    ) -> None:
+        assert isinstance(found, AdmissionTerms) == bool(parts)
         for unit, amount in parts:
             self.give(asked.tenant, unit, -amount)
         if parts:

@@ -19,7 +19,7 @@ from steppe.ledger.periods.period import KIND as PERIOD
 from steppe.ledger.periods.period import Period
 from steppe.ledger.receipt import KIND as RECEIPT
 from steppe.ledger.receipt import Receipt
-from steppe.ledger.store.books import Taken, hours, last_hours, run_books, take
+from steppe.ledger.store.books import BookingResult, hours, last_hours, run_books, take
 from steppe.ledger.store.closing import close, due, prepare
 from steppe.ledger.store.ledger_store import LedgerStore
 
@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Iterator[LedgerStore]:
     opened.close()
 
 
-def book(store: LedgerStore, booking: Booking) -> Taken:
+def book(store: LedgerStore, booking: Booking) -> BookingResult:
     with store.transaction() as transaction:
         return take(transaction, booking, "hohhot", {})
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.ledger.green.test_certificates import FARM, GEC, OWN
 
 from steppe.errors import UsageError
-from steppe.ledger.entries import Kind, available
+from steppe.ledger.entries import MovementKind, available
 from steppe.ledger.green.certificates import GEC_WH, Certificate, GreenError, matched
 from steppe.ledger.store.certificates import Register, free_of, holdings
 from steppe.ledger.store.ledger_store import LedgerStore, TooLowError
@@ -42,7 +42,7 @@ class Books:
         with self.store.transaction() as transaction:
             return Register(transaction, 3).send(cause, certificate, giver, taker, wh)
 
-    def cancel(self, certificate: str, owner: str) -> list[tuple[Kind, int]]:
+    def cancel(self, certificate: str, owner: str) -> list[tuple[MovementKind, int]]:
         with self.store.transaction() as transaction:
             movements = Register(transaction, 4).cancel(certificate, owner)
         return [(each.kind, each.amount) for each in movements]
@@ -80,7 +80,7 @@ def test_a_certificate_is_cancelled_once(books: Books) -> None:
     with pytest.raises(GreenError, match="found it unused by hohhot"):
         books.cancel(FARM.id, "hohhot")
     books.match("hohhot", ZONE, 100, 200)
-    assert books.cancel(FARM.id, "hohhot") == [(Kind.CAPTURE, 200)]
+    assert books.cancel(FARM.id, "hohhot") == [(MovementKind.CAPTURE, 200)]
     assert books.balance_wh("cancelled", FARM.id) == 200
     assert books.balance_wh(available("hohhot"), FARM.id) == 100
     with pytest.raises(GreenError, match="found it cancelled"):
@@ -93,7 +93,10 @@ def test_the_rest_of_a_gec_expires_when_it_is_cancelled(books: Books) -> None:
     books.issue(GEC)
     for hour in (90, 119):
         assert books.match("hohhot", ZONE, hour, 300_000) == [(GEC.id, 300_000)]
-    assert books.cancel(GEC.id, "hohhot") == [(Kind.CAPTURE, 600_000), (Kind.EXPIRE, 400_000)]
+    assert books.cancel(GEC.id, "hohhot") == [
+        (MovementKind.CAPTURE, 600_000),
+        (MovementKind.EXPIRE, 400_000),
+    ]
     assert books.match("hohhot", ZONE, 100, 1) == []
     assert books.balance_wh(matched("hohhot"), GEC.id) == 0
 

@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures.postgresql import postgresql
 from tests.ledger.green.hours import HOUR, LATE_US, RECEIPTS, period_of, receipt
 
-from steppe.ledger.entries import Kind, Movement, available
+from steppe.ledger.entries import Movement, MovementKind, available
 from steppe.ledger.green.certificates import Certificate
 from steppe.ledger.green.checking import check_hour, check_matches
 from steppe.ledger.green.hourly import HourEnergy
@@ -102,8 +102,8 @@ def test_no_more_of_an_hour_is_sold_than_was_matched(store: LedgerStore) -> None
     unit, left_uj = unit_of("hohhot", HOUR), found.green_uj - found.sold_uj
     giver, taker = site_account("hohhot"), available("lab")
     with pytest.raises(TooLowError, match=f"found {left_uj} free"):
-        store.move([Movement("x", Kind.TRANSFER, giver, taker, unit, left_uj + 1)], 1)
-    assert store.move([Movement("x", Kind.TRANSFER, giver, taker, unit, left_uj)], 1)
+        store.move([Movement("x", MovementKind.TRANSFER, giver, taker, unit, left_uj + 1)], 1)
+    assert store.move([Movement("x", MovementKind.TRANSFER, giver, taker, unit, left_uj)], 1)
 
 
 def test_certificates_cover_what_the_own_supply_does_not(store: LedgerStore) -> None:

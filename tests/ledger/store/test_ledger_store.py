@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures.postgresql import postgresql
 
 from steppe.errors import UsageError
-from steppe.ledger.admission import Admission, AdmissionRules, Payer, Terms
+from steppe.ledger.admission import Admission, AdmissionRules, AdmissionTerms, Payer
 from steppe.ledger.entries import (
     Hold,
     available,
@@ -248,7 +248,9 @@ def spend_at_once(open_store: Callable[[], LedgerStore], credit: int, requests: 
                 for number in range(4)
             ]
             found = store.admit(asked, RULES, 2)
-            admitted = [x.request for x, y in zip(asked, found, strict=True) if type(y) is Terms]
+            admitted = [
+                x.request for x, y in zip(asked, found, strict=True) if type(y) is AdmissionTerms
+            ]
             with store.transaction() as books:
                 for request in admitted:
                     books.end_request(request, 1, [entry(request)], 3)

@@ -22,7 +22,7 @@ from tests.ledger.store.test_admission import (
 )
 
 from steppe.errors import UsageError
-from steppe.ledger.admission import Refusal, Terms
+from steppe.ledger.admission import AdmissionTerms, Refusal
 from steppe.ledger.entries import available, deposited, granted, held
 from steppe.ledger.quote import Quote
 from steppe.ledger.store.ledger_store import ConflictError, LedgerStore, LogEntry, TooLowError
@@ -51,7 +51,7 @@ def test_a_package_is_bought_once_and_used_before_money(store: LedgerStore) -> N
     for expected in (True, False):
         assert store.trade(PACKAGE, NOON_US) is expected
     assert balance(store, available("lab"), "CNY") == NANO
-    assert admit(store) == Terms("large-1/0", "tokens:large", 30 * NANO, 970 * NANO)
+    assert admit(store) == AdmissionTerms("large-1/0", "tokens:large", 30 * NANO, 970 * NANO)
     with pytest.raises(ConflictError, match="package p1: asked to log it, found other bytes"):
         store.trade(replace(PACKAGE, amount=999 * NANO), NOON_US)
     with pytest.raises(TooLowError, match="asked for 9 CNY, found 1 free"):
@@ -78,7 +78,7 @@ def test_tokens_change_hands_and_are_used_by_their_new_owner(store: LedgerStore)
     store.trade(PACKAGE, NOON_US)
     store.trade(Transfer("t1", "lab", "school", SERIES, 40 * NANO), NOON_US)
     school = replace(ASKED, tenant="school")
-    assert admit(store, school) == Terms("large-1/0", "tokens:large", 30 * NANO, 10 * NANO)
+    assert admit(store, school) == AdmissionTerms("large-1/0", "tokens:large", 30 * NANO, 10 * NANO)
     with pytest.raises(TooLowError, match="asked for 11 tokens:large@2026-01-31, found 10 free"):
         store.trade(Transfer("t2", "school", "lab", SERIES, 11 * NANO), NOON_US)
 
@@ -127,7 +127,7 @@ def test_a_quote_is_honoured_at_its_rate_until_its_tokens_are_used(store: Ledger
     for expected in (True, False):
         assert store.issue_quote(QUOTE, NOON_US) is expected
     asked = replace(ASKED, quote="q-1")
-    assert admit(store, asked) == Terms("cny-0/0", "CNY", 900, 10 * NANO - 900)
+    assert admit(store, asked) == AdmissionTerms("cny-0/0", "CNY", 900, 10 * NANO - 900)
     assert balance(store, available("lab"), UNIT) == 20
     assert admit(store, replace(asked, request="r2")) == Refusal(
         "invalid_quote", "quote q-1: asked for 30 tokens, found 20 of 50 left", 20
@@ -136,7 +136,7 @@ def test_a_quote_is_honoured_at_its_rate_until_its_tokens_are_used(store: Ledger
     assert balance(store, available("lab"), UNIT) == 35
     assert balance(store, available("lab"), "CNY") == 10 * NANO - 300
     again = admit(store, replace(asked, request="r2"))
-    assert isinstance(again, Terms)
+    assert isinstance(again, AdmissionTerms)
     assert store.give_back("r2", NOON_US)
     assert balance(store, available("lab"), UNIT) == 35
     assert store.expire_packages(QUOTE.until_us) == 1
@@ -150,7 +150,7 @@ def test_a_quote_is_honoured_at_its_rate_until_its_tokens_are_used(store: Ledger
 def test_a_quote_needs_no_account_where_none_is_needed(store: LedgerStore) -> None:
     store.issue_quote(replace(QUOTE, tenant="new"), NOON_US)
     asked = replace(ASKED, tenant="new", quote="q-1")
-    terms = Terms("cny-0/0", "CNY", 0, None)
+    terms = AdmissionTerms("cny-0/0", "CNY", 0, None)
     assert admit(store, asked) == terms
     assert admit(store, asked) == terms  # the same request again takes no more of it
     assert balance(store, available("new"), UNIT) == 20
@@ -178,12 +178,12 @@ def test_a_series_that_has_no_tokens_left_is_passed_over(store: LedgerStore) -> 
         unit = f"tokens:large@2026-03-{day:02}"
         store.move([granted(f"g{day}", "lab", unit, NANO)], 1)
     asked = replace(ASKED, prompt_tokens=1, max_tokens=30)
-    assert admit(store, asked) == Terms("large-1/0", "tokens:large", 31 * NANO, 0)
+    assert admit(store, asked) == AdmissionTerms("large-1/0", "tokens:large", 31 * NANO, 0)
     store.end_request("r1", 20 * NANO, [], NOON_US)
     again = replace(asked, request="r2", max_tokens=10)
-    assert admit(store, again) == Terms("large-1/0", "tokens:large", 11 * NANO, 0)
+    assert admit(store, again) == AdmissionTerms("large-1/0", "tokens:large", 11 * NANO, 0)
     assert len(store.balances(held("lab"))) == 31
     money = admit(store, replace(asked, request="r3"))
-    assert isinstance(money, Terms)
+    assert isinstance(money, AdmissionTerms)
     assert money.held == 1_000 + 30 * 4_000
     assert money.held > MOST

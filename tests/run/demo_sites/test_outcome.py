@@ -9,7 +9,7 @@ from steppe.load.arrivals import Arrival
 from steppe.load.results import LoadResult, RequestResult
 from steppe.load.stream import Completed, Failed, Outcome
 from steppe.run.demo_sites.outcome import (
-    Books,
+    BooksFound,
     ClientSums,
     client_sums,
     faults_of,
@@ -37,13 +37,13 @@ def result(*outcomes: Outcome) -> LoadResult:
 
 
 def test_more_on_surplus_with_whole_answers_and_true_books_is_a_success() -> None:
-    assert faults_of(SUMS, CLIENTS, Books(), ENDED) == ()
+    assert faults_of(SUMS, CLIENTS, BooksFound(), ENDED) == ()
 
 
 @pytest.mark.parametrize("on_surplus", [9, 10])
 def test_no_more_on_surplus_than_at_the_nearest_site_is_a_fault(on_surplus: int) -> None:
     sums = {**SUMS, "anywhere": replace(FAR, on_surplus=on_surplus)}
-    (fault,) = faults_of(sums, CLIENTS, Books(), ENDED)
+    (fault,) = faults_of(sums, CLIENTS, BooksFound(), ENDED)
     expected = f"asked for more requests on surplus than 10 at the nearest site, found {on_surplus}"
     assert fault == expected
 
@@ -51,7 +51,7 @@ def test_no_more_on_surplus_than_at_the_nearest_site_is_a_fault(on_surplus: int)
 def test_each_thing_that_does_not_hold_is_a_line() -> None:
     sums = {"nearest": replace(NEAR, moved=3), "anywhere": replace(FAR, moved=0)}
     lost = {**CLIENTS, "anywhere": replace(SEEN, completed=98, errors=("broke off", "shed"))}
-    books = Books(faults=("hohhot and shanghai: 3 uJ apart",))
+    books = BooksFound(faults=("hohhot and shanghai: 3 uJ apart",))
     assert faults_of(sums, lost, books, {**ENDED, "hohhot": 1}) == (
         "asked for requests that move to another site, found none",
         "nearest site: asked for none that moves, found 3",

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from steppe.config.several_sites import RoutingName
-from steppe.sim.sites.policies import ROUTINGS, Known, routing_of
+from steppe.sim.sites.policies import ROUTINGS, ChoiceInputs, routing_of
 from steppe.sites.pins import Pins
-from steppe.sites.prepared import Prepared
-from steppe.sites.quotas import Lease, Quotas
-from steppe.sites.view import Asked, PoolPoint, PoolView, SiteView
+from steppe.sites.prepared import PreparedSites
+from steppe.sites.quotas import QuotaLease, Quotas
+from steppe.sites.view import PoolPoint, PoolView, RequestView, SiteView
 
 NOW_S = 100.0
 NAMES = ("a", "b", "c")
@@ -21,17 +21,19 @@ SITE = SiteView(
     "a", 1, NOW_S, 1e3, 5e2, 400.0, 0.0, 0.0, (), (300_000,), (600.0,), "CNY", "north",
     frozenset({"public"}), {"m": POOL},
 )  # fmt: skip
-ASKED = Asked("m", None, "interactive", frozenset({"north", "south"}), "public", 1000, 200)
+ASKED = RequestView("m", None, "interactive", frozenset({"north", "south"}), "public", 1000, 200)
 
 
-def known_of(here: SiteView = SITE, **peers: SiteView) -> Known:
+def known_of(here: SiteView = SITE, **peers: SiteView) -> ChoiceInputs:
     """Return what site `a` knows of `b`, 10 ms away, and `c`, 40 ms away."""
-    sites = Prepared(NAMES, here, peers, {"b": 0.01, "c": 0.04})
+    sites = PreparedSites(NAMES, here, peers, {"b": 0.01, "c": 0.04})
     quotas = Quotas(NAMES, NOW_S - 10.0)
-    quotas.grant([Lease(name, "m", "interactive", 1e4, 1e4, NOW_S - 10.0, 60.0) for name in peers])
+    quotas.grant(
+        [QuotaLease(name, "m", "interactive", 1e4, 1e4, NOW_S - 10.0, 60.0) for name in peers]
+    )
     quotas.advance(NOW_S - 9.0)
     quotas.advance(NOW_S)
-    return Known(sites, quotas, Pins(), random.Random(1))
+    return ChoiceInputs(sites, quotas, Pins(), random.Random(1))
 
 
 def site(name: str, *, waiting: int = 0, free_tps: float = 400.0, **fields: object) -> SiteView:
@@ -39,7 +41,7 @@ def site(name: str, *, waiting: int = 0, free_tps: float = 400.0, **fields: obje
     return replace(SITE, site=name, pools=pools, **fields)  # type: ignore[arg-type]
 
 
-def chosen(name: RoutingName, known: Known, asked: Asked = ASKED) -> str | None:
+def chosen(name: RoutingName, known: ChoiceInputs, asked: RequestView = ASKED) -> str | None:
     return routing_of(name).choose(asked, known, NOW_S).site
 
 

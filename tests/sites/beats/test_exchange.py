@@ -4,7 +4,7 @@ import pytest
 from tests.fixtures.beating_sites import exchange_of, view_of
 
 from steppe.sites.beats.exchange import Exchange, OwnBeats
-from steppe.sites.beats.fields import MessageError
+from steppe.sites.beats.fields import SiteMessageError
 from steppe.sites.beats.message import read_beat
 from steppe.sites.beats.peers import BeatSettings, Health
 from steppe.sites.beats.sender import begins
@@ -46,12 +46,12 @@ def test_a_beat_of_another_site_than_its_certificate_is_refused(
     hohhot: Exchange, shanghai: Exchange
 ) -> None:
     body = hohhot.beat_for("shanghai", 1.0)
-    with pytest.raises(MessageError, match=r"beat\.site: asked for guizhou, found hohhot"):
+    with pytest.raises(SiteMessageError, match=r"beat\.site: asked for guizhou, found hohhot"):
         shanghai.take(body, "guizhou", 1.0)
 
 
 def test_a_beat_for_another_site_is_refused(hohhot: Exchange, shanghai: Exchange) -> None:
-    with pytest.raises(MessageError, match=r"beat\.to: asked for shanghai, found guizhou"):
+    with pytest.raises(SiteMessageError, match=r"beat\.to: asked for shanghai, found guizhou"):
         shanghai.take(hohhot.beat_for("guizhou", 1.0), "hohhot", 1.0)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fixtures.beating_sites import run_of, view_of
 
-from steppe.sites.beats.fields import MessageError
+from steppe.sites.beats.fields import SiteMessageError
 from steppe.sites.beats.message import (
     BODY_BYTES,
     Origin,
@@ -27,7 +27,7 @@ def refusal(body: bytes) -> str:
     """Return why a body is refused; an empty text if it is read."""
     try:
         read_beat(body, 0.0)
-    except MessageError as error:
+    except SiteMessageError as error:
         return str(error)
     return ""
 
@@ -109,7 +109,7 @@ def test_prices_may_be_below_zero() -> None:
     ],
 )
 def test_a_field_that_is_wrong_is_named(changes: dict[str, Any], found: str) -> None:
-    with pytest.raises(MessageError) as error:
+    with pytest.raises(SiteMessageError) as error:
         read_beat(changed(**changes), 0.0)
     assert found in str(error.value)
     assert "\n" not in str(error.value)
@@ -118,7 +118,7 @@ def test_a_field_that_is_wrong_is_named(changes: dict[str, Any], found: str) -> 
 @pytest.mark.parametrize("name", ["version", "site", "run", "seq", "to", "budget_w", "currency"])
 def test_a_field_that_is_missing_is_named(name: str) -> None:
     values = {key: value for key, value in VALUES.items() if key != name}
-    with pytest.raises(MessageError, match=f"beat.{name}: asked for"):
+    with pytest.raises(SiteMessageError, match=f"beat.{name}: asked for"):
         read_beat(json.dumps(values).encode(), 0.0)
 
 
@@ -140,7 +140,7 @@ def test_a_field_that_is_missing_is_named(name: str) -> None:
     ],
 )
 def test_what_is_no_beat_is_refused(body: bytes) -> None:
-    with pytest.raises(MessageError):
+    with pytest.raises(SiteMessageError):
         read_beat(body, 0.0)
 
 

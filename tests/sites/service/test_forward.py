@@ -28,7 +28,7 @@ from tests.fixtures.site_door import (
 from steppe.ledger.signing import PrivateKey
 from steppe.sites.peer import HOP, REFUSED, REVISION
 from steppe.sites.service.forward import DoorLimits
-from steppe.sites.settlement.sent import Taken
+from steppe.sites.settlement.sent import AcceptedCall
 from steppe.sites.trust.certificates import Credential, new_authority
 from steppe.sites.trust.token import HEADER
 
@@ -97,7 +97,7 @@ async def test_a_call_reaches_the_gateway_in_the_name_of_the_home_site(open_site
     assert call.headers["traceparent"] == "00-1-2-03"
     assert call.headers["x-steppe-priority"] == "interactive"
     assert HEADER not in call.headers
-    assert site.taken == [Taken(made.request, HOME, made.most_uj, headers[HEADER])]
+    assert site.taken == [AcceptedCall(made.request, HOME, made.most_uj, headers[HEADER])]
     assert counts(site) == {"answered": 1}
     assert not is_open(site)
 

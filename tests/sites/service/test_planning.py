@@ -7,7 +7,7 @@ import pytest
 from tests.sites.conftest import MakeSite
 
 from steppe.sites.plan.inputs import MOST_FLOWS, PlanInputs
-from steppe.sites.quotas import Lease
+from steppe.sites.quotas import QuotaLease
 from steppe.sites.service.planning import LEAST_S, Planning
 from steppe.sites.view import Demand, Expected, SiteView
 
@@ -34,7 +34,9 @@ def inputs(here: SiteView, *peers: SiteView, rtt_s: float = 0.02) -> PlanInputs:
     return PlanInputs(here, peers, trips, {"m": 2.0}, STEP_S)
 
 
-def leases(planning: Planning, now_s: float, live: str = "b", **grants: Any) -> tuple[Lease, ...]:
+def leases(
+    planning: Planning, now_s: float, live: str = "b", **grants: Any
+) -> tuple[QuotaLease, ...]:
     return planning.leases(live, grants, now_s)
 
 

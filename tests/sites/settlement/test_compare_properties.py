@@ -17,7 +17,13 @@ from steppe.ledger.settlement import (
     remote_energy_of,
     settlement_of,
 )
-from steppe.sites.settlement.compare import Claim, Compared, Known, Noted, compare
+from steppe.sites.settlement.compare import (
+    AcceptedRequest,
+    LoggedReceipt,
+    Noted,
+    PeriodComparison,
+    compare,
+)
 from steppe.sites.settlement.sent import Sent
 from steppe.sites.trust.token import Token
 
@@ -58,7 +64,7 @@ class Try:
         return Sent(self.name, "hohhot", tenant, "m", 5, 3, 0, 1, end, status, MOST_UJ)  # type: ignore[arg-type]
 
     @property
-    def claims(self) -> list[Claim]:
+    def claims(self) -> list[LoggedReceipt]:
         token = None
         if self.has_token:
             token = Token("shanghai", "hohhot", "x", self.name, MOST_UJ, 0, 60)
@@ -70,7 +76,7 @@ class Try:
             for at, uj in enumerate(self.changes_uj)
         ]
         corrections = [replace(one, prompt_tokens=0, output_tokens=0) for one in corrections]
-        return [Claim(one, one.entry, token) for one in (*first, *corrections)]
+        return [LoggedReceipt(one, one.entry, token) for one in (*first, *corrections)]
 
 
 def _receipt(id_: str, request: str, energy_uj: int) -> Receipt:
@@ -94,7 +100,7 @@ TRIES = st.lists(
 ).map(lambda tries: [replace(one, number=at) for at, one in enumerate(tries)])
 
 
-def claimed(claims: Sequence[Claim]) -> Settlement:
+def claimed(claims: Sequence[LoggedReceipt]) -> Settlement:
     """Return what the target says: the sum of all its receipts, no more than the tokens say."""
     before: dict[str, int] = {}
     owed = []
@@ -107,7 +113,7 @@ def claimed(claims: Sequence[Claim]) -> Settlement:
     return settlement_of(EMPTY, owed)
 
 
-def compared(tries: Sequence[Try], claims: Sequence[Claim]) -> Compared:
+def compared(tries: Sequence[Try], claims: Sequence[LoggedReceipt]) -> PeriodComparison:
     sent = {one.name: one.note for one in tries if one.is_noted}
     return compare(claimed(claims), claims, Noted(sent, due_us=100))
 
@@ -155,7 +161,7 @@ def test_two_periods_owe_what_one_would(tries: list[Try], cut: int) -> None:
     sent = {one.name: one.note for one in tries if one.is_noted}
     whole = compare(claimed(claims), claims, Noted(sent))
     first = compare(claimed(claims[:cut]), claims[:cut], Noted(sent))
-    known: dict[str, Known] = {after.request: after for _, after in first.accepted}
+    known: dict[str, AcceptedRequest] = {after.request: after for _, after in first.accepted}
     second = compare(claimed(claims[cut:]), claims[cut:], Noted(sent, known))
     parts = first.settlement.owed_uj + second.settlement.owed_uj
     assert parts == whole.settlement.owed_uj
@@ -166,7 +172,7 @@ def test_energy_that_no_store_can_keep_is_refused() -> None:
     tries = [Try(0, "served", True, True, (2**63 - 1,), (5,)), Try(1, "lost", True, True, (), ())]
     claims = [claim for one in tries for claim in one.claims]
     balance = replace(_receipt("x", "r1", -10), prompt_tokens=0, output_tokens=0)
-    claims.append(Claim(balance, balance.entry))
+    claims.append(LoggedReceipt(balance, balance.entry))
     found = compared(tries, claims)
     assert [each.what for each in found.mismatches if each.what == "correction"] == 2 * [
         "correction"

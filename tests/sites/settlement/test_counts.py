@@ -9,12 +9,12 @@ from tests.sites.settlement.two_sites import HOME, LENGTH_S, TARGET, served
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.receipts_of import Place, receipts_of
 from steppe.ledger.settlement import Mismatch, Owed, Settlement
-from steppe.sites.settlement.compare import KINDS, Compared, Known
+from steppe.sites.settlement.compare import KINDS, AcceptedRequest, PeriodComparison
 from steppe.sites.settlement.counts import SettlementCounts
 from steppe.sites.trust.claims import Fits, Unheard, Withheld
 
 EMPTY = Settlement(HOME, TARGET, 1, LENGTH_S, TARGET, 0, 1)
-KNOWN = Known("r1", "", "lab", 0, 0)
+KNOWN = AcceptedRequest("r1", "", "lab", 0, 0)
 
 
 @pytest.fixture
@@ -28,9 +28,11 @@ def receipt() -> Receipt:
     return found
 
 
-def compared(*owed: Owed, mismatches: tuple[Mismatch, ...] = (), agrees: bool = True) -> Compared:
+def compared(
+    *owed: Owed, mismatches: tuple[Mismatch, ...] = (), agrees: bool = True
+) -> PeriodComparison:
     accepted = tuple((each, KNOWN) for each in owed)
-    return Compared(EMPTY, agrees, accepted, (), mismatches, ())
+    return PeriodComparison(EMPTY, agrees, accepted, (), mismatches, ())
 
 
 def samples(metrics: list[Metric], name: str) -> dict[str, float]:

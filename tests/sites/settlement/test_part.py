@@ -19,7 +19,7 @@ from steppe.config import SitesSection
 from steppe.ledger.signing import PrivateKey
 from steppe.sites.settlement.own_ledger import LedgerPlaces
 from steppe.sites.settlement.part import SettlementPart
-from steppe.sites.settlement.sent import Sent, Taken
+from steppe.sites.settlement.sent import AcceptedCall, Sent
 from steppe.sites.settlement.shown import PATH, read_shown
 from steppe.sites.trust.identity import RefusedPeerError, identity_of
 from steppe.sites.trust.init import init_sites
@@ -111,7 +111,7 @@ async def send(sites: dict[str, Running], request: str, energy_uj: int, folder: 
     home.notes.notes.append(
         Sent(request, TARGET, "lab", "m", 100, 50, now_us, now_us, "served", 200, 10**9)
     )
-    target.part.take(Taken(request, HOME, 10**9, sign_token(token, key)))
+    target.part.take(AcceptedCall(request, HOME, 10**9, sign_token(token, key)))
     await target.site.book(served(request, energy_uj))
 
 

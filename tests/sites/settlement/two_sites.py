@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from steppe.config import LedgerSection
-from steppe.ledger.booking import BookedRequest, Booking, Totals
+from steppe.ledger.booking import BookedRequest, BookedTotals, Booking
 from steppe.ledger.service.service import LedgerService
 from steppe.ledger.service.settings import LedgerSettings
 from steppe.ledger.settlement import Settlement
@@ -16,9 +16,9 @@ from steppe.ledger.signing import PrivateKey
 from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.sites.settlement.home import HomeSide, NotReadyError
 from steppe.sites.settlement.own_ledger import LedgerPlaces, OwnLedger
-from steppe.sites.settlement.sent import Sent, Taken
+from steppe.sites.settlement.sent import AcceptedCall, Sent
 from steppe.sites.settlement.store import SERVED, SettlementStore
-from steppe.sites.settlement.target import NotClosedError, TargetSide, Wanted
+from steppe.sites.settlement.target import NotClosedError, ReceiptsQuery, TargetSide
 from steppe.sites.trust.token import Token, sign_token
 
 LENGTH_S = 600
@@ -71,7 +71,7 @@ class Site:
         self.bookings += 1
         self.metered_uj += sum(each.energy_uj for each in requests)
         now_us = round(self.clock.now_s * 1e6)
-        totals = Totals(meters={"replica-0": self.metered_uj})
+        totals = BookedTotals(meters={"replica-0": self.metered_uj})
         booking = Booking("run-1", self.bookings, now_us, "gpu", requests, totals)
         assert await self.service.take(booking) == self.bookings
 
@@ -107,7 +107,7 @@ class Direct:
     async def receipts(self, target: str, query: dict[str, int]) -> bytes:
         if self.is_cut:
             raise NotReadyError(f"{target} does not answer")
-        wanted = Wanted(
+        wanted = ReceiptsQuery(
             HOME, query["period"], query["length"], query.get("after", -1), query.get("size", 0)
         )
         try:
@@ -205,7 +205,7 @@ class Pair:
         taken = []
         for request in requests:
             token = Token(HOME, TARGET, "anyone", request, MOST_UJ, now_s, now_s + 60)
-            taken.append(Taken(request, HOME, MOST_UJ, sign_token(token, TOKEN_KEY)))
+            taken.append(AcceptedCall(request, HOME, MOST_UJ, sign_token(token, TOKEN_KEY)))
         self.target.store.note_taken(taken, now_s * 1_000_000)
 
     async def serve(self, *requests: BookedRequest) -> None:

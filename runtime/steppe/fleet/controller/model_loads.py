@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from steppe.control.demand import Demand, OfferedLoad, Traffic
+from steppe.control.demand import DemandEstimator, OfferedLoad, Traffic
 from steppe.control.measurements import LatencyCounts
 from steppe.control.state import NONE_DEFERRABLE, DeferrableWork
 from steppe.fleet.controller.live_measurements import LatencyTotals
@@ -53,7 +53,7 @@ class ModelLoads:
     def __init__(self) -> None:
         """Begin without a request."""
         self.output_tokens: Counter[str] = Counter()
-        self._demands: defaultdict[str, Demand] = defaultdict(Demand)
+        self._demands: defaultdict[str, DemandEstimator] = defaultdict(DemandEstimator)
         self._latency: defaultdict[str, LatencyTotals] = defaultdict(LatencyTotals)
 
     def update(

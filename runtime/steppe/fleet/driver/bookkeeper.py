@@ -19,7 +19,7 @@ from steppe.fleet.cluster import call_result, error_line
 from steppe.fleet.driver.accounts import Accounts
 from steppe.fleet.messages import Drained, EndedRequests, NodeReport
 from steppe.gateway.server import RequestEnergy
-from steppe.ledger.booking import BookedRequest, Totals
+from steppe.ledger.booking import BookedRequest, BookedTotals
 from steppe.models.identity import ModelIdentity
 from steppe.report.records import RequestRecord
 
@@ -65,7 +65,7 @@ class EnergyTotals:
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class WrittenBooks:
     """What a bookkeeper has written down.
 
     Attributes:
@@ -163,9 +163,9 @@ class Bookkeeper:
         """When the run began, s since the Unix epoch."""
         return self._accounts.began_epoch_s
 
-    def books(self) -> Books:
+    def books(self) -> WrittenBooks:
         """Return the books as they are, for another bookkeeper that goes on with them."""
-        return Books(
+        return WrittenBooks(
             self._accounts,
             self._numbers,
             self._drained,
@@ -175,7 +175,7 @@ class Bookkeeper:
             self._has_alarmed,
         )
 
-    def go_on(self, books: Books) -> None:
+    def go_on(self, books: WrittenBooks) -> None:
         """Go on with the books of another bookkeeper."""
         self._accounts, self._numbers = books.accounts, dict(books.numbers)
         self._drained = dict(books.drained)
@@ -243,10 +243,10 @@ class Bookkeeper:
         return self._accounts.take_booked()
 
     @property
-    def counted(self) -> Totals:
+    def counted(self) -> BookedTotals:
         """All that was counted so far, for a ledger."""
         accounts = self._accounts
-        return Totals(
+        return BookedTotals(
             meters=accounts.meters_uj,
             idle_uj=accounts.idle_uj,
             transition_uj=accounts.transition_uj,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steppe.config import RunConfig
-from steppe.fleet.driver.bookkeeper import Books
+from steppe.fleet.driver.bookkeeper import WrittenBooks
 from steppe.fleet.driver.gateways import GatewaysState
 from steppe.fleet.driver.pending_actors import RunningNode
 from steppe.fleet.driver.run_ledger import LedgerState
@@ -88,7 +88,7 @@ class DriverState:
     actors: ActorsState
     gateways: GatewaysState
     control: ControlState
-    books: Books
+    books: WrittenBooks
     ledger: LedgerState | None
     idle_w: Mapping[str, float]
     quarantined: frozenset[tuple[str, str]]

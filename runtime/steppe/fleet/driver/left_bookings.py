@@ -14,7 +14,7 @@ import orjson
 
 from steppe.disk import disk_errors, sync_folder
 from steppe.errors import UsageError
-from steppe.ledger.booking import BookedRequest, Booking, Totals
+from steppe.ledger.booking import BookedRequest, BookedTotals, Booking
 
 FOLDER = "left"
 """Name of their folder in that of the ledger."""
@@ -70,5 +70,5 @@ def read_bookings(path: Path) -> list[Booking]:
 
 def _booking(values: dict[str, Any]) -> Booking:
     requests = tuple(BookedRequest(**each) for each in values.pop("requests"))
-    totals = Totals(**values.pop("totals"))
+    totals = BookedTotals(**values.pop("totals"))
     return Booking(**values, requests=requests, totals=totals)

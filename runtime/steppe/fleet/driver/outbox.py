@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from steppe.ledger.booking import BookedRequest, Booking, Totals
+from steppe.ledger.booking import BookedRequest, BookedTotals, Booking
 from steppe.ledger.periods.closing import hour_of
 
 CHUNK = 1000
@@ -36,7 +36,7 @@ class _Hour:
     """What waits in one hour."""
 
     time_us: int
-    totals: Totals
+    totals: BookedTotals
     packed: deque[bytes] = field(default_factory=deque)
     requests: list[BookedRequest] = field(default_factory=list)
 
@@ -49,7 +49,7 @@ class _Hour:
 
 
 @dataclass(slots=True)
-class Outbox:
+class BooksOutbox:
     """The steps of the books of a run, until the ledger has them.
 
     Attributes:
@@ -71,7 +71,7 @@ class Outbox:
     number: int = 0
     acknowledged: int = 0
     sealed: deque[Booking] = field(default_factory=deque)
-    totals: Totals = field(default_factory=Totals)
+    totals: BookedTotals = field(default_factory=BookedTotals)
     booked: int = 0
     booked_uj: int = 0
     waiting: int = 0
@@ -86,7 +86,7 @@ class Outbox:
         """Whether the ledger has everything."""
         return not self.sealed and not self._hours
 
-    def add(self, requests: Sequence[BookedRequest], totals: Totals, now_us: int) -> None:
+    def add(self, requests: Sequence[BookedRequest], totals: BookedTotals, now_us: int) -> None:
         """Add what was booked since the last call, and all that was counted until now.
 
         Args:

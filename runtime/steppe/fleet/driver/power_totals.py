@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from steppe.config import RunConfig
 from steppe.energy.attribution import UJ_PER_J
-from steppe.ledger.booking import Totals
+from steppe.ledger.booking import BookedTotals
 from steppe.power.battery import JOULES_PER_WH
 from steppe.report.records import TickRecord
 
@@ -47,10 +47,10 @@ class PowerTotals:
                 self._add(tick, tick.t_s - self._until_s)
                 self._until_s = tick.t_s
 
-    def with_books(self, books: Totals) -> Totals:
+    def with_books(self, books: BookedTotals) -> BookedTotals:
         """Return the totals of the books together with these."""
         meters_uj = sum(books.meters.values())
-        return Totals(
+        return BookedTotals(
             meters=books.meters,
             idle_uj=books.idle_uj,
             transition_uj=books.transition_uj,

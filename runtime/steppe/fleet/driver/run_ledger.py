@@ -1,4 +1,4 @@
-"""Hands the books of a run to the ledger, which writes receipts of them; see `Outbox`."""
+"""Hands the books of a run to the ledger, which writes receipts of them; see `BooksOutbox`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from steppe.config import LedgerSection, RunConfig
 from steppe.errors import ReplicaError, UsageError
 from steppe.fleet.cluster import call_result, error_line
 from steppe.fleet.driver.left_bookings import leave_bookings, left_files, read_bookings
-from steppe.fleet.driver.outbox import Outbox
+from steppe.fleet.driver.outbox import BooksOutbox
 from steppe.fleet.driver.power_totals import PowerTotals
-from steppe.ledger.booking import BookedRequest, Booking, Totals
+from steppe.ledger.booking import BookedRequest, BookedTotals, Booking
 from steppe.report.ledger_totals import LedgerTotals
 from steppe.report.records import TickRecord
 
@@ -40,7 +40,7 @@ class LedgerState:
         power: What flowed at the site.
     """
 
-    outbox: Outbox
+    outbox: BooksOutbox
     power: PowerTotals
 
 
@@ -66,7 +66,7 @@ class RunLedger:
         """
         self._config, self._section, self._actor = config, section, actor
         self._clock, self._epoch_s = clock, epoch_s
-        self._outbox = Outbox("", config.site.boundary)
+        self._outbox = BooksOutbox("", config.site.boundary)
         self._power = PowerTotals.of(config)
         self._call: Any = None
         self._pause_s, self._retry_s = 0.0, float("-inf")
@@ -85,7 +85,7 @@ class RunLedger:
         for path in left_files(self._folder):
             self._hand_over_left(path)
         began = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._epoch_s()))
-        self._outbox = Outbox(f"{began}-{run_id}", self._config.site.boundary)
+        self._outbox = BooksOutbox(f"{began}-{run_id}", self._config.site.boundary)
         self._has_ended = False
         self._power = PowerTotals.of(self._config)
 
@@ -97,7 +97,7 @@ class RunLedger:
             self._call = actor.take.remote(tuple(sealed))
 
     def book(
-        self, ticks: Iterable[TickRecord], requests: Sequence[BookedRequest], totals: Totals
+        self, ticks: Iterable[TickRecord], requests: Sequence[BookedRequest], totals: BookedTotals
     ) -> None:
         """Book what happened since the last call; it is handed over at a later look.
 
@@ -115,7 +115,7 @@ class RunLedger:
         self,
         ticks: Iterable[TickRecord],
         requests: Sequence[BookedRequest],
-        totals: Totals,
+        totals: BookedTotals,
         timeout_s: float,
     ) -> None:
         """Book the last step of the run, and wait until the ledger has all of them.
@@ -192,7 +192,7 @@ class RunLedger:
         return folder
 
     def _add(
-        self, ticks: Iterable[TickRecord], requests: Sequence[BookedRequest], totals: Totals
+        self, ticks: Iterable[TickRecord], requests: Sequence[BookedRequest], totals: BookedTotals
     ) -> None:
         self._power.add(ticks)
         now_us = round(self._epoch_s() * US_PER_S)

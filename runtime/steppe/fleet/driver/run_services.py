@@ -159,18 +159,18 @@ class RunServices:
         return LedgerPlaces(settings.store, settings.log, settings.public_key)
 
     def _sites(self, section: SitesSection, gateway_url: str) -> ServiceHost:
-        from steppe.sites.own_view import ServedModel  # most runs have none
+        from steppe.sites.own_view import OwnModel  # most runs have none
         from steppe.sites.service.service import SitesService
-        from steppe.sites.service.settings import SitesSettings
+        from steppe.sites.service.settings import SitesServiceSettings
 
         if section.folder is None:
             raise UsageError("sites.folder: asked for a folder, or for a record, found neither")
         known = identities(self._config)
         models = {
-            name: ServedModel(_revision(known.get(name, ModelIdentity())), alone.slo.ttft_s)
+            name: OwnModel(_revision(known.get(name, ModelIdentity())), alone.slo.ttft_s)
             for name, alone in self._config.pools.items()
         }
-        settings = SitesSettings(
+        settings = SitesServiceSettings(
             section,
             section.folder,
             self._lifetime.run_id,

@@ -18,8 +18,8 @@ from steppe.gateway.ledger.link import (
     ANSWER_S,
     STOPPING,
     UNAVAILABLE,
-    Asked,
-    Denied,
+    AdmissionRequest,
+    NotAdmitted,
     Verdict,
     read_verdict,
 )
@@ -52,7 +52,7 @@ class _CallFailedError(SteppeError):
 class _Open:
     """A request without a verdict; `was_sent` if the ledger may know it."""
 
-    asked: Asked
+    asked: AdmissionRequest
     verdict: asyncio.Future[Verdict]
     timer: asyncio.TimerHandle
     was_sent: bool = False
@@ -78,7 +78,7 @@ class LedgerCalls:
         self._task: asyncio.Task[None] | None = None
         self._is_closed, self._problem, self._unsure_until_s = False, "", 0.0
 
-    def ask(self, asked: Asked) -> asyncio.Future[Verdict]:
+    def ask(self, asked: AdmissionRequest) -> asyncio.Future[Verdict]:
         """Return what the ledger will say of a request, within the time limit."""
         loop = asyncio.get_running_loop()
         verdict: asyncio.Future[Verdict] = loop.create_future()
@@ -117,7 +117,7 @@ class LedgerCalls:
         found = self._open[request]
         message = f"the ledger did not answer within {self._answer_s:g} s"
         reason = f": {self._problem}" if self._problem else ""
-        self._resolve(found, Denied(UNAVAILABLE, message + reason))
+        self._resolve(found, NotAdmitted(UNAVAILABLE, message + reason))
         self._return(request)  # it may have been held all the same
 
     def _resolve(self, found: _Open, verdict: Verdict) -> None:
@@ -166,7 +166,7 @@ class LedgerCalls:
             if not error.is_refused:
                 raise
             self._note(str(error))
-            verdicts = [Denied(UNAVAILABLE, f"{_SILENT}: {error}")] * len(batch)
+            verdicts = [NotAdmitted(UNAVAILABLE, f"{_SILENT}: {error}")] * len(batch)
         for found, verdict in zip(batch, verdicts, strict=True):
             self._resolve(found, verdict)
 
@@ -238,5 +238,5 @@ def _named(error: Exception) -> str:
             return f"{type(error).__name__}: {error}"
 
 
-def _stopping() -> Denied:
-    return Denied(STOPPING, "the gateway is stopping")
+def _stopping() -> NotAdmitted:
+    return NotAdmitted(STOPPING, "the gateway is stopping")

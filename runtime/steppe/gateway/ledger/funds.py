@@ -6,7 +6,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from steppe.gateway.ledger.link import Asked, Denied, Granted, Verdict
+from steppe.gateway.ledger.link import AdmissionRequest, Admitted, NotAdmitted, Verdict
 
 PLENTY = 20
 """What a tenant has is plenty for a request if it would do for so many of its kind."""
@@ -39,28 +39,28 @@ class Funds:
         """Begin without knowledge: each first request waits for its answer."""
         self._known: OrderedDict[tuple[str, str, str], _Known] = OrderedDict()
 
-    def are_plenty(self, asked: Asked) -> bool:
+    def are_plenty(self, asked: AdmissionRequest) -> bool:
         """Return whether a request may go to a replica before the ledger has answered."""
         known = self._of(asked)
         return known.tokens - known.open_tokens >= PLENTY * tokens_of(asked)
 
-    def begin(self, asked: Asked) -> None:
+    def begin(self, asked: AdmissionRequest) -> None:
         """Note that the ledger is asked about a request."""
         self._of(asked).open_tokens += tokens_of(asked)
 
-    def end(self, asked: Asked, verdict: Verdict | None) -> None:
+    def end(self, asked: AdmissionRequest, verdict: Verdict | None) -> None:
         """Note what the ledger said of it; None if it was given up before."""
         known, tokens = self._of(asked), tokens_of(asked)
         known.open_tokens = max(0, known.open_tokens - tokens)
         match verdict:
-            case Granted(free=None) | Granted(held=0):
+            case Admitted(free=None) | Admitted(held=0):
                 known.tokens = math.inf
-            case Granted(held=held, free=int(free)):
+            case Admitted(held=held, free=int(free)):
                 known.tokens = free / held * tokens
-            case Denied():
+            case NotAdmitted():
                 known.tokens = 0.0
 
-    def _of(self, asked: Asked) -> _Known:
+    def _of(self, asked: AdmissionRequest) -> _Known:
         key = asked.tenant, asked.model, asked.priority
         known = self._known.pop(key, None) or _Known()
         self._known[key] = known
@@ -69,7 +69,7 @@ class Funds:
         return known
 
 
-def tokens_of(asked: Asked) -> int:
+def tokens_of(asked: AdmissionRequest) -> int:
     """Return the most tokens that a request takes, about."""
     output = USUAL_OUTPUT if asked.max_tokens is None else asked.max_tokens
     return max(1, asked.prompt_tokens + output * asked.sequences)

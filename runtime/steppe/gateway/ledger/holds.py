@@ -18,8 +18,8 @@ from types import TracebackType
 from steppe.errors import SteppeError
 from steppe.gateway.ledger.calls import LedgerCalls
 from steppe.gateway.ledger.funds import Funds
-from steppe.gateway.ledger.link import Asked, Denied, Granted, Verdict
-from steppe.gateway.ledger.metrics import LedgerMetrics
+from steppe.gateway.ledger.link import AdmissionRequest, Admitted, NotAdmitted, Verdict
+from steppe.gateway.ledger.metrics import LedgerLinkMetrics
 from steppe.gateway.prompt_size import PromptSize
 from steppe.gateway.request import UNSERVED, RequestContext
 from steppe.ledger.tariff import Band
@@ -39,7 +39,7 @@ class DeniedByLedgerError(SteppeError):
         denied: Why.
     """
 
-    def __init__(self, denied: Denied) -> None:
+    def __init__(self, denied: NotAdmitted) -> None:
         super().__init__(denied.message)
         self.denied = denied
 
@@ -50,7 +50,7 @@ class Holds:
     def __init__(
         self,
         calls: LedgerCalls,
-        metrics: LedgerMetrics,
+        metrics: LedgerLinkMetrics,
         band: Callable[[], Band],
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,7 +74,7 @@ class Holds:
             sequences: Sequences that it generates.
         """
         most, headers = size.max_output_tokens, context.headers
-        asked = Asked(
+        asked = AdmissionRequest(
             request=context.engine_id,
             tenant=headers.tenant,
             model=context.model,
@@ -88,7 +88,7 @@ class Holds:
         )
         return RequestHold(self, context, asked)
 
-    def ask(self, asked: Asked) -> tuple[asyncio.Future[Verdict], bool]:
+    def ask(self, asked: AdmissionRequest) -> tuple[asyncio.Future[Verdict], bool]:
         """Ask for a hold; return the verdict to come, and whether to wait for it at once."""
         has_plenty = self._funds.are_plenty(asked)
         self._funds.begin(asked)
@@ -105,7 +105,7 @@ class Holds:
             self._metrics.wait()
         return verdict, not has_plenty
 
-    def give_back(self, asked: Asked) -> None:
+    def give_back(self, asked: AdmissionRequest) -> None:
         """Give back what is held for a request that is not served, or is going to be."""
         self._calls.give_back(asked.request)
 
@@ -113,7 +113,7 @@ class Holds:
 class RequestHold:
     """The hold of one request; its `async with` block ends as soon as the ledger refuses it."""
 
-    def __init__(self, holds: Holds, context: RequestContext, asked: Asked) -> None:
+    def __init__(self, holds: Holds, context: RequestContext, asked: AdmissionRequest) -> None:
         """Ask for it."""
         self._holds, self._context = holds, context
         self._task: asyncio.Task[object] | None = None
@@ -121,7 +121,7 @@ class RequestHold:
         self._has_cancelled = False
         self._ask(asked)
 
-    def _ask(self, asked: Asked) -> None:
+    def _ask(self, asked: AdmissionRequest) -> None:
         self._asked = asked
         self._verdict, self._is_scarce = self._holds.ask(asked)
         self._verdict.add_done_callback(self._look)
@@ -150,7 +150,7 @@ class RequestHold:
         """
         while not self._verdict.done():
             await asyncio.wait([self._verdict])  # it is another one after a move
-        if isinstance(denied := self._verdict.result(), Denied):
+        if isinstance(denied := self._verdict.result(), NotAdmitted):
             raise DeniedByLedgerError(denied)
 
     async def end(self) -> None:
@@ -161,7 +161,7 @@ class RequestHold:
             with suppress(DeniedByLedgerError, asyncio.CancelledError):
                 await self.known()  # a client that has left is billed what the engine counted
             verdict = self._verdict.result() if self._verdict.done() else None
-            if isinstance(verdict, Granted):
+            if isinstance(verdict, Admitted):
                 context.terms = verdict.terms
             elif context.finish == "cancelled":
                 context.finish = "rejected"  # it was never admitted
@@ -202,7 +202,7 @@ class RequestHold:
     def _look(self, verdict: asyncio.Future[Verdict]) -> None:
         """End the block if the ledger has refused."""
         is_current = verdict is self._verdict and verdict.done() and not verdict.cancelled()
-        if is_current and self._task is not None and isinstance(verdict.result(), Denied):
+        if is_current and self._task is not None and isinstance(verdict.result(), NotAdmitted):
             self._has_cancelled = True
             self._task.cancel()
 

@@ -38,7 +38,7 @@ class LedgerLink:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AdmissionRequest:
     """A request that arrives, as the ledger sees it.
 
     Attributes:
@@ -72,7 +72,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class Admitted:
     """The ledger takes a request.
 
     Attributes:
@@ -89,7 +89,7 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True)
-class Denied:
+class NotAdmitted:
     """The ledger refuses a request, or does not answer.
 
     Attributes:
@@ -106,7 +106,7 @@ class Denied:
         return _STATUSES.get(self.code, _REFUSED_STATUS)
 
 
-Verdict = Granted | Denied
+Verdict = Admitted | NotAdmitted
 
 
 def read_verdict(found: Mapping[str, Any]) -> Verdict:
@@ -116,5 +116,5 @@ def read_verdict(found: Mapping[str, Any]) -> Verdict:
         KeyError: A value is missing.
     """
     if "terms" in found:
-        return Granted(found["terms"], found["currency"], found["held"], found["free"])
-    return Denied(found["code"], found["message"])
+        return Admitted(found["terms"], found["currency"], found["held"], found["free"])
+    return NotAdmitted(found["code"], found["message"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from steppe.gateway.ledger.link import UNAVAILABLE, Granted, Verdict
+from steppe.gateway.ledger.link import UNAVAILABLE, Admitted, Verdict
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0)
 
 
-class LedgerMetrics:
+class LedgerLinkMetrics:
     """Counts the answers of the ledger, and how long they take."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -36,7 +36,7 @@ class LedgerMetrics:
 
     def note(self, verdict: Verdict, seconds: float) -> None:
         """Count an answer, and the time that it took, s."""
-        answer = "granted" if isinstance(verdict, Granted) else verdict.code
+        answer = "granted" if isinstance(verdict, Admitted) else verdict.code
         self._verdicts.labels(answer).inc()
         if answer != UNAVAILABLE:
             self._seconds.observe(seconds)

@@ -14,7 +14,7 @@ from steppe.gateway.request_body import RequestBody
 from steppe.gateway.served_model import GatewayModel
 from steppe.gateway.sites.conversation import conversation_key
 from steppe.sites.peer import CONVERSATION, HOP, REVISION
-from steppe.sites.view import Asked
+from steppe.sites.view import RequestView
 from steppe.tenants.tenant import Tenant
 
 SENT_PATHS = PATHS | {"/v1/messages"}
@@ -81,7 +81,7 @@ def regions_of(tenant: Tenant, own_region: str) -> frozenset[str]:
     return frozenset((own_region,) if tenant.regions is None else tenant.regions)
 
 
-def allowed_now(asked: Asked, tenant: Tenant, own_region: str) -> Asked:
+def allowed_now(asked: RequestView, tenant: Tenant, own_region: str) -> RequestView:
     """Return a request with what its tenant allows now."""
     return replace(asked, regions=regions_of(tenant, own_region), data_class=tenant.data_class)
 
@@ -96,7 +96,7 @@ def asked_of(
     own_region: str,
     prompt_tokens: int,
     output_tokens: int,
-) -> Asked:
+) -> RequestView:
     """Return what the choice of a site has to know of a request.
 
     Args:
@@ -111,7 +111,7 @@ def asked_of(
     """
     name = context.adapter or context.model
     conversation = headers.conversation or body.conversation
-    return Asked(
+    return RequestView(
         model=name,
         revision=headers.revision,
         priority=context.headers.priority,

@@ -29,8 +29,8 @@ from steppe.gateway.replica_client import (
     ReplicaLostError,
     ReplicaResponse,
     ReplicaUnreachableError,
+    ServerTls,
     StreamedResponse,
-    Tls,
     open_session,
     send_request,
 )
@@ -40,8 +40,8 @@ from steppe.gateway.routing import Route
 from steppe.gateway.settings import GatewaySettings
 from steppe.gateway.sites.asked import allowed_now
 from steppe.gateway.stream import find_error_status
-from steppe.sites.peer import REFUSED, REVISION, End, Outcome, Peer, RouterService
-from steppe.sites.view import Asked
+from steppe.sites.peer import REFUSED, REVISION, End, RouterService, SiteTry, TryOutcome
+from steppe.sites.view import RequestView
 from steppe.tenants.tenant import Tenant
 
 MOST_PEERS = 2
@@ -89,17 +89,17 @@ class Visit:
         reason: Why the door of the site refused it; empty if it did not.
     """
 
-    peer: Peer
+    peer: SiteTry
     before: int
     started_epoch_s: float = field(default_factory=time.time)
     status: int | None = None
     end: End = "lost"
     reason: str = ""
 
-    def outcome(self, delivery: Delivery) -> Outcome:
+    def outcome(self, delivery: Delivery) -> TryOutcome:
         """Return how it ended, now."""
         usage, had_it = delivery.usage, self.end in ("served", "lost", "cancelled")
-        return Outcome(
+        return TryOutcome(
             self.status,
             usage.prompt_tokens if had_it else 0,
             max(0, usage.output_tokens - self.before) if had_it else 0,
@@ -122,7 +122,7 @@ class OtherSites:
         router: RouterService,
         connect_timeout_s: float,
         now_s: Callable[[], float] = time.monotonic,
-        present: Callable[[Asked], Asked] = lambda asked: asked,
+        present: Callable[[RequestView], RequestView] = lambda asked: asked,
     ) -> None:
         """Create it.
 
@@ -190,7 +190,7 @@ class OtherSites:
                 _log.info("%s: a request goes elsewhere: %s", peer.site, error)
         return None
 
-    def _choose(self, delivery: Delivery) -> Peer | None:
+    def _choose(self, delivery: Delivery) -> SiteTry | None:
         """Return a site that the tenant allows; None to stay here."""
         context, tried = delivery.context, delivery.tried_sites
         if context.asked is None or not (self._is_open or delivery.client.has_begun):
@@ -201,7 +201,7 @@ class OtherSites:
             if is_new and is_allowed(peer, self._peers, asked.regions):
                 return peer
             now_s = time.time()
-            self._router.note(peer, Outcome(None, 0, 0, now_s, now_s, "cancelled"))
+            self._router.note(peer, TryOutcome(None, 0, 0, now_s, now_s, "cancelled"))
             if not is_new:
                 return None
             allowed = ", ".join(sorted(asked.regions))
@@ -231,13 +231,13 @@ class OtherSites:
             return FIRST_S
         return FIRST_S + SLOW_TOKEN_S * max(LEAST_TOKENS, asked.output_tokens)
 
-    async def _visit(self, delivery: Delivery, peer: Peer) -> web.StreamResponse:
+    async def _visit(self, delivery: Delivery, peer: SiteTry) -> web.StreamResponse:
         assert self._session is not None, "it was started"
         context, scope = delivery.context, CancelScope()
         visit = Visit(peer, delivery.progress)
         asked = delivery.sent_to_site(_headers_for(delivery, peer), scope)
         context.sent_s, context.on_first_text = self._now_s(), lambda: None
-        route, tls = Route(peer.site, peer.url, 1), Tls(peer.ssl, peer.site, MOST_BYTES)
+        route, tls = Route(peer.site, peer.url, 1), ServerTls(peer.ssl, peer.site, MOST_BYTES)
         self._scopes.add(scope)
         watch = asyncio.create_task(self._watch(delivery, peer.site, scope))
         visit.end = "cancelled"  # unless it ends in another way
@@ -267,7 +267,7 @@ class OtherSites:
             self._router.note(peer, visit.outcome(delivery))
 
 
-def is_allowed(peer: Peer, peers: Mapping[str, PeerSection], regions: frozenset[str]) -> bool:
+def is_allowed(peer: SiteTry, peers: Mapping[str, PeerSection], regions: frozenset[str]) -> bool:
     """Return whether a request may go to a site; where that is, the configuration says.
 
     Args:
@@ -279,7 +279,7 @@ def is_allowed(peer: Peer, peers: Mapping[str, PeerSection], regions: frozenset[
     return known is not None and known.url == peer.url and known.region in regions
 
 
-def _headers_for(delivery: Delivery, peer: Peer) -> Headers:
+def _headers_for(delivery: Delivery, peer: SiteTry) -> Headers:
     """Return all headers of a call to another site: nothing that names the client or its tenant."""
     asked = delivery.context.asked
     headers: Headers = CIMultiDict(
@@ -293,7 +293,7 @@ def _headers_for(delivery: Delivery, peer: Peer) -> Headers:
     return headers
 
 
-def _raise_refusal(response: ReplicaResponse, peer: Peer, delivery: Delivery) -> None:
+def _raise_refusal(response: ReplicaResponse, peer: SiteTry, delivery: Delivery) -> None:
     """Raise RefusedBySiteError for an answer that is none to the request itself."""
     status, kind = response.status, response.headers.get("Content-Type", "")
     if isinstance(response, StreamedResponse):
@@ -340,7 +340,7 @@ def sites_of(
         router = SiteRouter(section, run_secret=secret, gateways=settings.gateways, now_s=now_s)
     region = section.region
 
-    def present(asked: Asked) -> Asked:
+    def present(asked: RequestView) -> RequestView:
         return allowed_now(asked, tenant_of(asked.tenant) or Tenant(asked.tenant), region)
 
     return OtherSites(section, router, settings.connect_timeout_s, now_s, present)

@@ -32,7 +32,7 @@ class Way:
 
 
 @dataclass(slots=True)
-class Books:
+class WayState:
     """What a way has paid and received so far, money, and the state of its site.
 
     Attributes:
@@ -75,7 +75,7 @@ class Market:
     way: Way
     world: World
     terms: MarketTerms
-    books: Books
+    books: WayState
     position_w: Floats
     sold_w: Floats
     drawn_w: Floats
@@ -85,7 +85,7 @@ class Market:
     @classmethod
     def begun(cls, way: Way, world: World, terms: MarketTerms) -> Market:
         """Return a way at its begin, with a battery that is half full."""
-        books = Books(way.site.battery.capacity_j / 2)
+        books = WayState(way.site.battery.capacity_j / 2)
         nothing = np.zeros(world.steps)
         copies = nothing.copy(), nothing.copy(), nothing.copy()
         return cls(way, world, terms, books, nothing, *copies)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from steppe.grid.backtest.market import Books, Market, Way
+from steppe.grid.backtest.market import Market, Way, WayState
 from steppe.grid.backtest.terms import MarketTerms
 from steppe.grid.backtest.world import Floats, World
 from steppe.grid.plan.solve import plan_markets
@@ -47,7 +47,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class WayOutcome:
     """A way, what it cost, and what it did.
 
     Attributes:
@@ -79,13 +79,13 @@ def ways_of(site: Site, reserve: bool) -> tuple[Way, ...]:
     )
 
 
-def outcome(way: Way, world: World, terms: MarketTerms, days: int, every: int) -> Outcome:
+def outcome(way: Way, world: World, terms: MarketTerms, days: int, every: int) -> WayOutcome:
     """Return what a way costs in so many days, with an intraday plan every so many steps."""
     market = Market.begun(way, world, terms)
     market.run(days, every)
     count = days * terms.day_steps
     cost = cost_of(way.site, market.books, terms)
-    return Outcome(
+    return WayOutcome(
         way=way.name,
         cost=cost,
         grid_w=market.position_w[:count],
@@ -96,7 +96,7 @@ def outcome(way: Way, world: World, terms: MarketTerms, days: int, every: int) -
 
 def outcomes(
     site: Site, world: World, terms: MarketTerms, days: int, every: int
-) -> Iterator[Outcome]:
+) -> Iterator[WayOutcome]:
     """Yield what each way costs, perfect foresight last."""
     reserve = terms.reserve_price > 0.0
     for way in ways_of(site, reserve):
@@ -104,7 +104,7 @@ def outcomes(
     yield foresight(Way(FORESIGHT, site, waits=True, reserve=reserve), world, terms, days)
 
 
-def cost_of(site: Site, books: Books, terms: MarketTerms) -> Cost:
+def cost_of(site: Site, books: WayState, terms: MarketTerms) -> Cost:
     """Return what a way cost."""
     rate = max(edge.tokens_per_j for edge in site.edges)
     left = sum(tokens for tokens, _ in books.queue)
@@ -125,7 +125,7 @@ def cost_of(site: Site, books: Books, terms: MarketTerms) -> Cost:
     )
 
 
-def foresight(way: Way, world: World, terms: MarketTerms, days: int) -> Outcome:
+def foresight(way: Way, world: World, terms: MarketTerms, days: int) -> WayOutcome:
     """Return what one plan costs that knows all days, and buys all of it day ahead.
 
     Calls of reserve count with their average, so with reserve it is not quite an upper bound.
@@ -143,7 +143,7 @@ def foresight(way: Way, world: World, terms: MarketTerms, days: int) -> Outcome:
     wind_w, firm_tps = world.renewable_w[:count].tolist(), traffic.firm_tps[:count].tolist()
     outlook = Outlook(price.tolist(), price.tolist(), wind_w, firm_tps, work, stored_j, (), down)
     plan = plan_markets(way.site, outlook)
-    books = Books(plan.stored_j[-1])
+    books = WayState(plan.stored_j[-1])
     grid_w = np.array(plan.grid_w)
     energy = terms.step_s * price * grid_w
     earns = terms.reserve_price + terms.called_share * price
@@ -154,7 +154,7 @@ def foresight(way: Way, world: World, terms: MarketTerms, days: int) -> Outcome:
     left = sum(one.tokens for one in work) - books.tokens - books.late_tokens
     books.queue = [[max(0.0, left), float(count)]]
     cost = cost_of(way.site, books, terms)
-    return Outcome(way.name, cost, grid_w, np.array(plan.draw_w), energy - earned)
+    return WayOutcome(way.name, cost, grid_w, np.array(plan.draw_w), energy - earned)
 
 
 def share_of_gain(none: Cost, way: Cost, best: Cost) -> float | None:

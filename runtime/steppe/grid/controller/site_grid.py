@@ -11,7 +11,7 @@ from steppe.errors import SteppeError
 from steppe.grid.controller.draws import Draws
 from steppe.grid.controller.verdicts import Verdicts
 from steppe.grid.events.comply import CannotComply
-from steppe.grid.limits.held import Asked, InForce
+from steppe.grid.limits.held import EventTarget, InForce
 from steppe.grid.limits.limits import Limits
 from steppe.grid.offers.sources import Source
 from steppe.grid.service.seam import (
@@ -42,7 +42,7 @@ class _Begun:
     """
 
     in_force: InForce | None
-    events: tuple[Asked, ...]
+    events: tuple[EventTarget, ...]
 
     @property
     def in_event(self) -> bool:
@@ -50,7 +50,7 @@ class _Begun:
         return any(each.watts is not None for each in self.events)
 
     @property
-    def first(self) -> Asked | None:
+    def first(self) -> EventTarget | None:
         """The event that allowed the least; if none ran, the next one."""
         running = [each for each in self.events if each.watts is not None]
         if running:
@@ -218,7 +218,7 @@ class SiteGrid:
     def _judge(self) -> None:
         self._verdicts.judge(self._limits.events(), self._sources, self._draw_w or 0.0)
 
-    def _event_now(self, asked: Asked) -> EventNow:
+    def _event_now(self, asked: EventTarget) -> EventNow:
         draw_w = asked.baseline_w if self._draw_w is None else self._draw_w
         return EventNow(
             event=asked.event,

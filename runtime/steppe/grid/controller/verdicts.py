@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from steppe.grid.events.comply import CannotComply, Complies, can_comply
-from steppe.grid.limits.held import Asked
+from steppe.grid.limits.held import EventTarget
 from steppe.grid.offers.of_fleet import flexibility_of
 from steppe.grid.offers.sources import Source
 
@@ -23,7 +23,7 @@ class Verdicts:
         self._of: dict[tuple[str, str], Verdict] = {}
 
     def judge(
-        self, events: Sequence[Asked], sources: Sequence[Source] | None, draw_w: float
+        self, events: Sequence[EventTarget], sources: Sequence[Source] | None, draw_w: float
     ) -> None:
         """Judge the events anew; log a verdict that has changed.
 
@@ -46,12 +46,12 @@ class Verdicts:
             if type(new) is not type(known):
                 _report(each, new)
 
-    def of(self, asked: Asked) -> Verdict:
+    def of(self, asked: EventTarget) -> Verdict:
         """Return the verdict on an event; one that was never judged can be complied with."""
         return self._of.get((asked.event.source, asked.event.id), Complies(0.0))
 
 
-def _report(asked: Asked, verdict: Verdict) -> None:
+def _report(asked: EventTarget, verdict: Verdict) -> None:
     name = f"{asked.event.source}/{asked.event.id}"
     match verdict:
         case Complies(needs_s=needs_s):

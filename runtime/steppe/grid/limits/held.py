@@ -129,7 +129,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EventTarget:
     """What an event asks at a moment.
 
     Attributes:
@@ -194,7 +194,7 @@ def in_force(
 
 def asked(
     held: Held, links: Iterable[Link], watched: Watched, ahead_s: float = 0.0
-) -> tuple[Asked, ...]:
+) -> tuple[EventTarget, ...]:
     """Return what each event asks at a time; what sets no limit is left out.
 
     Args:
@@ -212,11 +212,11 @@ def asked(
     )
 
 
-def _asked_by(held: HeldEvent, then: Moment) -> Asked:
+def _asked_by(held: HeldEvent, then: Moment) -> EventTarget:
     times_s = _times_s(held.offset_s, then)
     found = [limit_w(held.event, at_s, held.baseline_w) for at_s in times_s]
     known = [watts for watts in found if watts is not None]
-    return Asked(held.event, held.baseline_w, times_s[0], min(known, default=None))
+    return EventTarget(held.event, held.baseline_w, times_s[0], min(known, default=None))
 
 
 def _allowed(held: HeldLimit, then: Moment, lost: bool, gone: bool) -> Iterator[InForce]:

@@ -14,7 +14,7 @@ from steppe.grid.events.check import DAY_S, EventTerms, check_event
 from steppe.grid.events.event import GridEvent
 from steppe.grid.limits.held import (
     OLDER_S,
-    Asked,
+    EventTarget,
     Held,
     HeldEvent,
     HeldLimit,
@@ -99,7 +99,7 @@ class Limits:
         """
         return in_force(self._held, self._links.values(), self._watched(), ahead_s)
 
-    def events(self, ahead_s: float = 0.0) -> tuple[Asked, ...]:
+    def events(self, ahead_s: float = 0.0) -> tuple[EventTarget, ...]:
         """Return what each event that is held asks at a time; cancelled ones are left out.
 
         Args:

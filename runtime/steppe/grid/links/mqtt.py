@@ -30,7 +30,7 @@ class LinkError(SteppeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class BrokerTls:
     """How the broker is checked, and how it checks us.
 
     Attributes:
@@ -65,7 +65,7 @@ class Broker:
     client_id: str
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    tls: Tls | None = None
+    tls: BrokerTls | None = None
     keepalive_s: int = 15
     connect_s: float = 5.0
     retry_s: tuple[int, int] = (1, 30)
@@ -226,7 +226,7 @@ def _without_delay(_client: Client, _: Any, connection: Any) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _set_tls(client: Client, tls: Tls) -> None:
+def _set_tls(client: Client, tls: BrokerTls) -> None:
     try:
         client.tls_set(
             ca_certs=str(tls.ca),

@@ -59,7 +59,7 @@ class RegisterSettings(ModbusSettings):
     """Whether the first of several registers is the lowest one."""
 
 
-class RefusedError(TransientDeviceError):
+class ModbusRefusedError(TransientDeviceError):
     """The device answered with a refusal: it has no such registers, or is not ready."""
 
 
@@ -96,7 +96,7 @@ class Registers:
         except (ModbusException, OSError) as error:
             raise TransientDeviceError(f"{asked}, found {' '.join(str(error).split())}") from error
         if answer.isError():
-            raise RefusedError(f"{asked}, found the refusal {answer.exception_code}")
+            raise ModbusRefusedError(f"{asked}, found the refusal {answer.exception_code}")
         if len(answer.registers) != count:
             raise TransientDeviceError(f"{asked}, found {len(answer.registers)}")
         return list(answer.registers)

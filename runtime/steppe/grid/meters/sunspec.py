@@ -13,7 +13,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from steppe.errors import TransientDeviceError
-from steppe.grid.meters.modbus import ModbusSettings, RefusedError, Registers, value_of
+from steppe.grid.meters.modbus import ModbusRefusedError, ModbusSettings, Registers, value_of
 from steppe.grid.meters.polled import PolledMeter
 from steppe.grid.meters.readings import Measured
 from steppe.grid.meters.settings import settings_of
@@ -217,7 +217,7 @@ def _registers(device: Device, address: int, count: int) -> list[int]:
     """Return registers; none where the device has none, as long as the link is there."""
     try:
         return device.read(address, count)
-    except RefusedError:
+    except ModbusRefusedError:
         return []
 
 

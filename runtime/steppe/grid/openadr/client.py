@@ -15,7 +15,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from steppe.errors import ConfigError, SteppeError
-from steppe.grid.openadr.messages import AuthServer, Token
+from steppe.grid.openadr.messages import AccessToken, AuthServer
 
 SCOPES = (
     "read_targets",
@@ -34,7 +34,7 @@ _TIMEOUT_S = 10.0
 _RENEW_S = 30.0
 _ANSWERED = (200, 201)
 
-M = TypeVar("M", AuthServer, Token)
+M = TypeVar("M", AuthServer, AccessToken)
 
 
 class VtnError(SteppeError):
@@ -212,7 +212,7 @@ class VtnClient:
         status, answer = await self._send("POST", url, None, form=form)
         if status not in _ANSWERED:
             raise _refusal("the token", status, answer)
-        token = _read(Token, answer, "the token")
+        token = _read(AccessToken, answer, "the token")
         if token.scope is not None:
             missing = sorted(set(self._place.scopes) - set(token.scope.split()))
             if missing:

@@ -24,7 +24,7 @@ from steppe.grid.openadr.intervals import (
 )
 from steppe.grid.openadr.messages import Event, PayloadDescriptor, Program
 from steppe.grid.openadr.times import BadTimeError, time_of
-from steppe.grid.openadr.translation import Rate, Terms, Translation, check, translate
+from steppe.grid.openadr.translation import AgreedTerms, Rate, Translation, check, translate
 
 MOST_EVENTS = 500
 """Most events that are followed at once."""
@@ -91,7 +91,7 @@ class Inbox:
         refusals: Reasons of the newest refused events, each once, the oldest first.
     """
 
-    def __init__(self, terms: Terms, ven: str) -> None:
+    def __init__(self, terms: AgreedTerms, ven: str) -> None:
         """Start without events and with a lost link.
 
         Args:

@@ -143,7 +143,7 @@ class AuthServer(_Message):
     tokenURL: Annotated[str, Field(min_length=2, max_length=8000)]  # noqa: N815
 
 
-class Token(_Message):
+class AccessToken(_Message):
     """An access token and how long it holds, s."""
 
     access_token: Annotated[str, Field(min_length=1, max_length=4096)]

@@ -101,7 +101,7 @@ def broker_of(
         VtnError: It asks for something that is not done here, or the extra `grid` is missing.
     """
     try:  # MQTT is in the extra `grid`
-        from steppe.grid.links.mqtt import Broker, Tls
+        from steppe.grid.links.mqtt import Broker, BrokerTls
     except ModuleNotFoundError as error:
         asked = "/notifiers: asked for the extra grid (pip install 'steppe[grid]')"
         raise VtnError(f"{asked}, found no {error.name}") from error
@@ -119,7 +119,7 @@ def broker_of(
             continue
         tls = None
         if parts.scheme == "mqtts":
-            tls = Tls(terms.ca or Path(ssl.get_default_verify_paths().cafile or ""))
+            tls = BrokerTls(terms.ca or Path(ssl.get_default_verify_paths().cafile or ""))
         port = parts.port or _PORTS[parts.scheme]
         return Broker(parts.hostname, port, name, username, password, tls)
     found = ", ".join(binding.URIS)[:200] or "none"

@@ -36,7 +36,7 @@ _MOST_GHG = 5000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AgreedTerms:
     """What a site and its grid agreed beside the messages.
 
     Attributes:
@@ -120,7 +120,7 @@ class Translation:
 
 def translate(
     event: Event,
-    terms: Terms,
+    terms: AgreedTerms,
     now_s: float,
     share: float,
     descriptors: Sequence[PayloadDescriptor] = (),
@@ -155,7 +155,7 @@ def translate(
     )
 
 
-def check(event: Event, terms: Terms, descriptors: Sequence[PayloadDescriptor] = ()) -> None:
+def check(event: Event, terms: AgreedTerms, descriptors: Sequence[PayloadDescriptor] = ()) -> None:
     """Look at every value of an event, also of the intervals that begin beyond the horizon.
 
     Raises:
@@ -179,7 +179,7 @@ class _Reader:
     """Reads the payloads of one event."""
 
     def __init__(
-        self, event: Event, terms: Terms, descriptors: Sequence[PayloadDescriptor]
+        self, event: Event, terms: AgreedTerms, descriptors: Sequence[PayloadDescriptor]
     ) -> None:
         described = (*descriptors, *(event.payloadDescriptors or ()))
         self._described = {each.payloadType: each for each in described}

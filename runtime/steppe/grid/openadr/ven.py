@@ -34,7 +34,7 @@ from steppe.grid.openadr.messages import (
     Ven,
 )
 from steppe.grid.openadr.notifier import MqttTerms, Notices, Notifiers, Topics, broker_of
-from steppe.grid.openadr.translation import Terms
+from steppe.grid.openadr.translation import AgreedTerms
 from steppe.grid.openadr.webhook import Network, webhook
 
 CALLBACK = "/openadr/events"
@@ -91,7 +91,7 @@ class VenSettings:
 
     place: VtnPlace
     name: str
-    terms: Terms
+    terms: AgreedTerms
     resources: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     poll_s: float = 30.0

@@ -73,7 +73,7 @@ class Planner:
     intraday_spread: float = 0.0
     headroom_share: float = 0.25
 
-    def plan(self, times: Times, state: State) -> DatedPlan:
+    def plan(self, times: Times, state: PlanStart) -> DatedPlan:
         """Return the plan of some steps.
 
         Raises:
@@ -88,7 +88,7 @@ class Planner:
             position=state.position,
         )
 
-    def outlook(self, times: Times, state: State) -> tuple[Outlook, int]:
+    def outlook(self, times: Times, state: PlanStart) -> tuple[Outlook, int]:
         """Return what is expected, and for how many steps there is no price."""
         price, missing = self.prices.expected(times)
         position = state.position.means(times) if state.position is not None else ()
@@ -143,7 +143,7 @@ class Planner:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class PlanStart:
     """The state of a site at the start of a plan.
 
     Attributes:

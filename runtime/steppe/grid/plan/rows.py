@@ -50,7 +50,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class PlanTotals:
     """A plan in a few numbers.
 
     Attributes:
@@ -118,7 +118,7 @@ def rows_of(dated: DatedPlan, limits: Sequence[Step], zone: tzinfo, steps: int) 
     return tuple(found)
 
 
-def totals_of(rows: Sequence[Row], step_s: float, prices_missing: int) -> Totals:
+def totals_of(rows: Sequence[Row], step_s: float, prices_missing: int) -> PlanTotals:
     """Return the totals of rows.
 
     Args:
@@ -126,7 +126,7 @@ def totals_of(rows: Sequence[Row], step_s: float, prices_missing: int) -> Totals
         step_s: Length of a step, s.
         prices_missing: Steps for which there was no price.
     """
-    return Totals(
+    return PlanTotals(
         energy_j=step_s * sum(row.grid_w for row in rows),
         cost=step_s * sum(row.grid_w * row.price for row in rows) / JOULES_PER_MWH,
         renewable_j=step_s * sum(row.renewable_w for row in rows),

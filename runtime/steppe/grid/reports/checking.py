@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from steppe.errors import UsageError
 from steppe.grid.reports.event_folder import EventFolder
 from steppe.grid.reports.making import promised_of
-from steppe.grid.reports.record import EventRecord, State
+from steppe.grid.reports.record import EventRecord, ReportState
 from steppe.grid.verify.audit import faults_of, kept_of
 from steppe.grid.verify.page import page_html
 from steppe.grid.verify.report import EventReport
@@ -57,7 +57,7 @@ def checked_event(folder: EventFolder, logged: Collection[bytes] | None) -> Chec
     if logged is None:
         note = "found no ledger to compare it with"
     elif report.log_entry not in logged:
-        if record.state is State.LOGGED:
+        if record.state is ReportState.LOGGED:
             faults = (*faults, "log: asked for its entry, found none with these bytes")
         note = "its entry is not in the log yet"
     return CheckedEvent(folder, record, report, faults, note)
@@ -83,9 +83,9 @@ def _faults_beside(
 
 def _without_report(record: EventRecord) -> str:
     match record.state:
-        case State.WAITS:
+        case ReportState.WAITS:
             return record.note or "its report is not due yet"
-        case State.NOTHING:
+        case ReportState.NOTHING:
             return record.note
         case _:
             return "its report is missing"

@@ -10,7 +10,7 @@ from steppe.grid.events.event import GridEvent
 from steppe.grid.verify.times import EventTimes, Span
 
 
-class State(StrEnum):
+class ReportState(StrEnum):
     """How far an event is."""
 
     WAITS = "waits"
@@ -49,7 +49,7 @@ class EventRecord:
     stated_w: float
     rank: int
     interval_s: int
-    state: State = State.WAITS
+    state: ReportState = ReportState.WAITS
     times: EventTimes | None = None
     note: str = ""
     is_cancelled: bool = False

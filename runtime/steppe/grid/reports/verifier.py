@@ -14,7 +14,7 @@ from steppe.grid.reports.baselines import Inputs, fixed_baseline, times_of_recor
 from steppe.grid.reports.event_folder import EventFolder, event_folders, new_folder
 from steppe.grid.reports.making import overlapping, report_of_record, with_meter
 from steppe.grid.reports.metered_times import MeteredTimes
-from steppe.grid.reports.record import EventRecord, State, newer_version
+from steppe.grid.reports.record import EventRecord, ReportState, newer_version
 from steppe.grid.reports.terms import VerifyTerms
 from steppe.grid.verify.audit import kept_of
 from steppe.grid.verify.page import page_html
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class HeldEvent:
+class WatchedEvent:
     """An event that the controller holds.
 
     Attributes:
@@ -80,7 +80,7 @@ class Verifier:
         """Return the folder of an event."""
         return self._found[name][0]
 
-    def note(self, held: Iterable[HeldEvent], now_s: float, rank: int) -> None:
+    def note(self, held: Iterable[WatchedEvent], now_s: float, rank: int) -> None:
         """Take note of the events that are held; the baseline of a new one is fixed.
 
         Args:
@@ -103,7 +103,7 @@ class Verifier:
             elif now_s < record.event.starts_s and record.verdict != each.verdict:
                 self._keep(name, folder, replace(record, verdict=each.verdict))
 
-    def make_due(self, held: Sequence[HeldEvent], now_s: float) -> list[str]:
+    def make_due(self, held: Sequence[WatchedEvent], now_s: float) -> list[str]:
         """Make the reports that are due; return the names of their events.
 
         An event that still sets a limit is not over, whatever a clock that was set says. One that
@@ -114,7 +114,7 @@ class Verifier:
         for name, (_, record) in sorted(self._found.items()):
             due_s = record.due_s
             is_over = due_s is not None and now_s >= due_s + GRACE_S and record.key not in asking
-            if record.state is State.WAITS and is_over and self._made(name, now_s):
+            if record.state is ReportState.WAITS and is_over and self._made(name, now_s):
                 made.append(name)
         return made
 
@@ -128,7 +128,7 @@ class Verifier:
             return []
         found = []
         for name, (folder, record) in sorted(self._found.items()):
-            if record.state is State.REPORTED and (report := folder.report()) is not None:
+            if record.state is ReportState.REPORTED and (report := folder.report()) is not None:
                 due_s = record.due_s or 0
                 entry = ServiceEntry(
                     GRID_EVENT, f"{self._terms.site}/{name}", due_s * 1_000_000, report.log_entry
@@ -144,9 +144,9 @@ class Verifier:
                 nothing.
         """
         folder, record = self._found[name]
-        self._keep(name, folder, replace(record, state=State.LOGGED))
+        self._keep(name, folder, replace(record, state=ReportState.LOGGED))
 
-    def _accept(self, held: HeldEvent, now_s: float, rank: int) -> None:
+    def _accept(self, held: WatchedEvent, now_s: float, rank: int) -> None:
         event = held.event
         record = EventRecord(
             held=event,
@@ -173,15 +173,17 @@ class Verifier:
             record = replace(record, interval_s=self._terms.interval_s(record.event))
         if record.event.target is None:
             note = "cancelled before its start" if record.is_cancelled else "it sets no limit"
-            self._keep(name, folder, replace(record, state=State.NOTHING, times=None, note=note))
+            self._keep(
+                name, folder, replace(record, state=ReportState.NOTHING, times=None, note=note)
+            )
             return
         try:
             times = times_of_record(record, self._terms)
         except UsageError as error:
-            ended = replace(record, state=State.NOTHING, times=None, note=str(error))
+            ended = replace(record, state=ReportState.NOTHING, times=None, note=str(error))
             self._keep(name, folder, ended)
             return
-        record = replace(record, times=times, state=State.WAITS, note="")
+        record = replace(record, times=times, state=ReportState.WAITS, note="")
         inputs = Inputs(self._terms, self._history, self._others(name))
         before = folder.baseline()
         if before is None or record.interval_s != before_s:
@@ -222,7 +224,7 @@ class Verifier:
             if self._metered is not None:
                 report = with_meter(report, kept, self._metered)
             folder.keep_report(report, page_html(report))
-        state = State.REPORTED if self._has_ledger else State.KEPT
+        state = ReportState.REPORTED if self._has_ledger else ReportState.KEPT
         self._keep(name, folder, replace(record, state=state, note=""))
         _log.info("event %s: its report is %s", record.event.id, folder.page)
 
@@ -244,9 +246,9 @@ class Verifier:
         for name, (_, record) in self._found.items():
             before = record.event
             is_another = event.target is not None and event.starts_s >= before.ends_s
-            is_open = record.state is State.WAITS and not is_another
+            is_open = record.state is ReportState.WAITS and not is_another
             if record.key == key and (
-                is_open or (record.state is State.NOTHING and now_s < before.ends_s)
+                is_open or (record.state is ReportState.NOTHING and now_s < before.ends_s)
             ):
                 return name
         return None

@@ -10,7 +10,7 @@ from steppe.grid.dsx.agent import AgentTerms
 from steppe.grid.dsx.jws import KeyRing, Signer, TrustedKey
 from steppe.grid.dsx.schedule import Feed
 from steppe.grid.dsx.topics import source_of
-from steppe.grid.links.mqtt import Broker, Tls
+from steppe.grid.links.mqtt import Broker, BrokerTls
 from steppe.grid.service.secret_files import read_secret, read_text
 
 
@@ -92,7 +92,7 @@ def _broker(section: BrokerSection, agent: str) -> Broker:
         raise UsageError(f"grid.dsx.broker: {asked}, found none")
     tls = None
     if section.ca_file is not None:
-        tls = Tls(section.ca_file, section.certificate_file, section.key_file)
+        tls = BrokerTls(section.ca_file, section.certificate_file, section.key_file)
     return Broker(
         section.host,
         section.port,

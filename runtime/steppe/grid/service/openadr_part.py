@@ -13,7 +13,7 @@ from steppe.grid.offers.offer import Call, FlexOffer
 from steppe.grid.openadr.client import VtnPlace
 from steppe.grid.openadr.inbox import Standing
 from steppe.grid.openadr.notifier import MqttTerms
-from steppe.grid.openadr.translation import Terms
+from steppe.grid.openadr.translation import AgreedTerms
 from steppe.grid.openadr.ven import Hook, OpenAdrVen, VenSettings
 from steppe.grid.service.links import OPENADR, awaits_repetition
 from steppe.grid.service.openadr_changes import (
@@ -43,7 +43,7 @@ def ven_settings(section: OpenAdrSection, site: str) -> VenSettings:
         UsageError: The secret cannot be read, or a URL is not private.
     """
     secret = read_secret("grid.openadr.secret_file", section.secret_file)
-    terms = Terms(
+    terms = AgreedTerms(
         section.default_w,
         section.most_w,
         section.simple_shares,

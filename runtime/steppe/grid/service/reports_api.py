@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from steppe.grid.reports.record import EventRecord, State
+from steppe.grid.reports.record import EventRecord, ReportState
 from steppe.grid.reports.shown import shown_record
 from steppe.grid.service.answers import json_answer
 from steppe.grid.service.verification import Verification
@@ -40,7 +40,7 @@ class ReportsApi:
         """Answer a report: the page to a browser or with `?format=html`, else its JSON."""
         id_ = request.match_info["id"]
         name, record = _newest(self._verification.records, id_)
-        if record.state in (State.WAITS, State.NOTHING):
+        if record.state in (ReportState.WAITS, ReportState.NOTHING):
             why = record.note or f"its report is made {record.due_s or 0} s after the Unix epoch"
             raise ApiError(404, PENDING, f"event {id_}: found no report: {why}")
         usual = "html" if _HTML in request.headers.get("Accept", "") else "json"

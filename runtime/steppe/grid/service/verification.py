@@ -18,9 +18,9 @@ from steppe.grid.history.reading import SiteReading, rank_of, reading_of
 from steppe.grid.meters.part import SiteMeterPart
 from steppe.grid.reports.live import Delivered, delivered_of
 from steppe.grid.reports.metered_times import MeteredTimes
-from steppe.grid.reports.record import EventRecord, State
+from steppe.grid.reports.record import EventRecord, ReportState
 from steppe.grid.reports.terms import VerifyTerms, declared_load
-from steppe.grid.reports.verifier import HeldEvent, Verifier
+from steppe.grid.reports.verifier import Verifier, WatchedEvent
 from steppe.grid.service.seam import EventNow, FleetLimits, GridView, Sample
 from steppe.grid.verify.audit import kept_of
 from steppe.ledger.entry_log import EntryLog
@@ -89,9 +89,9 @@ class Verification:
         return {
             "baseline": self._section.events.baseline,
             "live": [asdict(each) for each in self._live],
-            "waiting": states.count(State.WAITS),
-            "to_log": states.count(State.REPORTED),
-            "reports": sum(each in (State.KEPT, State.LOGGED) for each in states),
+            "waiting": states.count(ReportState.WAITS),
+            "to_log": states.count(ReportState.REPORTED),
+            "reports": sum(each in (ReportState.KEPT, ReportState.LOGGED) for each in states),
             "problems": sorted(self._problems.values()),
         }
 
@@ -270,15 +270,15 @@ def _span_s(sample: Sample, before: Sample | None) -> float:
     return since_s if is_near else sample.span_s
 
 
-def _held(now: EventNow, view: GridView) -> HeldEvent:
+def _held(now: EventNow, view: GridView) -> WatchedEvent:
     verdict = now.verdict.reason if isinstance(now.verdict, CannotComply) else ""
-    return HeldEvent(now.event, now.baseline_w, now.target_w is not None, verdict)
+    return WatchedEvent(now.event, now.baseline_w, now.target_w is not None, verdict)
 
 
 def _is_live(record: EventRecord, now_s: float) -> bool:
     times = record.times
     is_on = times is not None and times.start_s <= now_s < times.end_s + record.interval_s
-    return is_on and record.state is State.WAITS
+    return is_on and record.state is ReportState.WAITS
 
 
 def _rank(energy_source: str) -> int:

@@ -12,7 +12,15 @@ from steppe.grid.verify.load import Load
 from steppe.grid.verify.meter_before import MeterBefore
 from steppe.grid.verify.rebound import Rebound, rebound_of
 from steppe.grid.verify.regulation import RegulationScore
-from steppe.grid.verify.report import Asked, EventReport, Metered, Method, Point, Regulation, Sums
+from steppe.grid.verify.report import (
+    EventReport,
+    EventSums,
+    Metered,
+    Method,
+    Point,
+    Regulation,
+    ReportedEvent,
+)
 from steppe.grid.verify.settlement import Terms, settle
 from steppe.grid.verify.stated import Baseline, sha256_of
 from steppe.grid.verify.times import EventTimes
@@ -52,7 +60,7 @@ NO_SCORES = Scores()
 
 
 def report_of(
-    asked: Asked,
+    asked: ReportedEvent,
     times: EventTimes,
     direction: Direction,
     *,
@@ -148,8 +156,8 @@ def _around(
     return before, _points(baseline, load, end_s, end_s + times.after_s)
 
 
-def _in_ascii(asked: Asked) -> Asked:
-    return Asked(
+def _in_ascii(asked: ReportedEvent) -> ReportedEvent:
+    return ReportedEvent(
         id=ascii_name(asked.id),
         program=ascii_name(asked.program),
         kind=ascii_name(asked.kind),
@@ -181,9 +189,9 @@ def method_of(baseline: Baseline) -> Method:
             return Method(baseline.name, digest)
 
 
-def sums_of(delivery: Delivery) -> Sums:
+def sums_of(delivery: Delivery) -> EventSums:
     """Return what a whole delivery is."""
-    return Sums(
+    return EventSums(
         delivery.interval_s * sum(row.baseline_w for row in delivery.rows),
         delivery.committed_j,
         delivery.delivered_j,

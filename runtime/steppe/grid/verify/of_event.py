@@ -7,14 +7,14 @@ from math import ceil, floor
 
 from steppe.errors import UsageError
 from steppe.grid.events.event import GridEvent, limit_w
-from steppe.grid.verify.report import Asked
+from steppe.grid.verify.report import ReportedEvent
 from steppe.grid.verify.times import HOUR_S, EventTimes
 
 
-def asked_of(event: GridEvent, site: str) -> Asked:
+def asked_of(event: GridEvent, site: str) -> ReportedEvent:
     """Return what an event asked of a site."""
     issued_s = floor(event.issued_s)
-    return Asked(event.id, event.program, event.kind, event.source, site, issued_s)
+    return ReportedEvent(event.id, event.program, event.kind, event.source, site, issued_s)
 
 
 def times_of(

@@ -16,7 +16,7 @@ from steppe.grid.verify.error import BaselineError
 from steppe.grid.verify.like_days import PPM
 from steppe.grid.verify.load import Load
 from steppe.grid.verify.rebound import Rebound
-from steppe.grid.verify.settlement import EnergyTerms, Settlement, WholeTerms
+from steppe.grid.verify.settlement import EnergyTerms, EventSettlement, WholeTerms
 from steppe.grid.verify.times import EventTimes
 from steppe.grid.verify.tracking import Following
 from steppe.ledger.receipt import ENERGY_SOURCES, canonical, read_entry
@@ -28,7 +28,7 @@ KIND = "event_report"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReportedEvent:
     """What the grid asked for.
 
     Attributes:
@@ -109,7 +109,7 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class EventSums:
     """What the whole event delivered.
 
     Attributes:
@@ -184,7 +184,7 @@ class EventReport:
             placebo days; None likewise, and where no reading is.
     """
 
-    asked: Asked
+    asked: ReportedEvent
     times: EventTimes
     direction: Direction
     interval_s: int
@@ -193,14 +193,14 @@ class EventReport:
     boundary: str
     load_sha256: str
     baseline: Method
-    sums: Sums
+    sums: EventSums
     rows: tuple[Row, ...]
     before: tuple[Point, ...]
     after: tuple[Point, ...]
     rebound: Rebound
     error: BaselineError | None = None
     terms: EnergyTerms | WholeTerms | None = None
-    settlement: Settlement | None = None
+    settlement: EventSettlement | None = None
     following: Following | None = None
     regulation: Regulation | None = None
     beside: tuple[str, ...] = ()

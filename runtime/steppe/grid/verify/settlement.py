@@ -56,7 +56,7 @@ Terms = EnergyTerms | WholeTerms
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class EventSettlement:
     """What an event earned and cost.
 
     Attributes:
@@ -72,7 +72,7 @@ class Settlement:
     net_nano: int
 
 
-def settle(delivery: Delivery, terms: Terms) -> Settlement:
+def settle(delivery: Delivery, terms: Terms) -> EventSettlement:
     """Return what a delivery earns; each amount is rounded once, half to even."""
     match terms:
         case EnergyTerms():
@@ -86,7 +86,7 @@ def settle(delivery: Delivery, terms: Terms) -> Settlement:
         case WholeTerms():
             price_nano = terms.price_nano if delivery.is_whole else 0
             penalty_nano = 0 if delivery.is_whole else terms.penalty_nano
-    return Settlement(terms.currency, price_nano, penalty_nano, price_nano - penalty_nano)
+    return EventSettlement(terms.currency, price_nano, penalty_nano, price_nano - penalty_nano)
 
 
 def _refuse_negative(penalty_nano: int) -> None:

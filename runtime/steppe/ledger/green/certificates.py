@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from steppe.errors import SteppeError, UsageError
-from steppe.ledger.entries import EXPIRED, ISSUED, Kind, Movement, available
+from steppe.ledger.entries import EXPIRED, ISSUED, Movement, MovementKind, available
 from steppe.ledger.green.supply import GREEN, HourSupply
 from steppe.ledger.receipt import canonical, read_entry
 
@@ -166,7 +166,7 @@ def issued(certificate: Certificate) -> Movement:
     """Return the movement of a certificate that is made or imported."""
     own = available(certificate.owner)
     unit = certificate.unit
-    return Movement(unit, Kind.DEPOSIT, ISSUED, own, unit, certificate.wh)
+    return Movement(unit, MovementKind.DEPOSIT, ISSUED, own, unit, certificate.wh)
 
 
 def sent(cause: str, certificate: Certificate, giver: str, taker: str, wh: int) -> Movement:
@@ -178,13 +178,13 @@ def sent(cause: str, certificate: Certificate, giver: str, taker: str, wh: int) 
     if certificate.form == "gec" and wh != GEC_WH:
         raise UsageError(f"certificate {certificate.id}: asked to send {wh} Wh of a GEC")
     to = available(taker)
-    return Movement(cause, Kind.TRANSFER, available(giver), to, certificate.unit, wh)
+    return Movement(cause, MovementKind.TRANSFER, available(giver), to, certificate.unit, wh)
 
 
 def matched_to(certificate: Certificate, owner: str, hour: int, wh: int) -> Movement:
     """Return the movement of Wh that are matched to the load of an hour."""
     cause, to = match_name(certificate.id, owner, hour), matched(owner)
-    return Movement(cause, Kind.HOLD, available(owner), to, certificate.unit, wh)
+    return Movement(cause, MovementKind.HOLD, available(owner), to, certificate.unit, wh)
 
 
 def cancelled(certificate: Certificate, owner: str, used_wh: int, free_wh: int) -> list[Movement]:
@@ -197,9 +197,9 @@ def cancelled(certificate: Certificate, owner: str, used_wh: int, free_wh: int) 
         free_wh: What is not matched, Wh.
     """
     cause, unit = cancel_name(certificate.id, owner), certificate.unit
-    moved = [Movement(cause, Kind.CAPTURE, matched(owner), CANCELLED, unit, used_wh)]
+    moved = [Movement(cause, MovementKind.CAPTURE, matched(owner), CANCELLED, unit, used_wh)]
     if certificate.form == "gec" and free_wh:
-        moved.append(Movement(cause, Kind.EXPIRE, available(owner), EXPIRED, unit, free_wh))
+        moved.append(Movement(cause, MovementKind.EXPIRE, available(owner), EXPIRED, unit, free_wh))
     return moved
 
 

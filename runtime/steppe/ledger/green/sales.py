@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from steppe.ledger.entries import Kind, Movement, available
+from steppe.ledger.entries import Movement, MovementKind, available
 from steppe.ledger.green.certificates import site_name
 from steppe.ledger.green.match import GreenShare, Match
 
@@ -42,7 +42,7 @@ def offered(match: Match) -> list[Movement]:
         if amount:
             unit = unit_of(match.site, match.hour, basis)
             cause = f"{unit}/{match.number}"
-            moved.append(Movement(cause, Kind.DEPOSIT, MATCHED, own, unit, amount))
+            moved.append(Movement(cause, MovementKind.DEPOSIT, MATCHED, own, unit, amount))
     return moved
 
 
@@ -64,7 +64,9 @@ def sold(match: Match, shares: Sequence[GreenShare], tenants: Mapping[str, str])
         if amount:
             unit = unit_of(match.site, match.hour, basis)
             cause = _cause(f"{unit}/{match.number}:{tenant}")
-            moved.append(Movement(cause, Kind.TRANSFER, own, available(tenant), unit, amount))
+            moved.append(
+                Movement(cause, MovementKind.TRANSFER, own, available(tenant), unit, amount)
+            )
     return moved
 
 

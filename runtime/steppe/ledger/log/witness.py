@@ -34,25 +34,25 @@ SIZE_TYPE = "text/x.tlog.size"
 _TIME_BYTES, _LATEST_S = 8, 2**63 - 1
 
 
-class RefusedError(SteppeError):
+class WitnessRefusedError(SteppeError):
     """A witness does not sign a checkpoint; `status` is that of the HTTP answer."""
 
     status = 400
 
 
-class UnknownLogError(RefusedError):
+class UnknownLogError(WitnessRefusedError):
     """The witness knows no key of this log."""
 
     status = 404
 
 
-class NotSignedError(RefusedError):
+class NotSignedError(WitnessRefusedError):
     """No known key of the log has signed the checkpoint."""
 
     status = 403
 
 
-class OldSizeError(RefusedError):
+class OldSizeError(WitnessRefusedError):
     """The proof does not begin at the last head of the witness; `size` is that of this head."""
 
     status = 409
@@ -63,13 +63,13 @@ class OldSizeError(RefusedError):
         self.size = size
 
 
-class ForkError(RefusedError):
+class ForkError(WitnessRefusedError):
     """The log shows another history than before: two roots of one size."""
 
     status = 409
 
 
-class NotConsistentError(RefusedError):
+class NotConsistentError(WitnessRefusedError):
     """The proof does not show that the tree begins with the last one: a fork, or a wrong proof."""
 
     status = 422
@@ -106,14 +106,14 @@ class AddCheckpoint:
         first, *lines = head.split("\n")
         word, _, size = first.partition(" ")
         if not found or word != "old" or not is_number(size):
-            raise RefusedError(f"add-checkpoint: asked for `old SIZE`, found {first[:60]!r}")
+            raise WitnessRefusedError(f"add-checkpoint: asked for `old SIZE`, found {first[:60]!r}")
         if len(lines) > MOST_PROOF_LINES:
             asked = f"asked for at most {MOST_PROOF_LINES} lines of proof"
-            raise RefusedError(f"add-checkpoint: {asked}, found {len(lines)}")
+            raise WitnessRefusedError(f"add-checkpoint: {asked}, found {len(lines)}")
         try:
             proof = tuple(hash_of(line, "add-checkpoint") for line in lines)
         except ProofError as error:
-            raise RefusedError(str(error)) from error
+            raise WitnessRefusedError(str(error)) from error
         return cls(int(size), proof, note)
 
 
@@ -147,7 +147,7 @@ class Witness:
             note = Note.read(request.note)
             checkpoint = Checkpoint.read(note.text)
         except (SignatureError, ProofError) as error:
-            raise RefusedError(str(error)) from error
+            raise WitnessRefusedError(str(error)) from error
         origin, new = checkpoint.origin, checkpoint.head
         self._check_signature(origin, note)
         last = self.heads.get(origin, Head(0, EMPTY_ROOT))
@@ -215,7 +215,7 @@ def _check_growth(log: str, request: AddCheckpoint, last: Head, new: Head) -> No
     """
     heads = f"last {_shown(last)}, now {_shown(new)}"
     if request.old_size > new.size:
-        raise RefusedError(f"{log}: asked for a tree that grows: {heads}")
+        raise WitnessRefusedError(f"{log}: asked for a tree that grows: {heads}")
     if request.old_size != last.size:
         asked = f"asked for a proof from size {last.size}, found one from {request.old_size}"
         raise OldSizeError(f"{log}: {asked}: {heads}", last.size)

@@ -72,7 +72,7 @@ class Sink:
 
 
 @dataclass(slots=True)
-class Sent:
+class SentCounts:
     """What was sent since the start.
 
     Attributes:
@@ -106,7 +106,7 @@ class Outbox:
             first_wait_s: Wait before events are sent again, s.
         """
         self._store, self._sink, self._first_wait_s = store, sink, first_wait_s
-        self.sent = Sent()
+        self.sent = SentCounts()
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from steppe.ledger.periods.period import FIRST, Period, PeriodError
-from steppe.ledger.periods.shares import Share, head_of_shares, shares_of
+from steppe.ledger.periods.shares import IdleShare, head_of_shares, shares_of
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.tree import check_inclusion
 
@@ -64,7 +64,7 @@ def check_chain(entries: Iterable[bytes]) -> int:
     return unclaimed_uj
 
 
-def check_share(period: Period, share: Share, place: int, path: Sequence[bytes]) -> None:
+def check_share(period: Period, share: IdleShare, place: int, path: Sequence[bytes]) -> None:
     """Check that a period gives a receipt this share of its idle energy.
 
     Args:

@@ -17,7 +17,7 @@ from steppe.ledger.tree import Head, head_of, inclusion_proof, leaf_hash, node_h
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class IdleShare:
     """The part of the idle energy that a receipt has.
 
     Attributes:
@@ -37,7 +37,7 @@ class Share:
         return leaf_hash(canonical(values))
 
 
-def shares_of(idle_uj: int, receipts: Iterable[Receipt]) -> list[Share]:
+def shares_of(idle_uj: int, receipts: Iterable[Receipt]) -> list[IdleShare]:
     """Return the shares of an hour's receipts, by their number; none if they took no energy.
 
     Args:
@@ -47,17 +47,17 @@ def shares_of(idle_uj: int, receipts: Iterable[Receipt]) -> list[Share]:
     ordered = sorted(receipts, key=lambda receipt: (receipt.seq, receipt.id))
     weights = [0 if receipt.corrects else receipt.energy_uj for receipt in ordered]
     return [
-        Share(receipt.id, hashlib.sha256(receipt.entry).hexdigest(), part_uj)
+        IdleShare(receipt.id, hashlib.sha256(receipt.entry).hexdigest(), part_uj)
         for receipt, part_uj in zip(ordered, split(idle_uj, weights), strict=True)
     ]
 
 
-def head_of_shares(shares: Sequence[Share]) -> Head:
+def head_of_shares(shares: Sequence[IdleShare]) -> Head:
     """Return the head of the tree of shares."""
     return head_of([share.leaf for share in shares])
 
 
-def prove_share(shares: Sequence[Share], place: int) -> list[bytes]:
+def prove_share(shares: Sequence[IdleShare], place: int) -> list[bytes]:
     """Return the audit path of a share, with which `check_share` finds it in its period.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from steppe.errors import UsageError
-from steppe.ledger.admission import Admission, AdmissionRules, Refusal, Terms
+from steppe.ledger.admission import Admission, AdmissionRules, AdmissionTerms, Refusal
 from steppe.ledger.service.metrics import LedgerMetrics
 from steppe.ledger.service.requests import body_of, mapping, text, whole
 from steppe.ledger.service.writer import Writer
@@ -59,7 +59,7 @@ class AdmissionsApi:
         asked = [self._admission(each) for each in self._list(await body_of(request))]
         now_us = self._now_us()
 
-        def decide(transaction: Transaction) -> list[Terms | Refusal]:
+        def decide(transaction: Transaction) -> list[AdmissionTerms | Refusal]:
             valid = [each for each in asked if isinstance(each, Admission)]
             tenants = {each.tenant for each in valid}
             transaction.load([each.request for each in valid], tenants, self._units)
@@ -88,7 +88,7 @@ class AdmissionsApi:
 
     def _decide(
         self, transaction: Transaction, asked: Admission | Refusal, now_us: int
-    ) -> Terms | Refusal:
+    ) -> AdmissionTerms | Refusal:
         if isinstance(asked, Refusal):
             return asked
         try:
@@ -122,9 +122,9 @@ class AdmissionsApi:
         )
 
 
-def _shown(outcome: Terms | Refusal) -> dict[str, Any]:
+def _shown(outcome: AdmissionTerms | Refusal) -> dict[str, Any]:
     match outcome:
-        case Terms():
+        case AdmissionTerms():
             return {
                 "terms": outcome.rate,
                 "currency": outcome.currency,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from steppe.errors import SteppeError
 from steppe.ledger.service.metrics import LedgerMetrics
 from steppe.ledger.service.writer import Writer
-from steppe.ledger.store.closing import Closed, Prepared, close, due, prepare
+from steppe.ledger.store.closing import Closed, PreparedHour, close, due, prepare
 from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.ledger.store.packages import expire, run_out
 from steppe.ledger.store.transaction import Transaction
@@ -94,7 +94,7 @@ class Hours:
 
         return await self._writer.write(change, is_long=True)
 
-    def _prepare(self, site: str, boundary: str, hour: int, now_us: int) -> Prepared:
+    def _prepare(self, site: str, boundary: str, hour: int, now_us: int) -> PreparedHour:
         with self._store.reading() as connection:
             return prepare(connection, site, boundary, hour, now_us)
 

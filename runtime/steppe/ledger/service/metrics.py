@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from steppe.ledger.admission import Refusal, Terms
-from steppe.ledger.outbox.outbox import Sent
-from steppe.ledger.store.books import Taken
+from steppe.ledger.admission import AdmissionTerms, Refusal
+from steppe.ledger.outbox.outbox import SentCounts
+from steppe.ledger.store.books import BookingResult
 from steppe.ledger.store.closing import Closed
-from steppe.ledger.witnesses.asking import Asked
+from steppe.ledger.witnesses.asking import WitnessState
 
 _JOULES_PER_UJ, _JOULES_PER_WH = 1e-6, 3600.0
 
@@ -64,7 +64,7 @@ class LedgerMetrics:
         self._define_green(registry)
         self._define_outside(registry)
 
-    def count_booking(self, taken: Taken) -> None:
+    def count_booking(self, taken: BookingResult) -> None:
         """Count a booking and its receipts."""
         self._bookings.inc()
         self._unpriced.inc(taken.unpriced)
@@ -72,7 +72,7 @@ class LedgerMetrics:
             self._receipts.labels(each.finish).inc()
             self._joules.labels(each.energy_source).inc(each.energy_uj * _JOULES_PER_UJ)
 
-    def count_admissions(self, outcomes: Iterable[Terms | Refusal]) -> None:
+    def count_admissions(self, outcomes: Iterable[AdmissionTerms | Refusal]) -> None:
         """Count decisions."""
         for each in outcomes:
             outcome = each.code if isinstance(each, Refusal) else "admitted"
@@ -90,7 +90,7 @@ class LedgerMetrics:
             self._matched.labels("hour").inc(match.green_uj * _JOULES_PER_UJ)
             self._matched.labels("gec").inc(match.gec_uj * _JOULES_PER_UJ)
 
-    def note_outside(self, asked: Mapping[str, Asked], sent: Sent | None) -> None:
+    def note_outside(self, asked: Mapping[str, WitnessState], sent: SentCounts | None) -> None:
         """Note how it goes with the witnesses and the sink.
 
         Args:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from steppe.config import LedgerSection
 from steppe.errors import UsageError
 from steppe.ledger.log.log import LogReader
-from steppe.ledger.outbox.outbox import Outbox, Sent, Sink
+from steppe.ledger.outbox.outbox import Outbox, SentCounts, Sink
 from steppe.ledger.signing import COSIGNATURE, PublicKey
 from steppe.ledger.store.ledger_store import LedgerStore
-from steppe.ledger.witnesses.asking import Asked, WitnessAsker, WitnessPlace
+from steppe.ledger.witnesses.asking import WitnessAsker, WitnessPlace, WitnessState
 
 LAST_S = 2.0
 """Longest wait at the end for the cosignatures of the last head, and for the last events, s."""
@@ -35,12 +35,12 @@ class Outside:
         self._outbox = None if section.sink is None else Outbox(store, _sink_of(section))
 
     @property
-    def asked(self) -> Mapping[str, Asked]:
+    def asked(self) -> Mapping[str, WitnessState]:
         """How it goes with each witness, by name."""
         return self._asker.asked
 
     @property
-    def sent(self) -> Sent | None:
+    def sent(self) -> SentCounts | None:
         """What the sink has got; None without a sink."""
         return None if self._outbox is None else self._outbox.sent
 

@@ -35,7 +35,7 @@ from steppe.ledger.service.settings import LedgerSettings
 from steppe.ledger.service.tariffs_api import TariffsApi
 from steppe.ledger.service.writer import Writer
 from steppe.ledger.service_entry import ServiceEntry
-from steppe.ledger.store.books import Taken, take
+from steppe.ledger.store.books import BookingResult, take
 from steppe.ledger.store.ledger_store import LedgerStore, LogEntry
 from steppe.ledger.store.transaction import Transaction
 from steppe.ledger.tariff import Tariff
@@ -106,7 +106,7 @@ class LedgerService:
             raise UsageError("ledger: asked to take a booking, found the service not started")
         site, tariffs = self._settings.section.site, self._tariffs
 
-        def change(transaction: Transaction) -> Taken:
+        def change(transaction: Transaction) -> BookingResult:
             return take(transaction, booking, site, tariffs)
 
         taken = await self._writer.write(change, is_long=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from steppe.ledger.statements.amounts import MICRO_DIGITS, NANO_DIGITS, grouped_text
 from steppe.ledger.statements.escaping import escaped
 from steppe.ledger.statements.month import Month
-from steppe.ledger.statements.statement import Statement, Sums
+from steppe.ledger.statements.statement import ReceiptSums, Statement
 
 STEP, HEIGHT = 10, 1000
 _PER_MILLION, _PERCENT = 10**6, 100
@@ -67,7 +67,7 @@ def figures_of(statement: Statement) -> tuple[Figure, ...]:
     if not statement.hours:
         return ()
     hours, by_hour = _whole_days(statement), dict(statement.hours)
-    sums = [by_hour.get(hour, Sums()) for hour in hours]
+    sums = [by_hour.get(hour, ReceiptSums()) for hour in hours]
     sources = ", ".join(statement.energy_sources)
     tokens = (
         Layer(

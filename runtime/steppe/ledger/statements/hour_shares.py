@@ -16,10 +16,9 @@ import orjson
 from steppe.ledger.green.hourly import shares_by_match
 from steppe.ledger.green.match import GreenShare, Match
 from steppe.ledger.periods.period import Period
-from steppe.ledger.periods.shares import Share as IdleShare
-from steppe.ledger.periods.shares import paths_of, shares_of
+from steppe.ledger.periods.shares import IdleShare, paths_of, shares_of
 from steppe.ledger.receipt import Receipt
-from steppe.ledger.statements.statement import Share
+from steppe.ledger.statements.statement import ReceiptShare
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Shared:
         proofs: Their proofs.
     """
 
-    share: Share
+    share: ReceiptShare
     proofs: tuple[ShareProof, ...]
 
     @property
@@ -93,7 +92,7 @@ def shared_in_hour(
                 green[share.receipt] += share.green_uj
     return {
         share.receipt: Shared(
-            Share(share.idle_uj, green[share.receipt]), tuple(proofs[share.receipt])
+            ReceiptShare(share.idle_uj, green[share.receipt]), tuple(proofs[share.receipt])
         )
         for share in idle
         if share.receipt in own

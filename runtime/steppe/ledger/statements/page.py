@@ -16,7 +16,7 @@ from steppe.ledger.statements.escaping import escaped
 from steppe.ledger.statements.figures import figure_html, figures_of
 from steppe.ledger.statements.month import Month
 from steppe.ledger.statements.page_style import STYLE
-from steppe.ledger.statements.statement import Line, Statement, Sums
+from steppe.ledger.statements.statement import Line, ReceiptSums, Statement
 from steppe.ledger.tariff import divided
 
 _UJ_PER_MILLIWATT_HOUR = 3_600_000
@@ -159,7 +159,7 @@ def _elsewhere(elsewhere: Sequence[Elsewhere]) -> str:
 
 
 def _days(statement: Statement) -> str:
-    by_day: dict[str, list[Sums]] = {}
+    by_day: dict[str, list[ReceiptSums]] = {}
     for hour, sums in statement.hours:
         by_day.setdefault(_day_text(hour, statement.month), []).append(sums)
     if not by_day:
@@ -211,7 +211,7 @@ def _tags(sources: Sequence[str]) -> str:
     return " ".join(f'<span class="tag">{escaped(source)}</span>' for source in sources)
 
 
-def _percent_text(sums: Sums) -> str:
+def _percent_text(sums: ReceiptSums) -> str:
     if sums.used_uj <= 0:
         return "-"
     return f"{decimal_text(sums.green_uj * 1000 // sums.used_uj, 1)} %"

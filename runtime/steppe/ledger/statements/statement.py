@@ -17,7 +17,7 @@ from steppe.ledger.tree import head_of, leaf_hash
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ReceiptShare:
     """What the books of its hour give a receipt beside what it says itself.
 
     Attributes:
@@ -29,7 +29,7 @@ class Share:
     green_uj: int = 0
 
 
-_NO_SHARE = Share()
+_NO_SHARE = ReceiptShare()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class _Item:
 
     receipt: Receipt
     leaf: bytes
-    share: Share
+    share: ReceiptShare
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class ReceiptSums:
     """What some receipts add up to.
 
     Attributes:
@@ -111,7 +111,7 @@ class Line:
     model: str
     priority: str
     tariff: str
-    sums: Sums
+    sums: ReceiptSums
     billed_minor: int
     energy_sources: tuple[str, ...]
     boundaries: tuple[str, ...]
@@ -140,8 +140,8 @@ class Statement:
     month: Month
     currency: str
     lines: tuple[Line, ...]
-    hours: tuple[tuple[int, Sums], ...]
-    sums: Sums
+    hours: tuple[tuple[int, ReceiptSums], ...]
+    sums: ReceiptSums
     energy_sources: tuple[str, ...]
     root: str
 
@@ -166,7 +166,7 @@ def statement_of(
     receipts: Iterable[Receipt],
     tenant: str,
     month: Month,
-    shares: Mapping[str, Share] | None = None,
+    shares: Mapping[str, ReceiptShare] | None = None,
 ) -> Statement:
     """Return the statement of a tenant's month.
 
@@ -229,9 +229,9 @@ def _line_of(items: Sequence[_Item], currency: str, ids: set[str]) -> Line:
     )
 
 
-def _sums_of(items: Sequence[_Item]) -> Sums:
+def _sums_of(items: Sequence[_Item]) -> ReceiptSums:
     receipts, shares = [item.receipt for item in items], [item.share for item in items]
-    return Sums(
+    return ReceiptSums(
         len(items),
         sum(one.prompt_tokens for one in receipts),
         sum(one.cached_tokens for one in receipts),

@@ -6,14 +6,14 @@ from collections.abc import Collection
 
 import sqlalchemy as sql
 
-from steppe.ledger.entries import REVENUE, Kind, Movement, cause_of, changes_of, held
+from steppe.ledger.entries import REVENUE, Movement, MovementKind, cause_of, changes_of, held
 from steppe.ledger.store.balances import Balance, balance_of
 from steppe.ledger.store.movements import movement_of
 from steppe.ledger.store.tables import BALANCES, ENTRIES, HOLDS, MOVEMENTS
 from steppe.ledger.trades import PACKAGE, TRANSFER, Package, Transfer
 from steppe.ledger.units import quote_of
 
-_TRADES = (Kind.PURCHASE, Kind.PACKAGE, Kind.TRANSFER)
+_TRADES = (MovementKind.PURCHASE, MovementKind.PACKAGE, MovementKind.TRANSFER)
 CORRECTION = "/correction"
 """What follows the id of a request in the cause of what its corrections move."""
 
@@ -43,8 +43,8 @@ def movements_of(connection: sql.Connection, name: str) -> list[Movement]:
 def payments(connection: sql.Connection) -> list[Movement]:
     """Return what requests have paid and got back, in money and tokens; not tokens of quotes."""
     c = MOVEMENTS.c
-    paid = (c.kind == Kind.CAPTURE.value) & (c.given_to == REVENUE)
-    given_back = (c.kind == Kind.REFUND.value) & (c.taken_from == REVENUE)
+    paid = (c.kind == MovementKind.CAPTURE.value) & (c.given_to == REVENUE)
+    given_back = (c.kind == MovementKind.REFUND.value) & (c.taken_from == REVENUE)
     rows = connection.execute(sql.select(MOVEMENTS).where(paid | given_back).order_by(c.seq))
     return [each for each in map(movement_of, rows) if quote_of(each.unit) is None]
 

@@ -13,14 +13,14 @@ from typing import Protocol
 from steppe.ledger.admission import (
     Admission,
     AdmissionRules,
+    AdmissionTerms,
     Payer,
     Price,
     Refusal,
-    Terms,
     most_nano,
     prices,
 )
-from steppe.ledger.entries import Hold, Kind, available
+from steppe.ledger.entries import Hold, MovementKind, available
 from steppe.ledger.quote import KIND as QUOTE
 from steppe.ledger.quote import Quote, QuoteError
 from steppe.ledger.store.balances import Balance, Balances
@@ -42,7 +42,7 @@ from steppe.ledger.units import (
 )
 
 
-class Books(Protocol):
+class AdmissionTables(Protocol):
     """What the decision needs of a transaction."""
 
     balances: Balances
@@ -71,7 +71,9 @@ class _Payment:
     free: int | None = None
 
 
-def admit(books: Books, asked: Admission, rules: AdmissionRules, now_us: int) -> Terms | Refusal:
+def admit(
+    books: AdmissionTables, asked: Admission, rules: AdmissionRules, now_us: int
+) -> AdmissionTerms | Refusal:
     """Decide on a request; what it may cost at most is set aside for it.
 
     The same admission again has the same terms. A refusal changes nothing.
@@ -84,7 +86,7 @@ def admit(books: Books, asked: Admission, rules: AdmissionRules, now_us: int) ->
     """
     if holds := books.holds.of(asked.request):
         return _again(books, asked, holds, now_us)
-    if books.movements.find(asked.request, Kind.HOLD):
+    if books.movements.find(asked.request, MovementKind.HOLD):
         return Refusal("conflict", f"request {asked.request}: asked to admit it, found it ended")
     choices = _choices(books, asked, rules, now_us)
     if isinstance(choices, Refusal):
@@ -111,10 +113,14 @@ def admit(books: Books, asked: Admission, rules: AdmissionRules, now_us: int) ->
     ]
     if holds:
         books.hold(holds, now_us)
-    return Terms(price.rate, price.currency, sum(each[1] for each in payment.parts), payment.free)
+    return AdmissionTerms(
+        price.rate, price.currency, sum(each[1] for each in payment.parts), payment.free
+    )
 
 
-def _again(books: Books, asked: Admission, holds: Sequence[Hold], now_us: int) -> Terms | Refusal:
+def _again(
+    books: AdmissionTables, asked: Admission, holds: Sequence[Hold], now_us: int
+) -> AdmissionTerms | Refusal:
     """Return the terms of a request that was admitted before."""
     first = holds[0]
     if first.asked != asked.digest:
@@ -123,11 +129,11 @@ def _again(books: Books, asked: Admission, holds: Sequence[Hold], now_us: int) -
     amount = sum(each.amount for each in holds if quote_of(each.unit) is None)
     purses = purses_of(books, asked.tenant, first.currency)
     free = sum(each.free for each in usable_of(purses, now_us)) if purses else None
-    return Terms(first.rate, first.currency, amount, free)
+    return AdmissionTerms(first.rate, first.currency, amount, free)
 
 
 def _choices(
-    books: Books, asked: Admission, rules: AdmissionRules, now_us: int
+    books: AdmissionTables, asked: Admission, rules: AdmissionRules, now_us: int
 ) -> _Choices | Refusal:
     """Return what a request may be paid with."""
     if not asked.quote:
@@ -166,7 +172,7 @@ def _on_account(
 
 
 def _payment(
-    books: Books, asked: Admission, choices: Sequence[Price], now_us: int
+    books: AdmissionTables, asked: Admission, choices: Sequence[Price], now_us: int
 ) -> _Payment | Refusal | None:
     """Return how a request is paid; None if its tenant has no account for any of the prices."""
     refusal: Refusal | None = None
@@ -192,14 +198,16 @@ def parts_of(purses: Sequence[Balance], most: int) -> tuple[tuple[str, int], ...
     return None if rest else tuple(parts)
 
 
-def late_parts(books: Books, payer: Payer, most: int, now_us: int) -> tuple[tuple[str, int], ...]:
+def late_parts(
+    books: AdmissionTables, payer: Payer, most: int, now_us: int
+) -> tuple[tuple[str, int], ...]:
     """Return what of an amount can be charged without a hold: as much as is free."""
     usable = usable_of(purses_of(books, payer.tenant, payer.currency), now_us)
     free = sum(max(0, each.free) for each in usable)
     return parts_of(usable, min(most, free)) or ()
 
 
-def purses_of(books: Books, tenant: str, currency: str) -> list[Balance]:
+def purses_of(books: AdmissionTables, tenant: str, currency: str) -> list[Balance]:
     """Return what a tenant can pay in a unit: series by their end, then what does not end."""
     own = available(tenant)
     found = books.balances.find(own, currency)

@@ -12,7 +12,7 @@ import sqlalchemy as sql
 from sqlalchemy.dialects import postgresql, sqlite
 
 from steppe.ledger.admission import Payer
-from steppe.ledger.booking import BookedRequest, Booking, Totals
+from steppe.ledger.booking import BookedRequest, BookedTotals, Booking
 from steppe.ledger.hours import HourSums, RunBooks
 from steppe.ledger.periods.closing import HOUR_US, hour_of
 from steppe.ledger.receipt import KIND as RECEIPT
@@ -26,7 +26,7 @@ from steppe.ledger.tariff import Tariff
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class BookingResult:
     """What a booking has changed.
 
     Attributes:
@@ -61,7 +61,7 @@ class Hour:
 
 def take(
     transaction: Transaction, booking: Booking, site: str, tariffs: Mapping[str, Tariff]
-) -> Taken:
+) -> BookingResult:
     """Write what a booking brings: receipts, what they cost, and the sums of its hour.
 
     A booking that was taken before changes nothing, and neither does one that comes too early:
@@ -85,7 +85,7 @@ def take(
         asked = f"asked to take booking {booking.number}"
         raise ConflictError(f"run {booking.run}: {asked}, found another one of this number")
     if booking.number != before.number + 1:
-        return Taken(before.number)
+        return BookingResult(before.number)
     time_us = booking.time_us
     if before.number == 0:
         _end_others(transaction, booking.run, site, time_us)
@@ -98,7 +98,7 @@ def take(
     _keep_run(transaction, after)
     unpriced = sum(each.terms != "" for each in filter(is_served, new))
     unpriced -= sum(each.tariff != "" for each in receipts)
-    return Taken(after.number, receipts, unpriced)
+    return BookingResult(after.number, receipts, unpriced)
 
 
 def run_books(connection: sql.Connection, run: str) -> RunBooks | None:
@@ -277,7 +277,7 @@ def _upsert(
 
 def _run_books(books: bytes) -> RunBooks:
     values = orjson.loads(books)
-    return RunBooks(**{**values, "totals": Totals(**values["totals"])})
+    return RunBooks(**{**values, "totals": BookedTotals(**values["totals"])})
 
 
 def _hour(row: sql.Row[Any]) -> Hour:

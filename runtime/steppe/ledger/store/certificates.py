@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sql
 
-from steppe.ledger.entries import ISSUED, Kind, Movement, available
+from steppe.ledger.entries import ISSUED, Movement, MovementKind, available
 from steppe.ledger.green.certificates import (
     KIND,
     Certificate,
@@ -35,7 +35,7 @@ _OWN, _GRANULAR, _GEC = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Holding:
     """What an owner has of a certificate, Wh.
 
     Attributes:
@@ -163,7 +163,7 @@ class Register:
         """
         known = self._known(certificate)
         where = f"certificate {certificate}: asked to cancel it"
-        if self._transaction.movements.find(cancel_name(certificate, owner), Kind.CAPTURE):
+        if self._transaction.movements.find(cancel_name(certificate, owner), MovementKind.CAPTURE):
             raise GreenError(f"{where}, found it cancelled")
         used_wh = self.balance_wh(matched(owner), known)
         if not used_wh:
@@ -219,7 +219,7 @@ class Register:
         return [
             (row.certificate, row.free_wh)
             for row in rows
-            if movements.find(names[row.certificate], Kind.HOLD) is None
+            if movements.find(names[row.certificate], MovementKind.HOLD) is None
         ]
 
     def _known(self, certificate: str) -> Certificate:
@@ -240,7 +240,7 @@ def free_of(owner: str, zone: str, turn: int, hour: int) -> sql.Select[tuple[str
     return query.order_by(c.to_hour, c.certificate).limit(2 * MOST_USED)
 
 
-def holdings(connection: sql.Connection, since_hour: int, until_hour: int) -> list[Held]:
+def holdings(connection: sql.Connection, since_hour: int, until_hour: int) -> list[Holding]:
     """Return who has what of the certificates that may be used in some hours, by their first hour.
 
     Args:
@@ -257,7 +257,7 @@ def holdings(connection: sql.Connection, since_hour: int, until_hour: int) -> li
     found = []
     for row in rows:
         known = Certificate.read(row.bytes)
-        found.append(Held(known, row.owner, row.free_wh, used.get((row.owner, known.unit), 0)))
+        found.append(Holding(known, row.owner, row.free_wh, used.get((row.owner, known.unit), 0)))
     return found
 
 

@@ -41,7 +41,7 @@ def due(connection: sql.Connection, now_us: int) -> list[tuple[str, str, int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedHour:
     """The book of an hour before it is written.
 
     Attributes:
@@ -80,7 +80,7 @@ class Closed:
 
 def prepare(
     connection: sql.Connection, site: str, boundary: str, hour: int, now_us: int
-) -> Prepared:
+) -> PreparedHour:
     """Return the book of an hour, which follows the last one that is closed.
 
     An hour has any number of receipts, so this may take seconds: others go on writing meanwhile.
@@ -97,7 +97,7 @@ def prepare(
         kept = Hour(site, boundary, hour, sums)
     receipts = receipts_of_hour(connection, site, boundary, hour)
     period = close_hour(_counters(kept), receipts, before, now_us)
-    return Prepared(
+    return PreparedHour(
         hour=kept,
         is_kept=found is not None,
         count=count_of_hour(connection, hour),
@@ -114,7 +114,7 @@ def close(
     hour: int,
     now_us: int,
     *,
-    prepared: Prepared | None = None,
+    prepared: PreparedHour | None = None,
 ) -> Closed:
     """Write the period of an hour, which follows the last one that is closed, and match the hour.
 
@@ -141,7 +141,7 @@ def close(
     return Closed(period, kept.sums, prepared.receipts, match)
 
 
-def _is_current(connection: sql.Connection, prepared: Prepared) -> bool:
+def _is_current(connection: sql.Connection, prepared: PreparedHour) -> bool:
     """Return whether an hour is as it was when its book was prepared."""
     hour = prepared.hour
     found = row_of_hour(connection, hour.site, hour.boundary, hour.hour)

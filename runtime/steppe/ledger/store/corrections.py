@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 
 from steppe.errors import UsageError
-from steppe.ledger.entries import REVENUE, Kind, Movement, available, cause_of, refunded
+from steppe.ledger.entries import REVENUE, Movement, MovementKind, available, cause_of, refunded
 from steppe.ledger.receipt import KIND as RECEIPT
 from steppe.ledger.receipt import Receipt
 from steppe.ledger.store.accounts import CORRECTION
@@ -67,8 +67,11 @@ def _check_corrected(books: Transaction, correction: Receipt) -> None:
 def _refunds(books: Transaction, correction: Receipt, now_us: int) -> list[Movement]:
     """Return what is given back: of what was paid, the last part first."""
     before = list(_corrected(books, correction.corrects))
-    paid = [*_paid(books, correction.corrects), *(x for x in before if x.kind is Kind.CAPTURE)]
-    given = sum(each.amount for each in before if each.kind is Kind.REFUND)
+    paid = [
+        *_paid(books, correction.corrects),
+        *(x for x in before if x.kind is MovementKind.CAPTURE),
+    ]
+    given = sum(each.amount for each in before if each.kind is MovementKind.REFUND)
     rest, moved = -correction.amount_nano, list[Movement]()
     for each in reversed(paid):
         skipped = min(given, each.amount)
@@ -99,7 +102,12 @@ def _charges(books: Transaction, correction: Receipt, now_us: int) -> list[Movem
         raise TooLowError(own, correction.currency, correction.amount_nano, free)
     return [
         Movement(
-            _cause(correction.corrects, first + number), Kind.CAPTURE, own, REVENUE, unit, amount
+            _cause(correction.corrects, first + number),
+            MovementKind.CAPTURE,
+            own,
+            REVENUE,
+            unit,
+            amount,
         )
         for number, (unit, amount) in enumerate(parts)
     ]
@@ -108,10 +116,10 @@ def _charges(books: Transaction, correction: Receipt, now_us: int) -> list[Movem
 def _paid(books: Transaction, request: str) -> Iterator[Movement]:
     """Return what a request has paid, without the tokens of a quote."""
     for part in count():
-        found = books.movements.find(cause_of(request, part), Kind.CAPTURE)
+        found = books.movements.find(cause_of(request, part), MovementKind.CAPTURE)
         if found is not None and quote_of(found.unit) is None:
             yield found
-        elif books.movements.find(cause_of(request, part), Kind.HOLD) is None:
+        elif books.movements.find(cause_of(request, part), MovementKind.HOLD) is None:
             return
 
 
@@ -127,7 +135,7 @@ def _corrected(books: Transaction, request: str) -> Iterator[Movement]:
         number += 1
 
 
-_KINDS = (Kind.REFUND, Kind.CAPTURE)
+_KINDS = (MovementKind.REFUND, MovementKind.CAPTURE)
 
 
 def _cause(request: str, number: int) -> str:

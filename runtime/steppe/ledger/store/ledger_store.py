@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import sqlalchemy as sql
 
 from steppe.database import Database
-from steppe.ledger.admission import Admission, AdmissionRules, Payer, Refusal, Terms
+from steppe.ledger.admission import Admission, AdmissionRules, AdmissionTerms, Payer, Refusal
 from steppe.ledger.entries import Hold, Movement
 from steppe.ledger.quote import Quote
 from steppe.ledger.receipt import KIND as RECEIPT
@@ -23,7 +23,7 @@ from steppe.ledger.store.corrections import correct
 from steppe.ledger.store.log_entries import LogEntry, size_of
 from steppe.ledger.store.movements import ConflictError
 from steppe.ledger.store.packages import expire, issue_quote, run_out, trade
-from steppe.ledger.store.snapshot import Snapshot
+from steppe.ledger.store.snapshot import StoreSnapshot
 from steppe.ledger.store.tables import ENTRIES, SCHEMA
 from steppe.ledger.store.transaction import Transaction
 from steppe.ledger.trades import Package, Transfer
@@ -83,18 +83,18 @@ class LedgerStore:
             yield connection
 
     @contextmanager
-    def snapshot(self) -> Generator[Snapshot]:
+    def snapshot(self) -> Generator[StoreSnapshot]:
         """Open one state of the store, however long it is read.
 
         Raises:
             UsageError: The store cannot be read.
         """
         with self._database.snapshot() as connection:
-            yield Snapshot(connection)
+            yield StoreSnapshot(connection)
 
     def admit(
         self, asked: Sequence[Admission], rules: AdmissionRules, now_us: int
-    ) -> list[Terms | Refusal]:
+    ) -> list[AdmissionTerms | Refusal]:
         """Decide on requests in their order; what each may cost at most is set aside for it."""
         with self.transaction() as books:
             units = {tariff.currency for tariff in rules.tariffs}

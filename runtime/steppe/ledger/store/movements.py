@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from steppe.errors import SteppeError
-from steppe.ledger.entries import Kind, Movement
+from steppe.ledger.entries import Movement, MovementKind
 from steppe.ledger.store.balances import CHUNK
 from steppe.ledger.store.tables import MOVEMENTS, any_of, row_of, unique
 from steppe.ledger.units import amount_text
@@ -24,7 +24,7 @@ class Movements:
     def __init__(self, connection: sql.Connection) -> None:
         """Begin with none of them read."""
         self._connection = connection
-        self._found: dict[str, dict[Kind, Movement]] = {}
+        self._found: dict[str, dict[MovementKind, Movement]] = {}
         self._unread: dict[str, list[Movement]] = {}
         self._new: list[dict[str, Any]] = []
 
@@ -40,7 +40,7 @@ class Movements:
             for cause in some:
                 self._found[cause].update((each.kind, each) for each in self._unread.pop(cause, ()))
 
-    def find(self, cause: str, kind: Kind) -> Movement | None:
+    def find(self, cause: str, kind: MovementKind) -> Movement | None:
         """Return the movement of a name; None if there is none."""
         if cause not in self._found:
             self.load([cause])
@@ -92,4 +92,6 @@ _OF = sql.select(MOVEMENTS).where(MOVEMENTS.c.cause.in_(any_of("causes")))
 
 def movement_of(row: sql.Row[Any]) -> Movement:
     """Return the movement of a row."""
-    return Movement(row.cause, Kind(row.kind), row.taken_from, row.given_to, row.unit, row.amount)
+    return Movement(
+        row.cause, MovementKind(row.kind), row.taken_from, row.given_to, row.unit, row.amount
+    )

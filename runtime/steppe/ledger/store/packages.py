@@ -8,8 +8,8 @@ import sqlalchemy as sql
 
 from steppe.errors import UsageError
 from steppe.ledger.entries import (
-    Kind,
     Movement,
+    MovementKind,
     cause_of,
     package_expired,
     quote_issued,
@@ -119,7 +119,7 @@ def _over(books: Transaction, key: tuple[str, str], now_us: int) -> Balance | No
 def _expiry(books: Transaction, found: Balance) -> Movement:
     """Return the movement of what has run out, with a name of its own."""
     name, number = f"{found.account}/{found.unit}", 0
-    while books.movements.find(cause_of(name, number), Kind.EXPIRE) is not None:
+    while books.movements.find(cause_of(name, number), MovementKind.EXPIRE) is not None:
         number += 1
     return package_expired(cause_of(name, number), found.account, found.unit, found.balance)
 

@@ -18,7 +18,7 @@ CHUNK = 1_000
 """Entries that are read at once."""
 
 
-class Snapshot:
+class StoreSnapshot:
     """Reads a store within one transaction."""
 
     def __init__(self, connection: sql.Connection) -> None:

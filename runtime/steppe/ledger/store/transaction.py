@@ -11,12 +11,12 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sql
 
-from steppe.ledger.admission import Admission, AdmissionRules, Payer, Refusal, Terms
+from steppe.ledger.admission import Admission, AdmissionRules, AdmissionTerms, Payer, Refusal
 from steppe.ledger.entries import (
     REVENUE,
     Hold,
-    Kind,
     Movement,
+    MovementKind,
     available,
     captured,
     cause_of,
@@ -116,7 +116,9 @@ class Transaction:
         self.holds.add(holds)
         return True
 
-    def admit(self, asked: Admission, rules: AdmissionRules, now_us: int) -> Terms | Refusal:
+    def admit(
+        self, asked: Admission, rules: AdmissionRules, now_us: int
+    ) -> AdmissionTerms | Refusal:
         """Decide on a request; what it may cost at most is set aside for it.
 
         The same admission again has the same terms. A refusal changes nothing.
@@ -156,11 +158,11 @@ class Transaction:
         new = self.entries.new_of(entries)
         holds = self.holds.of(request)
         moved, rest = _captured(holds, amount, tokens)
-        had_hold = holds or (new and self.movements.find(request, Kind.HOLD) is not None)
+        had_hold = holds or (new and self.movements.find(request, MovementKind.HOLD) is not None)
         if rest and payer is not None and had_hold:
             own, late = available(payer.tenant), late_parts(self, payer, rest, now_us)
             moved += [
-                Movement(cause_of(request, part), Kind.CAPTURE, own, REVENUE, unit, taken)
+                Movement(cause_of(request, part), MovementKind.CAPTURE, own, REVENUE, unit, taken)
                 for part, (unit, taken) in enumerate(late, len(holds))
             ]
         if moved:
@@ -170,7 +172,9 @@ class Transaction:
         self.entries.add(new)
         return bool(new or holds)
 
-    def give_back(self, request: str, now_us: int, kind: Kind = Kind.RELEASE) -> bool:
+    def give_back(
+        self, request: str, now_us: int, kind: MovementKind = MovementKind.RELEASE
+    ) -> bool:
         """Give a hold back that is not used; return whether there was one."""
         holds = self.holds.of(request)
         if not holds:
@@ -184,7 +188,7 @@ class Transaction:
         requests = self.holds.expired(now_us, most)
         self.load(requests)
         for request in requests:
-            self.give_back(request, now_us, Kind.EXPIRE)
+            self.give_back(request, now_us, MovementKind.EXPIRE)
         return len(requests)
 
     def add(self, entries: Sequence[LogEntry]) -> int:

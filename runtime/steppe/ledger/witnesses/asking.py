@@ -52,7 +52,7 @@ class WitnessPlace:
 
 
 @dataclass(slots=True)
-class Asked:
+class WitnessState:
     """How it goes with one witness.
 
     Attributes:
@@ -90,7 +90,7 @@ class WitnessAsker:
             first_wait_s: Wait before a witness that did not sign is asked again, s.
         """
         self._log, self._places, self._first_wait_s = log, tuple(places), first_wait_s
-        self.asked = {place.key.name: Asked() for place in self._places}
+        self.asked = {place.key.name: WitnessState() for place in self._places}
         self._newest = ""
         self._heads: dict[int, Note] = {}
         self._written, self._written_size = Note(""), 0
@@ -175,7 +175,7 @@ class WitnessAsker:
                 await asyncio.sleep(wait_s)
                 news.set()
 
-    async def _cosign(self, place: WitnessPlace, state: Asked, note: str) -> None:
+    async def _cosign(self, place: WitnessPlace, state: WitnessState, note: str) -> None:
         """Have a witness sign a head.
 
         Raises:
@@ -246,7 +246,7 @@ class WitnessAsker:
         except SteppeError as error:  # the next head is another chance
             _log.warning("cosigned checkpoint: %s", error)
 
-    def _note_problem(self, place: WitnessPlace, state: Asked, problem: str) -> None:
+    def _note_problem(self, place: WitnessPlace, state: WitnessState, problem: str) -> None:
         state.failed += 1
         if problem != state.problem:
             _log.warning("witness %s at %s: %s", place.key.name, place.url, problem)

@@ -20,8 +20,8 @@ from steppe.ledger.log.witness import (
     AddCheckpoint,
     ForkError,
     OldSizeError,
-    RefusedError,
     Witness,
+    WitnessRefusedError,
 )
 from steppe.ledger.signing import COSIGNATURE, Note, PrivateKey, PublicKey
 from steppe.ledger.witnesses.folder import WitnessFolder
@@ -102,7 +102,7 @@ class WitnessServer:
             return web.Response(
                 status=error.status, body=f"{error.size}\n".encode(), content_type=SIZE_TYPE
             )
-        except RefusedError as error:
+        except WitnessRefusedError as error:
             _log.warning("%s", error)
             return _refusal(str(error), error.status)
         except SteppeError as error:  # the disk: nothing was signed

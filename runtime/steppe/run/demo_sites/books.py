@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from steppe.ledger.statements.amounts import MICRO_DIGITS, grouped_text
-from steppe.run.demo_sites.outcome import Books
+from steppe.run.demo_sites.outcome import BooksFound
 from steppe.run.demo_sites.places import Places
-from steppe.run.sites_settle import Compared, compare_sites
+from steppe.run.sites_settle import SitesComparison, compare_sites
 from steppe.sites.settlement.pairs import PairSums
 
 
-def check_books(places: Places) -> Books:
+def check_books(places: Places) -> BooksFound:
     """Audit the ledger of each site, and compare what each two say of each other.
 
     Args:
@@ -25,7 +25,7 @@ def check_books(places: Places) -> Books:
     return books_of(found)
 
 
-def books_of(found: Compared) -> Books:
+def books_of(found: SitesComparison) -> BooksFound:
     """Return what is shown of a comparison, and what does not hold.
 
     Args:
@@ -43,10 +43,10 @@ def books_of(found: Compared) -> Books:
         for pair in found.pairs
     ]
     document = {"energy": energy, "pairs": pairs, "notes": list(found.notes)}
-    return Books(_lines(found), (*found.faults, *faults), document)
+    return BooksFound(_lines(found), (*found.faults, *faults), document)
 
 
-def _lines(found: Compared) -> tuple[str, ...]:
+def _lines(found: SitesComparison) -> tuple[str, ...]:
     lines = [
         f"books of {each.site}: {_joules(each.meter_uj)} J metered, all of it accounted for"
         for each in found.energy

@@ -23,7 +23,7 @@ from steppe.load.results import LoadResult
 from steppe.report.record_folder import FIGURE_FILE
 from steppe.run.demo_sites.books import check_books
 from steppe.run.demo_sites.follow import Follower
-from steppe.run.demo_sites.outcome import Books, ClientSums, client_sums, faults_of
+from steppe.run.demo_sites.outcome import BooksFound, ClientSums, client_sums, faults_of
 from steppe.run.demo_sites.places import ANYWHERE, NEAREST, Place, Places, lay_out, write_files
 from steppe.run.demo_sites.section import read_east_west
 from steppe.run.demo_sites.served import Phase, PhaseSums, SiteRecord, sums_of
@@ -58,7 +58,7 @@ class DemoResult:
 
     sums: Mapping[str, PhaseSums]
     clients: Mapping[str, ClientSums]
-    books: Books
+    books: BooksFound
     faults: tuple[str, ...]
     figure: Path
 

@@ -58,7 +58,7 @@ def client_sums(results: Mapping[str, LoadResult]) -> ClientSums:
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class BooksFound:
     """What was found in the books of the sites.
 
     Attributes:
@@ -75,7 +75,7 @@ class Books:
 def faults_of(
     sums: Mapping[str, PhaseSums],
     clients: Mapping[str, ClientSums],
-    books: Books,
+    books: BooksFound,
     exit_codes: Mapping[str, int],
 ) -> tuple[str, ...]:
     """Return why the demo did not show what it is to show, a line each; none if it did.

@@ -9,10 +9,10 @@ from steppe.load.arrivals import Arrival
 from steppe.report.sites_records import SiteCall
 from steppe.sim.request import Request
 from steppe.sim.sites.settings import SiteSettings
-from steppe.sites.view import Asked
+from steppe.sites.view import RequestView
 
 
-class Call:
+class ClientCall:
     """A request of a client.
 
     Attributes:
@@ -42,7 +42,7 @@ class Call:
     )  # fmt: skip
 
     def __init__(
-        self, number: int, home: str, arrival: Arrival, asked: Asked, *, is_row: bool
+        self, number: int, home: str, arrival: Arrival, asked: RequestView, *, is_row: bool
     ) -> None:
         self.number, self.home, self.gateway = number, home, home
         self.arrival, self.asked, self.is_row = arrival, asked, is_row

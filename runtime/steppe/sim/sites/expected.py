@@ -67,7 +67,7 @@ def own_w(budget: PowerBudget, now_s: float) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FlowKind:
     """What all requests of a flow have in common.
 
     Attributes:
@@ -84,11 +84,11 @@ class ArrivalRates:
 
     def __init__(self) -> None:
         """Begin without requests."""
-        self._come: dict[Kind, float] = {}
-        self._means: dict[Kind, float] = {}
+        self._come: dict[FlowKind, float] = {}
+        self._means: dict[FlowKind, float] = {}
         self._passed_s = 0.0
 
-    def add(self, kind: Kind, tokens: float) -> None:
+    def add(self, kind: FlowKind, tokens: float) -> None:
         """Note a request of so many output tokens."""
         self._come[kind] = self._come.get(kind, 0.0) + tokens
 
@@ -101,7 +101,7 @@ class ArrivalRates:
             self._means[kind] = keep * before + (1.0 - keep) * self._come[kind] / passed_s
             self._come[kind] = 0.0
 
-    def tps(self) -> dict[Kind, float]:
+    def tps(self) -> dict[FlowKind, float]:
         """Return the rates, output tokens per second."""
         seen = 1.0 - math.exp(-self._passed_s / RATE_MEMORY_S)
         return {kind: mean / seen for kind, mean in self._means.items()} if seen else {}

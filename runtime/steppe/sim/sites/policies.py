@@ -16,15 +16,15 @@ import numpy as np
 from steppe.config.several_sites import RoutingName
 from steppe.sites.decide import FORBIDDEN, Choice, decide
 from steppe.sites.pins import Pins
-from steppe.sites.prepared import Bools, Candidates, Floats, Prepared
+from steppe.sites.prepared import Bools, Candidates, Floats, PreparedSites
 from steppe.sites.quotas import Quotas
-from steppe.sites.view import Asked
+from steppe.sites.view import RequestView
 
 ROUTINGS: tuple[RoutingName, ...] = get_args(RoutingName)
 
 
 @dataclass(slots=True)
-class Known:
+class ChoiceInputs:
     """What a site knows when it chooses a site for a request.
 
     Attributes:
@@ -35,7 +35,7 @@ class Known:
         refused: Sites that refused lately, and until when nothing new goes there, s.
     """
 
-    sites: Prepared
+    sites: PreparedSites
     quotas: Quotas
     pins: Pins
     rng: random.Random
@@ -55,7 +55,7 @@ class RoutingPolicy(Protocol):
         """Whether it sends no more than the leases of a plan allow."""
         ...
 
-    def choose(self, asked: Asked, known: Known, now_s: float) -> Choice:
+    def choose(self, asked: RequestView, known: ChoiceInputs, now_s: float) -> Choice:
         """Return the site of a request; `Choice.site` is None if it may run at none.
 
         Args:
@@ -66,7 +66,7 @@ class RoutingPolicy(Protocol):
         ...
 
 
-def may_run(asked: Asked, known: Known, now_s: float) -> Bools:
+def may_run(asked: RequestView, known: ChoiceInputs, now_s: float) -> Bools:
     """Return which sites have the model, are allowed, are heard and have not refused lately."""
     sites = known.sites
     usable = sites.candidates(asked).allowed & (now_s - sites.received_s <= sites.missed_s)
@@ -78,12 +78,12 @@ def may_run(asked: Asked, known: Known, now_s: float) -> Bools:
     return usable
 
 
-def has_room(found: Candidates, sites: Prepared) -> Bools:
+def has_room(found: Candidates, sites: PreparedSites) -> Bools:
     """Return which sites have tokens per second and watts for one more request."""
     return (found.room_tps >= found.rate_tps) & (sites.room_w >= found.rate_w)
 
 
-def best_of(asked: Asked, known: Known, usable: Bools, costs: Floats) -> Choice:
+def best_of(asked: RequestView, known: ChoiceInputs, usable: Bools, costs: Floats) -> Choice:
     """Return the usable site with the lowest cost, of equal ones the first.
 
     Without a usable one the request waits at its own site, if it may run there.
@@ -103,7 +103,7 @@ class LocalOnly:
 
     needs_plan: bool = False
 
-    def choose(self, asked: Asked, known: Known, now_s: float) -> Choice:
+    def choose(self, asked: RequestView, known: ChoiceInputs, now_s: float) -> Choice:
         """Return this site."""
         allowed = known.sites.candidates(asked).allowed
         return Choice(known.here, "cost") if allowed[0] else FORBIDDEN
@@ -115,7 +115,7 @@ class Nearest:
 
     needs_plan: bool = False
 
-    def choose(self, asked: Asked, known: Known, now_s: float) -> Choice:
+    def choose(self, asked: RequestView, known: ChoiceInputs, now_s: float) -> Choice:
         """Return the site with the shortest round trip of those with room."""
         sites = known.sites
         usable = may_run(asked, known, now_s) & has_room(sites.candidates(asked), sites)
@@ -133,7 +133,7 @@ class RoundRobin:
     needs_plan: bool = False
     turn: int = 0
 
-    def choose(self, asked: Asked, known: Known, now_s: float) -> Choice:
+    def choose(self, asked: RequestView, known: ChoiceInputs, now_s: float) -> Choice:
         """Return the next site."""
         sites = known.sites
         usable = may_run(asked, known, now_s)
@@ -149,7 +149,7 @@ class LeastQueue:
 
     needs_plan: bool = False
 
-    def choose(self, asked: Asked, known: Known, now_s: float) -> Choice:
+    def choose(self, asked: RequestView, known: ChoiceInputs, now_s: float) -> Choice:
         """Return the site with the shortest queue at its last heartbeat."""
         found = known.sites.candidates(asked)
         waiting = np.array([0.0 if pool is None else pool.waiting for pool in found.pools])
@@ -167,7 +167,7 @@ class Greenest:
 
     needs_plan: bool = False
 
-    def choose(self, asked: Asked, known: Known, now_s: float) -> Choice:
+    def choose(self, asked: RequestView, known: ChoiceInputs, now_s: float) -> Choice:
         """Return the site with the most surplus."""
         views = known.sites.views
         surplus_w = np.array([0.0 if view is None else view.surplus_w for view in views])
@@ -180,7 +180,7 @@ class Steppe:
 
     needs_plan: bool = True
 
-    def choose(self, asked: Asked, known: Known, now_s: float) -> Choice:
+    def choose(self, asked: RequestView, known: ChoiceInputs, now_s: float) -> Choice:
         """Return the site by masks and costs."""
         pin = known.pins.find(asked.conversation, now_s)
         return decide(

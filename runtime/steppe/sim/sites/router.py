@@ -11,19 +11,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from steppe.errors import InfeasibleError
-from steppe.sim.sites.policies import Known, RoutingPolicy, Steppe
+from steppe.sim.sites.policies import ChoiceInputs, RoutingPolicy, Steppe
 from steppe.sim.sites.settings import SiteSettings, SitesSettings
 from steppe.sites.beats.message import Beat, Origin
 from steppe.sites.beats.peers import BeatSettings, PeerTable, StaleBeatError
 from steppe.sites.grants import DEFERRABLE, grants_of
 from steppe.sites.pins import Pins
 from steppe.sites.plan.inputs import PlanInputs
-from steppe.sites.prepared import Prepared, Weights
+from steppe.sites.prepared import PreparedSites, Weights
 from steppe.sites.quotas import Quotas
-from steppe.sites.routing import MISSED_PERIODS, MOST_TRIES, Routing, Way
+from steppe.sites.routing import MISSED_PERIODS, MOST_TRIES, Destination, Routing
 from steppe.sites.service.planning import Planning
 from steppe.sites.state import PeerState, SitesState
-from steppe.sites.view import Asked, SiteView
+from steppe.sites.view import RequestView, SiteView
 
 REST_S = 2.0
 """With a simple policy, a site that refused gets nothing new for so long, s."""
@@ -48,14 +48,14 @@ class PolicyRouting:
         self._rng, self._known = rng, None
         self._refused: dict[str, float] = {}
 
-    _known: Known | None
+    _known: ChoiceInputs | None
 
     def update(self, state: SitesState, read_s: float) -> None:
         """Take the last heartbeats."""
         if state.here is None:
             return
         before = self._known
-        sites = Prepared(
+        sites = PreparedSites(
             self._names,
             state.here,
             state.usable(read_s),
@@ -64,28 +64,36 @@ class PolicyRouting:
             before=None if before is None else before.sites,
             missed_s=MISSED_PERIODS * state.period_s,
         )
-        self._known = Known(sites, Quotas(self._names, read_s), Pins(), self._rng, self._refused)
+        self._known = ChoiceInputs(
+            sites, Quotas(self._names, read_s), Pins(), self._rng, self._refused
+        )
 
-    def choose(self, asked: Asked, tried: Collection[str], now_s: float) -> Way:
+    def choose(self, asked: RequestView, tried: Collection[str], now_s: float) -> Destination:
         """Return where a request goes, and count it there."""
         known = self._known
         if known is None:
-            return Way(None, "alone")
+            return Destination(None, "alone")
         if len(tried) >= MOST_TRIES:
-            return Way(None, "tried")
+            return Destination(None, "tried")
         site, reason = self._policy.choose(asked, known, now_s)
         if site is None:
-            return Way(None, reason)
+            return Destination(None, reason)
         known.sites.take(asked, site)
-        return Way(None if site == self._names[0] else site, reason)
+        return Destination(None if site == self._names[0] else site, reason)
 
     def refuse(
-        self, asked: Asked, site: str, now_s: float, *, status: int | None, output_tokens: int = 0
+        self,
+        asked: RequestView,
+        site: str,
+        now_s: float,
+        *,
+        status: int | None,
+        output_tokens: int = 0,
     ) -> None:
         """Note that a site refused a request."""
         self._refused[site] = now_s + REST_S
 
-    def serve(self, asked: Asked, site: str, output_tokens: int) -> None:
+    def serve(self, asked: RequestView, site: str, output_tokens: int) -> None:
         """Note that a site has answered a request."""
         self._refused.pop(site, None)
 
@@ -187,19 +195,24 @@ class SiteRouter:
         """Send nothing new to a site until a time, s."""
         self._suspects[site] = until_s
 
-    def choose(self, asked: Asked, tried: Collection[str], now_s: float) -> Way:
-        """Return where a request goes; `Way.site` is None if it stays."""
+    def choose(self, asked: RequestView, tried: Collection[str], now_s: float) -> Destination:
+        """Return where a request goes; `Destination.site` is None if it stays."""
         if not self._is_read and self._state is not None:
             self._routing.update(self._state, now_s)
             self._is_read = True
         return self._routing.choose(asked, tried, now_s)
 
-    def serve(self, asked: Asked, site: str, output_tokens: int) -> None:
+    def serve(self, asked: RequestView, site: str, output_tokens: int) -> None:
         """Note that another site has answered a request."""
         self._routing.serve(asked, site, output_tokens)
 
     def refuse(
-        self, asked: Asked, site: str, now_s: float, status: int | None, output_tokens: int = 0
+        self,
+        asked: RequestView,
+        site: str,
+        now_s: float,
+        status: int | None,
+        output_tokens: int = 0,
     ) -> None:
         """Note that another site refused a request, or lost it after some output tokens."""
         self._routing.refuse(asked, site, now_s, status=status, output_tokens=output_tokens)

@@ -10,11 +10,11 @@ from steppe.sim.batch_jobs import TENANT
 from steppe.sim.fleet import SimulatedFleet
 from steppe.sim.request import Request
 from steppe.sim.run import FleetRun, Joined, RunWriter
-from steppe.sim.sites.expected import ArrivalRates, Kind
+from steppe.sim.sites.expected import ArrivalRates, FlowKind
 from steppe.sim.sites.router import SiteRouter
 from steppe.sim.sites.settings import SiteSettings, SitesSettings
 from steppe.sim.sites.shows import Shows
-from steppe.sites.view import Asked, Demand, SiteView
+from steppe.sites.view import Demand, RequestView, SiteView
 
 BURST_S = 10.0
 """Rows that leases allow and that are not sent are kept for so long, s."""
@@ -64,16 +64,16 @@ class SimulatedSite:
         """Its name."""
         return self.settings.name
 
-    def asked_of(self, arrival: Arrival) -> Asked:
+    def asked_of(self, arrival: Arrival) -> RequestView:
         """Return what its gateway knows of a request, and count it as demand."""
         settings, terms = self.settings, self.settings.terms_of(arrival.tenant)
         priority = PRIORITIES[arrival.rank]
         is_row = arrival.tenant == TENANT
         tokens = max(1, round(self._answer_tokens))
         if not is_row:
-            self._rates.add(Kind(priority, terms), tokens)
+            self._rates.add(FlowKind(priority, terms), tokens)
         conversation = f"{self.name}/{arrival.conversation}" if arrival.conversation else None
-        return Asked(
+        return RequestView(
             model=settings.model,
             revision=None,
             priority=priority,
@@ -122,7 +122,7 @@ class SimulatedSite:
         rates = self._rates.tps()
         backlog = sum(work.output_tokens for work in self.run.jobs.work(self.run.queue.now_s))
         if backlog:
-            kind = Kind("deferrable", self.settings.terms_of(TENANT))
+            kind = FlowKind("deferrable", self.settings.terms_of(TENANT))
             rates[kind] = rates.get(kind, 0.0) + backlog / JOB_S
         return tuple(
             Demand(

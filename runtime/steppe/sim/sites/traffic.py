@@ -10,7 +10,7 @@ from steppe.report.sites_records import SiteCall
 from steppe.sim.batch_jobs import TENANT
 from steppe.sim.events import EventQueue
 from steppe.sim.request import Request
-from steppe.sim.sites.call import Call
+from steppe.sim.sites.call import ClientCall
 from steppe.sim.sites.faults import Faults
 from steppe.sim.sites.site import SimulatedSite
 from steppe.sites.routing import MOST_TRIES
@@ -47,10 +47,10 @@ class Traffic:
             note: Takes each request that has ended.
         """
         self.sites: dict[str, SimulatedSite] = {}
-        self.open: dict[int, Call] = {}
+        self.open: dict[int, ClientCall] = {}
         self._queue, self._faults, self._rtt_s = queue, faults, rtt_s
         self._max_wait_s, self._note = max_wait_s, note
-        self._parts: dict[int, Call] = {}
+        self._parts: dict[int, ClientCall] = {}
         self._last: dict[str, tuple[str, int]] = {}
         self._number = self._pushed = 0
         self._is_pushing = False
@@ -64,7 +64,7 @@ class Traffic:
         """Take a request that a client of a site sends."""
         site = self.sites[home]
         asked = site.asked_of(arrival)
-        call = Call(number, home, arrival, asked, is_row=arrival.tenant == TENANT)
+        call = ClientCall(number, home, arrival, asked, is_row=arrival.tenant == TENANT)
         self.open[number] = call
         self._reach(call)
 
@@ -137,7 +137,7 @@ class Traffic:
         for call in [*self.open.values()]:
             self._close(call, "cancelled", self._queue.now_s, 0)
 
-    def _reach(self, call: Call) -> None:
+    def _reach(self, call: ClientCall) -> None:
         """Let a client reach the gateway of its site, or the nearest one that is there."""
         now_s = self._queue.now_s
         near = sorted(
@@ -154,7 +154,7 @@ class Traffic:
         else:
             self._queue.at(now_s + near[0][0] / 2, self._route, call)
 
-    def _route(self, now_s: float, call: Call) -> None:
+    def _route(self, now_s: float, call: ClientCall) -> None:
         """Choose a site for a request, and send it there."""
         if call.is_over:
             return
@@ -176,12 +176,12 @@ class Traffic:
             may_run = any(call.may_run_at(each.settings) for each in self.sites.values())
             self._close(call, "rejected" if may_run else "forbidden", now_s, 0)
 
-    def _may_stay(self, call: Call) -> bool:
+    def _may_stay(self, call: ClientCall) -> bool:
         """Whether a request may run at the site of its gateway; a row that was pushed may not."""
         may_run = call.may_run_at(self.sites[call.gateway].settings)
         return may_run and not (self._is_pushing and call.is_row)
 
-    def _arrive(self, now_s: float, subject: tuple[Call, int]) -> None:
+    def _arrive(self, now_s: float, subject: tuple[ClientCall, int]) -> None:
         """Take a request at another site: it may wait a moment, then it is refused."""
         call, continued = subject
         if call.is_over or call.part or call.continued != continued:
@@ -197,7 +197,7 @@ class Traffic:
             if call.part and not call.is_row:
                 self._queue.at(now_s + self._max_wait_s, self._end_wait, (call, call.part))
 
-    def _submit(self, now_s: float, call: Call) -> None:
+    def _submit(self, now_s: float, call: ClientCall) -> None:
         site = self.sites[call.site]
         assert call.may_run_at(site.settings), "no request leaves the regions of its tenant"
         tenant = f"site:{call.gateway}" if call.is_away else call.arrival.tenant
@@ -208,7 +208,7 @@ class Traffic:
         self._parts[number] = call
         call.request = site.fleet.arrive(number, call.rest(now_s, tenant))
 
-    def _end_wait(self, now_s: float, subject: tuple[Call, int]) -> None:
+    def _end_wait(self, now_s: float, subject: tuple[ClientCall, int]) -> None:
         """Refuse a request of another site that has waited too long."""
         call, part = subject
         if call.is_over or call.part != part:
@@ -217,24 +217,24 @@ class Traffic:
             del self._parts[part]
             self._turn_back(call)
 
-    def _turn_back(self, call: Call) -> None:
+    def _turn_back(self, call: ClientCall) -> None:
         """Let the refusal of a site reach the gateway."""
         call.part = 0
         self._queue.at(self._queue.now_s + self._way_s(call), self._refused, call)
 
-    def _refused(self, now_s: float, call: Call) -> None:
+    def _refused(self, now_s: float, call: ClientCall) -> None:
         if call.is_over or call.part:
             return
         self._note_refusal(call, call.site, now_s, FULL)
         self._route(now_s, call)
 
     def _note_refusal(
-        self, call: Call, site: str, now_s: float, status: int | None, tokens: int = 0
+        self, call: ClientCall, site: str, now_s: float, status: int | None, tokens: int = 0
     ) -> None:
         call.refusals.append(site)
         self.sites[call.gateway].router.refuse(call.asked, site, now_s, status, tokens)
 
-    def _lose(self, call: Call, tokens: int) -> None:
+    def _lose(self, call: ClientCall, tokens: int) -> None:
         """Go on elsewhere after a site was lost; a client whose gateway died asks again."""
         now_s, lost = self._queue.now_s, call.site
         gateway = self.sites[call.gateway]
@@ -250,7 +250,7 @@ class Traffic:
             self._note_refusal(call, lost, now_s, GONE, tokens)
         self._route(now_s, call)
 
-    def _given(self, call: Call, now_s: float) -> int:
+    def _given(self, call: ClientCall, now_s: float) -> int:
         """Return how many tokens a client has of a part that is cut, by the usual time of each."""
         request, view = call.request, self.sites[call.site].view(0, now_s)
         if request is None or request.first_s is None or view is None:
@@ -259,7 +259,7 @@ class Traffic:
         tpot_s = next(iter(view.pools.values())).tpot_s
         return 1 + int((now_s - request.first_s) / tpot_s)
 
-    def _complete(self, call: Call, request: Request) -> None:
+    def _complete(self, call: ClientCall, request: Request) -> None:
         way_s = self._way_s(call)
         call.take_first(request, way_s)
         call.cached_tokens = request.cached_tokens
@@ -277,7 +277,7 @@ class Traffic:
         self._close(call, "length", request.end_s + way_s, request.output_tokens, lost_tokens)
 
     def _close(
-        self, call: Call, finish: str, at_s: float, tokens: int, lost_tokens: int = 0
+        self, call: ClientCall, finish: str, at_s: float, tokens: int, lost_tokens: int = 0
     ) -> None:
         call.is_over = True
         self.open.pop(call.number, None)
@@ -288,12 +288,12 @@ class Traffic:
         if not (self._is_pushing and call.is_row):
             self._note(call.record(at_s, finish, tokens, lost_tokens))
 
-    def _end_row(self, call: Call, finish: str) -> None:
+    def _end_row(self, call: ClientCall, finish: str) -> None:
         row = Request(call.number, replace(call.arrival))
         row.end(self._queue.now_s, finish, call.arrival.output_tokens)
         self.sites[call.home].run.jobs.end(row)
 
-    def _way_s(self, call: Call) -> float:
+    def _way_s(self, call: ClientCall) -> float:
         """Return the time from the gateway to the site of a request, or back, s."""
         way_s = self._rtt_s[call.gateway, call.site] / 2 if call.is_away else 0.0
         if call.gateway != call.home:

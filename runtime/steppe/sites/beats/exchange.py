@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from steppe.sites.beats.fields import MessageError
+from steppe.sites.beats.fields import SiteMessageError
 from steppe.sites.beats.message import (
     MOST_TTL_MS,
     NO_GRANTS,
@@ -121,12 +121,12 @@ class Exchange:
         """
         beat = read_beat(body, now_s)
         if beat.site != peer:
-            raise MessageError(f"beat.site: asked for {peer}, found {beat.site}")
+            raise SiteMessageError(f"beat.site: asked for {peer}, found {beat.site}")
         if beat.to != self.site:
-            raise MessageError(f"beat.to: asked for {self.site}, found {beat.to}")
+            raise SiteMessageError(f"beat.to: asked for {self.site}, found {beat.to}")
         region = self._rules.regions.get(peer, beat.view.region)
         if beat.view.region != region:
-            raise MessageError(f"beat.region: asked for {region}, found {beat.view.region}")
+            raise SiteMessageError(f"beat.region: asked for {region}, found {beat.view.region}")
         self.peers.receive(beat, self._own.seq(now_s))
         self._rules.on_beat(beat)
 

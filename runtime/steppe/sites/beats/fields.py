@@ -19,7 +19,7 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBERS = frozenset({int, float})
 
 
-class MessageError(SteppeError):
+class SiteMessageError(SteppeError):
     """A message of another site is not as it should be."""
 
 
@@ -43,7 +43,7 @@ class Fields:
             MessageError: It is no object.
         """
         if not isinstance(value, dict):
-            raise MessageError(f"{where}: asked for an object, found {value!r:.60}")
+            raise SiteMessageError(f"{where}: asked for an object, found {value!r:.60}")
         return cls(value, where)
 
     def number(self, name: str, low: float, high: float) -> float:
@@ -120,12 +120,12 @@ class Fields:
         for i, item in enumerate(items):
             if type(item) is not int or not low <= item <= high:
                 asked = f"asked for an integer of {low} to {high}"
-                raise MessageError(f"{self.where}.{name}[{i}]: {asked}, found {item!r:.60}")
+                raise SiteMessageError(f"{self.where}.{name}[{i}]: {asked}, found {item!r:.60}")
         return tuple(items)
 
-    def _wrong(self, name: str, asked: str) -> MessageError:
+    def _wrong(self, name: str, asked: str) -> SiteMessageError:
         found = repr(self.values[name])[:60] if name in self.values else "nothing"
-        return MessageError(f"{self.where}.{name}: asked for {asked}, found {found}")
+        return SiteMessageError(f"{self.where}.{name}: asked for {asked}, found {found}")
 
 
 def are_numbers(values: Sequence[Any], low: float, high: float) -> bool:
@@ -149,5 +149,5 @@ def number_of(value: Any, low: float, high: float, where: str) -> float:
     """
     if type(value) not in (int, float) or not low <= value <= high:
         found = "nothing" if value is None else repr(value)[:60]
-        raise MessageError(f"{where}: asked for a number of {low:g} to {high:g}, found {found}")
+        raise SiteMessageError(f"{where}: asked for a number of {low:g} to {high:g}, found {found}")
     return float(value)

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from steppe.control.ticket import PRIORITIES
-from steppe.sites.beats.fields import NAME, Fields, MessageError, flat_numbers
+from steppe.sites.beats.fields import NAME, Fields, SiteMessageError, flat_numbers
 from steppe.sites.view import Demand, Expected, PoolPoint, PoolView, SiteView
 
 VERSION = 1
@@ -150,14 +150,14 @@ def read_beat(body: bytes, received_s: float) -> Beat:
         MessageError: It is no beat of this version, or a field is of another type or out of range.
     """
     if len(body) > BODY_BYTES:
-        raise MessageError(f"beat: asked for at most {BODY_BYTES} bytes, found {len(body)}")
+        raise SiteMessageError(f"beat: asked for at most {BODY_BYTES} bytes, found {len(body)}")
     try:
         values = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise MessageError(f"beat: asked for JSON, found {error}") from error
+        raise SiteMessageError(f"beat: asked for JSON, found {error}") from error
     beat = Fields.of(values, "beat")
     if (version := beat.integer("version", 0, _MOST_SEQ)) != VERSION:
-        raise MessageError(f"beat.version: asked for {VERSION}, found {version}")
+        raise SiteMessageError(f"beat.version: asked for {VERSION}, found {version}")
     heard = beat.values.get("heard")
     rtt_us = beat.values.get("rtt_us")
     return Beat(
@@ -221,13 +221,17 @@ def _grants(beat: Fields) -> Mapping[str, float]:
         return NO_GRANTS
     grants = Fields.of(beat.values["grants"], "beat.grants")
     if len(grants.values) > _POOLS:
-        raise MessageError(f"beat.grants: asked for at most {_POOLS}, found {len(grants.values)}")
+        raise SiteMessageError(
+            f"beat.grants: asked for at most {_POOLS}, found {len(grants.values)}"
+        )
     return {name: grants.number(name, 0, _MOST) for name in grants.values}
 
 
 def _demand(row: Any, where: str) -> Demand:
     if not isinstance(row, list) or len(row) != len(Demand._fields):
-        raise MessageError(f"{where}: asked for {len(Demand._fields)} values, found {row!r:.60}")
+        raise SiteMessageError(
+            f"{where}: asked for {len(Demand._fields)} values, found {row!r:.60}"
+        )
     fields = Fields(dict(zip(Demand._fields, row, strict=True)), where)
     regions = _listed(fields, "regions", _REGIONS)
     return Demand(
@@ -257,19 +261,19 @@ def _points(fields: Fields) -> tuple[PoolPoint, ...]:
 def _expected(row: Any, where: str) -> Expected:
     if not isinstance(row, list) or len(row) != len(Expected._fields):
         asked = f"asked for {len(Expected._fields)} numbers"
-        raise MessageError(f"{where}: {asked}, found {row!r:.60}")
+        raise SiteMessageError(f"{where}: {asked}, found {row!r:.60}")
     fields = Fields(dict(zip(Expected._fields, row, strict=True)), where)
     start_s = fields.number("start_s", -_MOST, _MOST)
     low, middle, high = (fields.number(name, 0, _MOST) for name in Expected._fields[1:])
     if not low <= middle <= high:
-        raise MessageError(f"{where}: asked for rising quantiles, found {row!r:.60}")
+        raise SiteMessageError(f"{where}: asked for rising quantiles, found {row!r:.60}")
     return Expected(start_s, low, middle, high)
 
 
 def _pools(value: Any, where: str) -> Mapping[str, PoolView]:
     if not isinstance(value, dict) or len(value) > _POOLS:
         found = f"{len(value)}" if isinstance(value, dict) else f"{value!r:.60}"
-        raise MessageError(f"{where}: asked for at most {_POOLS} pools, found {found}")
+        raise SiteMessageError(f"{where}: asked for at most {_POOLS} pools, found {found}")
     names = Fields({name: name for name in value}, f"{where}: name")
     return {
         names.text(name, _CHARS): _pool(pool, f"{where}.{name}") for name, pool in value.items()
@@ -295,7 +299,7 @@ def _pool(value: Any, where: str) -> PoolView:
 def _point(row: Any, where: str) -> PoolPoint:
     if not isinstance(row, list) or len(row) != len(PoolPoint._fields):
         asked = f"asked for {len(PoolPoint._fields)} numbers"
-        raise MessageError(f"{where}: {asked}, found {row!r:.60}")
+        raise SiteMessageError(f"{where}: {asked}, found {row!r:.60}")
     fields = Fields(dict(zip(PoolPoint._fields, row, strict=True)), where)
     return PoolPoint(*(fields.number(name, 0, _MOST) for name in PoolPoint._fields))
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from steppe.sites.beats.exchange import Exchange
-from steppe.sites.beats.fields import MessageError
+from steppe.sites.beats.fields import SiteMessageError
 from steppe.sites.beats.message import BODY_BYTES
 from steppe.sites.beats.peers import StaleBeatError
 from steppe.sites.beats.server import PATH
@@ -116,7 +116,7 @@ class Sender:
             answer = await self._post(address, self._exchange.beat_for(address.site, now_s))
             self._exchange.peers.note_rtt(address.site, self._monotonic_s() - now_s)
             self._exchange.take(answer, address.site, self._monotonic_s())
-        except (aiohttp.ClientError, OSError, MessageError, StaleBeatError) as error:
+        except (aiohttp.ClientError, OSError, SiteMessageError, StaleBeatError) as error:
             reason = f"{type(error).__name__}: {error}"
             if self._failing.get(address.site) is None:
                 _log.warning("%s: no beat: %s", address.site, reason)
@@ -164,11 +164,13 @@ class Sender:
         ) as answer:
             length = answer.content_length
             if length is None or length > BODY_BYTES:
-                raise MessageError(f"answer: asked for at most {BODY_BYTES} bytes, found {length}")
+                raise SiteMessageError(
+                    f"answer: asked for at most {BODY_BYTES} bytes, found {length}"
+                )
             body = await answer.read()
             if answer.status != 200:
                 found = body.decode(errors="replace").strip()
-                raise MessageError(f"asked for status 200, found {answer.status}: {found:.120}")
+                raise SiteMessageError(f"asked for status 200, found {answer.status}: {found:.120}")
             return body
 
     def _new_session(self) -> aiohttp.ClientSession:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from aiohttp import web
 
 from steppe.sites.beats.exchange import EpochS, Exchange
-from steppe.sites.beats.fields import MessageError
+from steppe.sites.beats.fields import SiteMessageError
 from steppe.sites.beats.message import BODY_BYTES
 from steppe.sites.beats.peers import StaleBeatError
 from steppe.sites.trust.identity import RefusedPeerError, identity_of
@@ -83,7 +83,7 @@ class BeatServer:
         now_s = self._monotonic_s()
         try:
             self._exchange.take(body, peer, now_s)
-        except MessageError as error:
+        except SiteMessageError as error:
             return self._refusal(400, f"{peer}: {error}")
         except StaleBeatError as error:
             return self._refusal(409, str(error))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from steppe.sites.quotas import RAMP_PER_S, Lease
+from steppe.sites.quotas import RAMP_PER_S, QuotaLease
 from steppe.sites.view import PoolView, SiteView
 
 STEP_S = 900.0
@@ -162,7 +162,7 @@ class SitesPlan:
     missed: float
     moved: float
 
-    def leases(self, origin: str, received_s: float, lasts_s: float) -> tuple[Lease, ...]:
+    def leases(self, origin: str, received_s: float, lasts_s: float) -> tuple[QuotaLease, ...]:
         """Return the leases of a site; the ramps of all leases to a site and model share one limit.
 
         Args:
@@ -176,7 +176,9 @@ class SitesPlan:
                 continue
             ramp_tps2 = RAMP_PER_S * self.capacity_tps[way.site, way.model] * self._share(way)
             found.append(
-                Lease(way.site, way.model, way.priority, output_tps, ramp_tps2, received_s, lasts_s)
+                QuotaLease(
+                    way.site, way.model, way.priority, output_tps, ramp_tps2, received_s, lasts_s
+                )
             )
         return tuple(found)
 

@@ -29,7 +29,7 @@ from steppe.sites.beats.exchange import EpochS
 from steppe.sites.peer import HOP, REFUSED, SITE_TENANT
 from steppe.sites.service.call_counts import CallCounts
 from steppe.sites.service.calls import JSON, PATHS, CallChecks
-from steppe.sites.settlement.sent import Taken
+from steppe.sites.settlement.sent import AcceptedCall
 from steppe.sites.trust.token import HEADER as TOKEN
 from steppe.sites.trust.token import Token
 from steppe.sites.view import SiteView
@@ -104,7 +104,7 @@ class ForwardDoor:
         read_view: Callable[[], SiteView | None],
         *,
         limits: DoorLimits = DoorLimits(),
-        on_taken: Callable[[Taken], None] = lambda taken: None,
+        on_taken: Callable[[AcceptedCall], None] = lambda taken: None,
         epoch_s: EpochS = time.time,
     ) -> None:
         """Keep its parts.
@@ -160,7 +160,7 @@ class ForwardDoor:
                 body = await self._read(request)
                 self._checks.check_body(request, token, body)
                 text = request.headers[TOKEN]
-                self._on_taken(Taken(token.request, home, token.most_uj, text))
+                self._on_taken(AcceptedCall(token.request, home, token.most_uj, text))
                 return await self._forward(request, token, body)
         except ApiError as error:
             return self._refusal(home, error)

@@ -18,7 +18,7 @@ _TIMEOUT_S = 2.0
 _log = logging.getLogger(__name__)
 
 
-class GatewayStatus:
+class OwnViewUpdates:
     """Keeps the own view up to date."""
 
     def __init__(

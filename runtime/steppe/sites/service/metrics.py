@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from steppe.sites.beats.peers import Health
-from steppe.sites.quotas import Lease
+from steppe.sites.quotas import QuotaLease
 from steppe.sites.state import SitesState
 from steppe.sites.view import SiteView
 
@@ -147,7 +147,7 @@ def _gauge(name: str, text: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"steppe_sites_{name}", text, labels=["site"])
 
 
-def _of_leases(leases: Iterable[Lease]) -> Metric:
+def _of_leases(leases: Iterable[QuotaLease]) -> Metric:
     found = GaugeMetricFamily(
         "steppe_sites_lease_tokens_per_second",
         "Output tokens per second that may be sent to another site.",

@@ -11,7 +11,7 @@ from steppe.errors import SteppeError
 from steppe.services.threads import in_thread
 from steppe.sites.grants import grants_of
 from steppe.sites.plan.inputs import PlanInputs
-from steppe.sites.quotas import Lease
+from steppe.sites.quotas import QuotaLease
 from steppe.sites.service.planning import Planning
 from steppe.sites.service.site import LocalSite
 from steppe.sites.view import SiteView
@@ -47,7 +47,7 @@ class PlanLoop:
             await asyncio.wait([self._task])
         self._task = None
 
-    def leases(self) -> tuple[Lease, ...]:
+    def leases(self) -> tuple[QuotaLease, ...]:
         """Return what this site may send now."""
         now_s, peers = self._site.clocks.monotonic_s(), self._site.exchange.peers
         live = [view.site for view in self._live()]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from steppe.sites.grants import leases_of
 from steppe.sites.plan.inputs import PlanInputs
 from steppe.sites.plan.terms import SitesPlan, Way
-from steppe.sites.quotas import Lease
+from steppe.sites.quotas import QuotaLease
 from steppe.sites.view import SiteView
 
 JUMP_SHARE = 0.2
@@ -59,7 +59,7 @@ class Planning:
 
     def leases(
         self, live: Iterable[str], grants: Mapping[str, Mapping[str, float]], now_s: float
-    ) -> tuple[Lease, ...]:
+    ) -> tuple[QuotaLease, ...]:
         """Return the leases that hold now, renewed; nothing is left of one that has ended.
 
         Args:
@@ -81,12 +81,12 @@ class Planning:
             if now_s >= until_s:
                 del self._held[key]
             elif key not in found:
-                found[key] = Lease(*key, 0.0, 0.0, now_s, self._lease_s)
+                found[key] = QuotaLease(*key, 0.0, 0.0, now_s, self._lease_s)
         until_s = now_s + self._lease_s
         self._held |= {key: until_s for key, lease in found.items() if lease.output_tps > 0.0}
         return tuple(found.values())
 
-    def _planned(self, now_s: float) -> tuple[Lease, ...]:
+    def _planned(self, now_s: float) -> tuple[QuotaLease, ...]:
         if self._plan is None or now_s - self._planned_s > OLD_PERIODS * self._period_s:
             return ()
         return self._plan.leases(self._site, now_s, self._lease_s)

@@ -21,16 +21,16 @@ from steppe.sites.beats.server import BeatServer
 from steppe.sites.service.calls import home_of
 from steppe.sites.service.certificate_watch import PERIOD_S, CertificateWatch
 from steppe.sites.service.forward import DoorLimits, ForwardDoor
-from steppe.sites.service.gateway_status import GatewayStatus
+from steppe.sites.service.gateway_status import OwnViewUpdates
 from steppe.sites.service.metrics import Counts, SitesMetrics
 from steppe.sites.service.note_book import SentBook
 from steppe.sites.service.plan_loop import PlanLoop
 from steppe.sites.service.sent_api import SentApi
-from steppe.sites.service.settings import SitesSettings
+from steppe.sites.service.settings import SitesServiceSettings
 from steppe.sites.service.site import HOST_CLOCKS, Clocks, LocalSite, SitePart, local_site
 from steppe.sites.service.state_api import StateApi
 from steppe.sites.settlement.part import SettlementPart
-from steppe.sites.settlement.sent import Taken
+from steppe.sites.settlement.sent import AcceptedCall
 from steppe.sites.trust.tls import SiteTls
 
 LOCK_WAIT_S = 15.0
@@ -60,7 +60,7 @@ class _Counted:
     notes: SentApi
     plan: PlanLoop
     watch: CertificateWatch
-    status: GatewayStatus
+    status: OwnViewUpdates
 
     def counts(self) -> Counts:
         """Return what they counted."""
@@ -89,7 +89,7 @@ class SitesService:
 
     def __init__(
         self,
-        settings: SitesSettings,
+        settings: SitesServiceSettings,
         clocks: Clocks = HOST_CLOCKS,
         *,
         log: EntryLog | None = None,
@@ -164,7 +164,7 @@ class SitesService:
         self.port = int(url.rpartition(":")[2])
         sender = _sender(site)
         watch = CertificateWatch(site.tls, section.certificate, sender.renew, self._watch_s)
-        status = GatewayStatus(site.gateway, site.own, section.period_s, site.clocks)
+        status = OwnViewUpdates(site.gateway, site.own, section.period_s, site.clocks)
         plan = PlanLoop(site)
         for each in (status, sender, watch, plan):
             await self._begin(each)
@@ -246,7 +246,7 @@ def _settlement(site: LocalSite) -> SettlementPart | None:
     return part
 
 
-def _drop(_taken: Taken) -> None:
+def _drop(_taken: AcceptedCall) -> None:
     """Note nothing: without a ledger nothing is settled."""
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from steppe.config import SitesSection
-from steppe.sites.own_view import ServedModel
+from steppe.sites.own_view import OwnModel
 from steppe.sites.settlement.own_ledger import LedgerPlaces
 
 
 @dataclass(frozen=True, slots=True)
-class SitesSettings:
+class SitesServiceSettings:
     """How the service is set up.
 
     Attributes:
@@ -33,7 +33,7 @@ class SitesSettings:
     folder: Path
     run_id: str
     gateway_url: str
-    models: Mapping[str, ServedModel]
+    models: Mapping[str, OwnModel]
     secret_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     gateway_certificate: Path | None = None
     host: str = "127.0.0.1"

@@ -19,7 +19,7 @@ from steppe.sites.check import tls_of, token_keys
 from steppe.sites.own_view import OwnView
 from steppe.sites.service.forward import LocalGateway
 from steppe.sites.service.note_book import SentBook
-from steppe.sites.service.settings import SitesSettings
+from steppe.sites.service.settings import SitesServiceSettings
 from steppe.sites.trust.suspects import Suspect
 from steppe.sites.trust.tls import SiteTls
 
@@ -61,7 +61,7 @@ class LocalSite:
         log: The log of the ledger; None without a ledger.
     """
 
-    settings: SitesSettings
+    settings: SitesServiceSettings
     clocks: Clocks
     tls: SiteTls
     keys: Mapping[str, tuple[PublicKey, ...]]
@@ -95,7 +95,7 @@ class LocalSite:
 
 
 def local_site(
-    settings: SitesSettings, clocks: Clocks, sent: SentBook, log: EntryLog | None
+    settings: SitesServiceSettings, clocks: Clocks, sent: SentBook, log: EntryLog | None
 ) -> LocalSite:
     """Return this site.
 

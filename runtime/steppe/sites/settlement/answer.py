@@ -20,9 +20,9 @@ from steppe.ledger.receipt import Receipt
 from steppe.ledger.settlement import Owed, Settlement, settlement_of
 from steppe.ledger.signing import Note, PublicKey, SignatureError
 from steppe.ledger.tree import check_consistency, check_inclusion, leaf_hash
-from steppe.sites.beats.fields import Fields, MessageError
+from steppe.sites.beats.fields import Fields, SiteMessageError
 from steppe.sites.peer import SITE_TENANT
-from steppe.sites.settlement.compare import Claim
+from steppe.sites.settlement.compare import LoggedReceipt
 from steppe.sites.trust.token import TokenError, signed_token
 
 MOST_ROWS = 500
@@ -78,7 +78,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedPeriod:
     """What a home has asked for, and what it knows.
 
     Attributes:
@@ -150,11 +150,11 @@ def read_page(body: bytes) -> Page:
             ),
             fields.values.get("has_more") is True,
         )
-    except (orjson.JSONDecodeError, MessageError, ProofError, UsageError) as error:
+    except (orjson.JSONDecodeError, SiteMessageError, ProofError, UsageError) as error:
         raise BadAnswerError(str(error)) from error
 
 
-def check_page(page: Page, asked: Asked, *, is_first: bool) -> list[Claim]:
+def check_page(page: Page, asked: AskedPeriod, *, is_first: bool) -> list[LoggedReceipt]:
     """Return the receipts of a page after all checks but their sums.
 
     Args:
@@ -183,7 +183,7 @@ def check_page(page: Page, asked: Asked, *, is_first: bool) -> list[Claim]:
     return claims
 
 
-def check_sums(settlement: Settlement, claims: Sequence[Claim]) -> None:
+def check_sums(settlement: Settlement, claims: Sequence[LoggedReceipt]) -> None:
     """Check that receipts are those of a settlement, all of them.
 
     What is owed is the home's to compute.
@@ -229,14 +229,14 @@ def signing_keys(page: Page) -> str:
     return "".join(f"{key.text}\n" for key in signed)
 
 
-def _check_settlement(found: Settlement, asked: Asked) -> None:
+def _check_settlement(found: Settlement, asked: AskedPeriod) -> None:
     for name in ("home", "target", "period", "length_s"):
         want, is_ = getattr(asked, name), getattr(found, name)
         if want != is_:
             raise BadAnswerError(f"settlement.{name}: asked for {want}, found {is_}")
 
 
-def _checked_head(page: Page, asked: Asked, *, is_first: bool) -> Checkpoint | None:
+def _checked_head(page: Page, asked: AskedPeriod, *, is_first: bool) -> Checkpoint | None:
     """Return the head of a page, which a known key has signed; None without entries.
 
     Without a known key the given ones are used: who gives them is known by its certificate.
@@ -251,7 +251,7 @@ def _checked_head(page: Page, asked: Asked, *, is_first: bool) -> Checkpoint | N
     return checkpoint
 
 
-def _claim(row: Row, asked: Asked) -> Claim:
+def _claim(row: Row, asked: AskedPeriod) -> LoggedReceipt:
     """Return the receipt of a row.
 
     Raises:
@@ -263,14 +263,14 @@ def _claim(row: Row, asked: Asked) -> Claim:
         if (found := getattr(receipt, name)) != want:
             raise BadAnswerError(f"receipt {receipt.id}: asked for {name} {want}, found {found}")
     if not row.token:
-        return Claim(receipt, row.entry)
+        return LoggedReceipt(receipt, row.entry)
     try:
         token = signed_token(row.token, asked.token_keys)
     except TokenError:
-        return Claim(receipt, row.entry)  # another one's, or forged: it shows nothing
+        return LoggedReceipt(receipt, row.entry)  # another one's, or forged: it shows nothing
     is_of = (token.home, token.target, token.request)
     is_ours = is_of == (asked.home, asked.target, receipt.request)
-    return Claim(receipt, row.entry, token if is_ours else None)
+    return LoggedReceipt(receipt, row.entry, token if is_ours else None)
 
 
 def _lines(fields: Fields, name: str) -> str:
@@ -278,7 +278,7 @@ def _lines(fields: Fields, name: str) -> str:
     found: Any = fields.values.get(name)
     if not isinstance(found, str) or len(found) > _NOTE_CHARS:
         asked = f"asked for a text of at most {_NOTE_CHARS} characters"
-        raise MessageError(f"{fields.where}.{name}: {asked}, found {found!r:.60}")
+        raise SiteMessageError(f"{fields.where}.{name}: {asked}, found {found!r:.60}")
     return found
 
 

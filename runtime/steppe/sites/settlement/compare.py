@@ -57,7 +57,7 @@ FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class LoggedReceipt:
     """A receipt that the log of the target contains.
 
     Attributes:
@@ -72,7 +72,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class AcceptedRequest:
     """What was accepted of a request so far.
 
     Attributes:
@@ -103,14 +103,14 @@ class Noted:
     """
 
     sent: Mapping[str, Sent]
-    known: Mapping[str, Known] = field(default_factory=dict)
+    known: Mapping[str, AcceptedRequest] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
     due_us: int = 0
     next_place: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class PeriodComparison:
     """What came out.
 
     Attributes:
@@ -124,13 +124,13 @@ class Compared:
 
     settlement: Settlement
     agrees: bool
-    accepted: tuple[tuple[Owed, Known], ...]
+    accepted: tuple[tuple[Owed, AcceptedRequest], ...]
     missing: tuple[str, ...]
     mismatches: tuple[Mismatch, ...]
     shares: tuple[TenantShare, ...]
 
 
-def compare(claimed: Settlement, claims: Sequence[Claim], noted: Noted) -> Compared:
+def compare(claimed: Settlement, claims: Sequence[LoggedReceipt], noted: Noted) -> PeriodComparison:
     """Compare the receipts of a period, by their place in the target's log, with the notes.
 
     Args:
@@ -139,7 +139,7 @@ def compare(claimed: Settlement, claims: Sequence[Claim], noted: Noted) -> Compa
         noted: What the home knows.
     """
     known, mismatches = dict(noted.known), _gap(claimed, noted.next_place)
-    accepted: list[tuple[Owed, Known]] = []
+    accepted: list[tuple[Owed, AcceptedRequest]] = []
     for claim in claims:
         before = known.get(claim.receipt.request)
         reason = _refusal(claim, noted.sent.get(claim.receipt.request), before)
@@ -162,7 +162,7 @@ def compare(claimed: Settlement, claims: Sequence[Claim], noted: Noted) -> Compa
     ]
     mismatches += [_missing(one) for one in missing]
     own = settlement_of(claimed, [one for one, _ in accepted])
-    return Compared(
+    return PeriodComparison(
         own,
         own == claimed,
         tuple(accepted),
@@ -172,7 +172,9 @@ def compare(claimed: Settlement, claims: Sequence[Claim], noted: Noted) -> Compa
     )
 
 
-def _refusal(claim: Claim, sent: Sent | None, before: Known | None) -> Mismatch | None:
+def _refusal(
+    claim: LoggedReceipt, sent: Sent | None, before: AcceptedRequest | None
+) -> Mismatch | None:
     """Return why a receipt is refused; None if it is accepted."""
     receipt = claim.receipt
     if receipt.corrects:
@@ -191,7 +193,7 @@ def _refusal(claim: Claim, sent: Sent | None, before: Known | None) -> Mismatch 
     return _of(receipt, "not_served", f"has {receipt.energy_uj} uJ, noted as {how}")
 
 
-def _refused_correction(receipt: Receipt, before: Known | None) -> Mismatch | None:
+def _refused_correction(receipt: Receipt, before: AcceptedRequest | None) -> Mismatch | None:
     if before is None or before.receipt != receipt.corrects:
         return _of(receipt, "correction", f"corrects {receipt.corrects}, found no such one")
     left_uj = before.energy_uj + receipt.energy_uj
@@ -200,19 +202,25 @@ def _refused_correction(receipt: Receipt, before: Known | None) -> Mismatch | No
     return None
 
 
-def _after(claim: Claim, sent: Sent | None, before: Known | None) -> Known:
+def _after(
+    claim: LoggedReceipt, sent: Sent | None, before: AcceptedRequest | None
+) -> AcceptedRequest:
     """Return what is known of a request after a receipt that is accepted."""
     receipt, token = claim.receipt, claim.token
     if before is not None:
         return replace(before, energy_uj=before.energy_uj + receipt.energy_uj)
     if token is not None:
         tenant = token.tenant if sent is None else sent.tenant
-        return Known(receipt.request, receipt.id, tenant, receipt.energy_uj, token.most_uj)
+        return AcceptedRequest(
+            receipt.request, receipt.id, tenant, receipt.energy_uj, token.most_uj
+        )
     assert sent is not None, "one of both is there"
-    return Known(receipt.request, receipt.id, sent.tenant, receipt.energy_uj, sent.most_uj)
+    return AcceptedRequest(
+        receipt.request, receipt.id, sent.tenant, receipt.energy_uj, sent.most_uj
+    )
 
 
-def _remarks(claim: Claim, noted: Noted, after: Known) -> list[Mismatch]:
+def _remarks(claim: LoggedReceipt, noted: Noted, after: AcceptedRequest) -> list[Mismatch]:
     """Return what does not fit of a receipt that is accepted."""
     receipt, sent = claim.receipt, noted.sent.get(claim.receipt.request)
     found: list[Mismatch] = []
@@ -269,7 +277,7 @@ def _of(receipt: Receipt, what: str, text: str) -> Mismatch:
     return Mismatch(what, receipt.request, receipt.id, ascii_name(text))
 
 
-def _shares(accepted: Sequence[tuple[Owed, Known]]) -> tuple[TenantShare, ...]:
+def _shares(accepted: Sequence[tuple[Owed, AcceptedRequest]]) -> tuple[TenantShare, ...]:
     """Return the sums of each tenant; together they are those of the settlement."""
     sums: dict[str, TenantShare] = {}
     for owed, known in accepted:

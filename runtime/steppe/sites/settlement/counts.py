@@ -13,7 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from steppe.ledger.receipt import ENERGY_SOURCES
-from steppe.sites.settlement.compare import KINDS, Compared
+from steppe.sites.settlement.compare import KINDS, PeriodComparison
 from steppe.sites.trust.claims import Fits, Lied, Unheard, Verdict, Withheld
 
 UJ_PER_J = 1e6
@@ -33,7 +33,7 @@ class SettlementCounts:
         self._less_uj = _zeros(self._sites, ENERGY_SOURCES)
         self._verdicts = _zeros(self._sites, _VERDICTS.values())
 
-    def note(self, target: str, compared: Compared) -> None:
+    def note(self, target: str, compared: PeriodComparison) -> None:
         """Count a period that was settled with a target."""
         self._settled[target, "yes" if compared.agrees else "no"] += 1
         for each in compared.mismatches:

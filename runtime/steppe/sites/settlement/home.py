@@ -13,7 +13,7 @@ from steppe.ledger.entry_log import EntryLog
 from steppe.ledger.settlement import Settlement, remote_energy_of
 from steppe.ledger.signing import PublicKey
 from steppe.sites.settlement.answer import (
-    Asked,
+    AskedPeriod,
     BadAnswerError,
     Page,
     check_page,
@@ -22,7 +22,7 @@ from steppe.sites.settlement.answer import (
     read_page,
     signing_keys,
 )
-from steppe.sites.settlement.compare import Claim, Compared, compare
+from steppe.sites.settlement.compare import LoggedReceipt, PeriodComparison, compare
 from steppe.sites.settlement.own_ledger import OwnLedger, head_size
 from steppe.sites.settlement.periods import due_us, last_closed
 from steppe.sites.settlement.sent import Sent
@@ -65,7 +65,7 @@ class _Answer:
     """All pages of a period, checked."""
 
     settlement: Settlement
-    claims: Sequence[Claim]
+    claims: Sequence[LoggedReceipt]
     known_log: KnownLog
 
 
@@ -116,7 +116,7 @@ class HomeSide:
             progress = Progress(int(self._epoch_s() // self._length_s) * self._length_s)
         await asyncio.to_thread(self._store.keep_progress, SENT, target, progress)
 
-    async def settle_due(self, target: str) -> AsyncIterator[Compared]:
+    async def settle_due(self, target: str) -> AsyncIterator[PeriodComparison]:
         """Settle all periods with a target that are due; yield what came out of each.
 
         Raises:
@@ -151,7 +151,7 @@ class HomeSide:
 
     async def _ask(self, target: str, period: int) -> _Answer:
         known = await asyncio.to_thread(self._store.log_of, target) or KnownLog("")
-        asked = Asked(
+        asked = AskedPeriod(
             self._site,
             target,
             period,
@@ -182,7 +182,7 @@ class HomeSide:
         body = await self._targets.receipts(target, query)
         return await asyncio.to_thread(read_page, body)
 
-    def _take(self, target: str, answer: _Answer) -> Compared:
+    def _take(self, target: str, answer: _Answer) -> PeriodComparison:
         """Compare an answer with the notes, and keep what comes out."""
         settlement = answer.settlement
         begin_us = (settlement.end_s - settlement.length_s) * _US - _LATE_US

@@ -12,7 +12,7 @@ from steppe.ledger.green.match import KIND as MATCH
 from steppe.ledger.log.checkpoint import Proof, ProofError
 from steppe.ledger.periods.period import KIND as PERIOD
 from steppe.ledger.signing import PublicKey, SignatureError
-from steppe.sites.beats.fields import Fields, MessageError
+from steppe.sites.beats.fields import Fields, SiteMessageError
 from steppe.sites.settlement.answer import BadAnswerError, keys_of
 from steppe.sites.settlement.own_ledger import OwnLedger
 from steppe.sites.trust.claims import MeteredHour, RecordError, metered_hour
@@ -97,7 +97,7 @@ def read_records(body: bytes, site: str, keys: Sequence[PublicKey]) -> MeteredHo
         return metered_hour(entries, site, fields.text("log", 255), known)
     except (
         orjson.JSONDecodeError,
-        MessageError,
+        SiteMessageError,
         ProofError,
         RecordError,
         SignatureError,

@@ -16,7 +16,7 @@ _TIMEOUT_S = 30.0
 _REFUSED = 404
 
 
-class OtherSites:
+class SettlementClient:
     """Asks other sites; open and close it on one event loop."""
 
     def __init__(self, urls: Mapping[str, str], tls: SiteTls) -> None:

@@ -11,7 +11,7 @@ from steppe.ledger.receipt import Receipt
 from steppe.ledger.service_entry import REMOTE_ENERGY, SETTLEMENT
 from steppe.ledger.settlement import Owed, RemoteEnergy, Settlement, settlement_of
 from steppe.sites.peer import SITE_TENANT
-from steppe.sites.settlement.compare import Claim, Known, Noted, compare
+from steppe.sites.settlement.compare import AcceptedRequest, LoggedReceipt, Noted, compare
 from steppe.sites.settlement.sent import Sent
 
 _SUMS = ("receipts", "prompt_tokens", "output_tokens", "energy_uj", "digest")
@@ -208,15 +208,15 @@ def _check_open(
     sums: PairSums,
 ) -> None:
     """Compare the receipts that are in no settlement yet with the notes of the home."""
-    known: dict[str, Known] = {}
+    known: dict[str, AcceptedRequest] = {}
     for _, one, _ in settled:
         before = known.get(one.request)
         energy_uj = one.energy_uj + (0 if before is None else before.energy_uj)
         id_ = one.id if before is None else before.receipt
-        known[one.request] = Known(one.request, id_, "", energy_uj, energy_uj)
+        known[one.request] = AcceptedRequest(one.request, id_, "", energy_uj, energy_uj)
     sent = {note.request: note for note in (home.notes or {}).get(target.site, ())}
     empty = Settlement(home.site, target.site, 0, 1, target.log, 0, 0)
-    claims = [Claim(receipt, entry) for _, receipt, entry in still_open]
+    claims = [LoggedReceipt(receipt, entry) for _, receipt, entry in still_open]
     compared = compare(empty, claims, Noted(sent, known))
     refused = sums.open_receipts - len(compared.accepted)
     if refused:

@@ -21,10 +21,10 @@ from steppe.sites.settlement.counts import SettlementCounts
 from steppe.sites.settlement.home import HomeSide, NotReadyError, SentNotes
 from steppe.sites.settlement.judging import Judge
 from steppe.sites.settlement.meters_api import MetersOfSite
-from steppe.sites.settlement.other_sites import OtherSites
+from steppe.sites.settlement.other_sites import SettlementClient
 from steppe.sites.settlement.own_ledger import LedgerPlaces, OwnLedger
 from steppe.sites.settlement.receipts_api import HomeOf, ReceiptsOfSites
-from steppe.sites.settlement.sent import Taken
+from steppe.sites.settlement.sent import AcceptedCall
 from steppe.sites.settlement.shown import SettlementsShown
 from steppe.sites.settlement.store import SettlementStore
 from steppe.sites.settlement.target import TargetSide
@@ -79,7 +79,7 @@ class SettlementPart:
         self._look_s = min(LONGEST_LOOK_S, max(0.5, section.settle_s / 10))
         self._store = store = SettlementStore(folder)
         self._ledger = ledger = OwnLedger(places)
-        targets = OtherSites({peer.name: peer.url for peer in section.peers}, tls)
+        targets = SettlementClient({peer.name: peer.url for peer in section.peers}, tls)
         self._target = TargetSide(
             section.name, section.settle_s, ledger, store, log=log, epoch_s=epoch_s
         )
@@ -110,7 +110,7 @@ class SettlementPart:
             MetersOfSite(section.name, ledger, home_of),
         )
         self._problems: dict[str, str] = {}
-        self._waiting: list[Taken] = []
+        self._waiting: list[AcceptedCall] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.shown = SettlementsShown(store, self._problems)
         """Shows the last settlements, at the door for the gateways of the run."""
@@ -120,7 +120,7 @@ class SettlementPart:
         for door in self._doors:
             door.add_routes(router)
 
-    def take(self, taken: Taken) -> None:
+    def take(self, taken: AcceptedCall) -> None:
         """Note a call of another site that was accepted; it does not wait."""
         self._waiting.append(taken)
 

@@ -8,7 +8,12 @@ from aiohttp import web
 
 from steppe.errors import SteppeError
 from steppe.services.api_error import ApiError, invalid
-from steppe.sites.settlement.target import NotClosedError, OtherLengthError, TargetSide, Wanted
+from steppe.sites.settlement.target import (
+    NotClosedError,
+    OtherLengthError,
+    ReceiptsQuery,
+    TargetSide,
+)
 
 PATH = "/sites/v1/receipts"
 RETRY_S = 2
@@ -37,7 +42,7 @@ class ReceiptsOfSites:
         """Answer a page; 409 while the period is open."""
         try:
             home = self._home_of(request)
-            wanted = Wanted(
+            wanted = ReceiptsQuery(
                 home,
                 whole(request, "period"),
                 whole(request, "length"),

@@ -34,7 +34,7 @@ class Sent:
         output_tokens: Output tokens that came from it.
         started_us: When it was sent.
         ended_us: When the answer ended.
-        end: How it ended, as `Outcome.end`.
+        end: How it ended, as `TryOutcome.end`.
         status: HTTP status of the answer; 0 without one.
         most_uj: Energy that the home pays for, as its token says, uJ.
     """
@@ -92,7 +92,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class AcceptedCall:
     """A request of another site that was accepted, noted by its target.
 
     Attributes:

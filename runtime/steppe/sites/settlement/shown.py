@@ -15,7 +15,7 @@ from steppe.ledger.receipt import checked
 from steppe.ledger.settlement import Mismatch
 from steppe.services.api_error import ApiError
 from steppe.sites.settlement.receipts_api import whole
-from steppe.sites.settlement.store import Settled, SettlementStore
+from steppe.sites.settlement.store import SettledPeriod, SettlementStore
 
 PATH = "/steppe/v1/sites/settlements"
 USUAL, MOST = 20, 1_000
@@ -56,7 +56,7 @@ class ShownSettlement:
     mismatches: tuple[Mismatch, ...]
 
 
-def shown(settled: Settled) -> ShownSettlement:
+def shown(settled: SettledPeriod) -> ShownSettlement:
     """Return a settlement as it is shown."""
     own = settled.own
     return ShownSettlement(

@@ -14,8 +14,8 @@ from sqlalchemy.dialects.sqlite import insert
 from steppe.database import Database, Schema
 from steppe.errors import UsageError
 from steppe.ledger.settlement import Mismatch, RemoteEnergy, Settlement
-from steppe.sites.settlement.compare import Compared, Known, Noted
-from steppe.sites.settlement.sent import Sent, Taken
+from steppe.sites.settlement.compare import AcceptedRequest, Noted, PeriodComparison
+from steppe.sites.settlement.sent import AcceptedCall, Sent
 
 FILE = "settlement.db"
 KEPT_S = 40 * 86_400
@@ -123,7 +123,7 @@ class KnownLog:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class SettledPeriod:
     """A period that is settled.
 
     Attributes:
@@ -180,15 +180,17 @@ class SettlementStore:
         ]
         self._add(_SENT, rows)
 
-    def note_taken(self, notes: Sequence[Taken], now_us: int) -> None:
+    def note_taken(self, notes: Sequence[AcceptedCall], now_us: int) -> None:
         """Keep notes of what was accepted of other sites; those that are known change nothing."""
         self._add(_TAKEN, [{**asdict(one), "at_us": now_us} for one in notes])
 
-    def taken(self, home: str, requests: Sequence[str]) -> dict[str, Taken]:
+    def taken(self, home: str, requests: Sequence[str]) -> dict[str, AcceptedCall]:
         """Return the notes of requests of a home, by request."""
         with self._database.read() as connection:
             rows = _rows(connection, _TAKEN, _TAKEN.c.home == home, requests)
-        return {row.request: Taken(row.request, home, row.most_uj, row.token) for row in rows}
+        return {
+            row.request: AcceptedCall(row.request, home, row.most_uj, row.token) for row in rows
+        }
 
     def progress(self, role: str, other: str) -> Progress | None:
         """Return how far settlements with another site are; None before the first one."""
@@ -234,7 +236,7 @@ class SettlementStore:
         )
 
     def settle(
-        self, claimed: Settlement, compared: Compared, remote: Sequence[RemoteEnergy]
+        self, claimed: Settlement, compared: PeriodComparison, remote: Sequence[RemoteEnergy]
     ) -> None:
         """Keep what a home found out about a period: all of it, or nothing."""
         target, own = claimed.target, compared.settlement
@@ -248,7 +250,7 @@ class SettlementStore:
             _mark(connection, matched, is_missing=False)
             _mark(connection, compared.missing, is_missing=True)
             if own.receipts or claimed.receipts or compared.mismatches:
-                settled = Settled(own, claimed, compared.mismatches, tuple(remote))
+                settled = SettledPeriod(own, claimed, compared.mismatches, tuple(remote))
                 _keep_settled(connection, SENT, target, settled)
             _keep_progress(connection, SENT, target, Progress(own.end_s, claimed.until))
 
@@ -256,11 +258,11 @@ class SettlementStore:
         """Keep what a target claims of a home; it is in the ledger already."""
         with self._database.write() as connection:
             if own.receipts:
-                settled = Settled(own, own, is_logged=True)
+                settled = SettledPeriod(own, own, is_logged=True)
                 _keep_settled(connection, SERVED, own.home, settled)
             _keep_progress(connection, SERVED, own.home, Progress(own.end_s, own.until))
 
-    def settled(self, most: int, *, unlogged: bool = False) -> list[Settled]:
+    def settled(self, most: int, *, unlogged: bool = False) -> list[SettledPeriod]:
         """Return periods that are settled, the newest first.
 
         Args:
@@ -329,7 +331,9 @@ def _keep_progress(connection: sql.Connection, role: str, other: str, progress: 
     connection.execute(insert(_PROGRESS).values(values).on_conflict_do_update(set_=values))
 
 
-def _keep_settled(connection: sql.Connection, role: str, other: str, settled: Settled) -> None:
+def _keep_settled(
+    connection: sql.Connection, role: str, other: str, settled: SettledPeriod
+) -> None:
     values = {
         "role": role,
         "other": other,
@@ -343,8 +347,8 @@ def _keep_settled(connection: sql.Connection, role: str, other: str, settled: Se
     connection.execute(insert(_SETTLED).values(values).on_conflict_do_nothing())
 
 
-def _settled(row: sql.Row[Any]) -> Settled:
-    return Settled(
+def _settled(row: sql.Row[Any]) -> SettledPeriod:
+    return SettledPeriod(
         Settlement.read(row.own),
         Settlement.read(row.claimed),
         tuple(Mismatch(**one) for one in orjson.loads(row.mismatches)),
@@ -353,5 +357,5 @@ def _settled(row: sql.Row[Any]) -> Settled:
     )
 
 
-def _known(row: sql.Row[Any]) -> Known:
-    return Known(row.request, row.receipt, row.tenant, row.energy_uj, row.most_uj)
+def _known(row: sql.Row[Any]) -> AcceptedRequest:
+    return AcceptedRequest(row.request, row.receipt, row.tenant, row.energy_uj, row.most_uj)

@@ -31,7 +31,7 @@ class OtherLengthError(SteppeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReceiptsQuery:
     """What a home asks for.
 
     Attributes:
@@ -108,7 +108,7 @@ class TargetSide:
             await asyncio.to_thread(self._store.keep_served, made)
             return made
 
-    async def page(self, wanted: Wanted) -> bytes:
+    async def page(self, wanted: ReceiptsQuery) -> bytes:
         """Return a page of the receipts of a period.
 
         Raises:
@@ -174,7 +174,7 @@ class TargetSide:
             owed.append(Owed(receipt, entry, owed_uj))
         return owed
 
-    def _page(self, wanted: Wanted, settlement: Settlement) -> bytes:
+    def _page(self, wanted: ReceiptsQuery, settlement: Settlement) -> bytes:
         log = self._ledger.log()
         if log.size < settlement.until:
             raise UsageError(f"log: asked for {settlement.until} entries, found {log.size}")

@@ -17,7 +17,7 @@ import orjson
 
 from steppe.ledger.receipt import canonical
 from steppe.ledger.signing import PrivateKey, PublicKey
-from steppe.sites.beats.fields import NAME, Fields, MessageError
+from steppe.sites.beats.fields import NAME, Fields, SiteMessageError
 
 LIFE_S = 60
 """Longest life of a token, s."""
@@ -30,7 +30,7 @@ _CHARS = 4096
 _TEXT, _MOST = 128, (1 << 63) - 1
 
 
-class TokenError(MessageError):
+class TokenError(SiteMessageError):
     """A token is refused."""
 
 
@@ -133,7 +133,7 @@ def signed_token(text: str, keys: Sequence[PublicKey]) -> Token:
     """
     try:
         return _claims(_signed_claims(text, keys))
-    except MessageError as error:
+    except SiteMessageError as error:
         raise TokenError(str(error)) from error
 
 
@@ -145,23 +145,29 @@ def _signed_claims(text: str, keys: Sequence[PublicKey]) -> Fields:
     """
     parts = text.split(".") if len(text) <= _CHARS and text.isascii() else []
     if len(parts) != 3:
-        raise MessageError(f"token: asked for a compact JWS of at most {_CHARS} characters")
+        raise SiteMessageError(f"token: asked for a compact JWS of at most {_CHARS} characters")
     head = _object(parts[0], "token: header")
     if "crit" in head.values or head.values.get("alg") != _ALGORITHM:
-        raise MessageError(f"token: asked for {_ALGORITHM}, found {head.values.get('alg')!r:.20}")
+        raise SiteMessageError(
+            f"token: asked for {_ALGORITHM}, found {head.values.get('alg')!r:.20}"
+        )
     if head.values.get("typ") != _TYPE:
-        raise MessageError(f"token: asked for type {_TYPE}, found {head.values.get('typ')!r:.40}")
+        raise SiteMessageError(
+            f"token: asked for type {_TYPE}, found {head.values.get('typ')!r:.40}"
+        )
     key = next((each for each in keys if each.id.hex() == head.values.get("kid")), None)
     if key is None:
-        raise MessageError(f"token: asked for a known key, found {head.values.get('kid')!r:.20}")
+        raise SiteMessageError(
+            f"token: asked for a known key, found {head.values.get('kid')!r:.20}"
+        )
     if not key.is_valid(_decoded(parts[2], "token: signature"), f"{parts[0]}.{parts[1]}".encode()):
-        raise MessageError("token: its signature does not fit")
+        raise SiteMessageError("token: its signature does not fit")
     return _object(parts[1], "token")
 
 
 def _claims(claims: Fields) -> Token:
     if (version := claims.integer("v", 0, _MOST)) != _VERSION:
-        raise MessageError(f"token.v: asked for {_VERSION}, found {version}")
+        raise SiteMessageError(f"token.v: asked for {_VERSION}, found {version}")
     return Token(
         home=claims.text("iss", 63, NAME),
         target=claims.text("aud", 63, NAME),
@@ -177,7 +183,7 @@ def _object(part: str, where: str) -> Fields:
     try:
         value: Any = orjson.loads(_decoded(part, where))
     except orjson.JSONDecodeError as error:
-        raise MessageError(f"{where}: asked for JSON, found {error}") from error
+        raise SiteMessageError(f"{where}: asked for JSON, found {error}") from error
     return Fields.of(value, where)
 
 
@@ -185,9 +191,9 @@ def _decoded(part: str, where: str) -> bytes:
     try:
         found = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
-        raise MessageError(f"{where}: asked for base64url, found {part[:20]!r}") from error
+        raise SiteMessageError(f"{where}: asked for base64url, found {part[:20]!r}") from error
     if _coded(found) != part:  # one text per value: padding and spare bits are refused
-        raise MessageError(f"{where}: asked for base64url without padding, found {part[:20]!r}")
+        raise SiteMessageError(f"{where}: asked for base64url without padding, found {part[:20]!r}")
     return found
 
 

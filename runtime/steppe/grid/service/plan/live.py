@@ -19,7 +19,7 @@ from steppe.grid.plan.market_site import (
     position_of,
     prices_of,
 )
-from steppe.grid.plan.planner import DatedPlan, Planner, State
+from steppe.grid.plan.planner import DatedPlan, Planner, PlanStart
 from steppe.grid.plan.prices import Prices, prices_of_rates
 from steppe.grid.plan.series import DAY_S, Series, Times
 from steppe.grid.plan.series_file import zone_of
@@ -151,10 +151,10 @@ class LivePlanner:
 
         return replace(market, firm_tps=firm_tps)
 
-    def _state(self, book: Book, now_s: float) -> State:
+    def _state(self, book: Book, now_s: float) -> PlanStart:
         position = position_of(self._section) or book.position()
         waiting = tuple((each.tokens, each.due_s) for each in book.waiting if each.due_s > now_s)
-        return State(0.0, position, waiting)
+        return PlanStart(0.0, position, waiting)
 
     def _after(self, book: Book, plan: DatedPlan, market: MarketSite, now_s: float) -> Book:
         """Return the book after this step: what is traded now, and the work of the step."""
