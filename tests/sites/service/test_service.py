@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from steppe.sites.service.sent_api import PATH as SENT
 from steppe.sites.service.sent_api import write_sent
 from steppe.sites.settlement.sent import Sent
 from steppe.sites.state import PATH, SitesState
+from steppe.sites.view import SiteView
 
 
 @pytest.fixture
@@ -35,12 +37,23 @@ async def both_live(sites: Sites, **statuses: dict[str, Any]) -> tuple[RunningSi
     """Return two sites that hear each other, once both have seen their gateways."""
     found = [await sites.start(name, statuses.get(name)) for name in ("hohhot", "shanghai")]
     for site, other in zip(found, ("shanghai", "hohhot"), strict=True):
-        await site.until(
-            lambda state, other=other: (  # type: ignore[misc]
-                health(state, other) is Health.LIVE and state.usable(0.0)[other].budget_w > 0
-            )
-        )
+        await view_of(site, other, lambda view: view.budget_w > 0)
     return found[0], found[1]
+
+
+async def view_of(
+    site: RunningSite, other: str, is_so: Callable[[SiteView], bool] = lambda _: True
+) -> SiteView:
+    """Wait until another site is live and its heartbeat is as asked for; return what it says.
+
+    On a busy machine a site that is live misses some beats, and then it is lost for a while.
+    """
+
+    def has_come(state: SitesState) -> bool:
+        view = state.usable(0.0).get(other)
+        return view is not None and is_so(view)
+
+    return (await site.until(has_come)).usable(0.0)[other]
 
 
 def busy(output_tps: float, priority: str = "standard") -> dict[str, Any]:
@@ -54,8 +67,8 @@ def busy(output_tps: float, priority: str = "standard") -> dict[str, Any]:
 
 async def test_two_sites_show_each_other_what_their_gateways_say(sites: Sites) -> None:
     hohhot, shanghai = await both_live(sites, shanghai=status_of(budget_w=777.0))
+    view = await view_of(hohhot, "shanghai")
     state = await hohhot.state()
-    view = state.usable(0.0)["shanghai"]
     assert (view.budget_w, view.draw_w, view.headroom_w) == (777.0, 300.0, 700.0)
     assert (view.surplus_w, view.storage_wh, len(view.forecast)) == (600.0, 20.0, 16)
     pool = view.pools["m"]
@@ -78,19 +91,27 @@ async def test_a_site_that_stops_is_lost_and_its_state_is_gone(sites: Sites) -> 
 async def test_while_its_gateway_is_silent_a_site_shows_no_room(sites: Sites) -> None:
     hohhot, shanghai = await both_live(sites)
     shanghai.gateway.status = None
-    state = await hohhot.until(lambda state: state.usable(0.0)["shanghai"].headroom_w == 0.0)
-    view = state.usable(0.0)["shanghai"]
+    view = await view_of(hohhot, "shanghai", lambda view: view.headroom_w == 0.0)
     assert (view.surplus_w, view.pools["m"].free_tps, view.budget_w) == (0.0, 0.0, 1000.0)
     assert "steppe_sites_gateway_away 1.0" in await shanghai.metrics()
     shanghai.gateway.status = status_of()
-    await hohhot.until(lambda state: state.usable(0.0)["shanghai"].headroom_w == 700.0)
+    await view_of(hohhot, "shanghai", lambda view: view.headroom_w == 700.0)
+
+
+async def metrics_of(site: RunningSite, is_so: Callable[[str], bool]) -> str:
+    """Wait until the metrics of a site are as asked for; return them."""
+    async with asyncio.timeout(WAIT_S):
+        while not is_so(text := await site.metrics()):
+            await asyncio.sleep(0.05)
+    return text
 
 
 async def test_its_metrics_have_the_power_of_all_sites_and_the_age_of_their_beats(
     sites: Sites,
 ) -> None:
     hohhot, _ = await both_live(sites, shanghai=status_of(draw_w=400.0, headroom_w=600.0))
-    families = text_string_to_metric_families(await hohhot.metrics())
+    text = await metrics_of(hohhot, lambda text: 'draw_watts{site="shanghai"}' in text)
+    families = text_string_to_metric_families(text)
     found = {(x.name, x.labels.get("site")): x.value for f in families for x in f.samples}
     for site, draw_w in (("hohhot", 300.0), ("shanghai", 400.0)):
         assert found["steppe_sites_budget_watts", site] == 1000.0
@@ -102,7 +123,7 @@ async def test_its_metrics_have_the_power_of_all_sites_and_the_age_of_their_beat
 async def test_a_controller_that_is_silent_leaves_no_room(sites: Sites) -> None:
     stale = status_of() | {"controller": {"age_s": 9.0, "stale": True}}
     hohhot, _ = await both_live(sites, shanghai=stale)
-    view = (await hohhot.state()).usable(0.0)["shanghai"]
+    view = await view_of(hohhot, "shanghai")
     assert (view.headroom_w, view.pools["m"].free_tps) == (0.0, 0.0)
 
 
@@ -118,9 +139,9 @@ async def test_a_renewed_certificate_is_used_without_a_restart(sites: Sites) -> 
     assert await left_s() < 3601.0
     sites.certify("shanghai")
     while await left_s() < 3601.0:
-        await hohhot.until(lambda state: health(state, "shanghai") is Health.LIVE)
-    seq = (await hohhot.state()).usable(0.0)["shanghai"].seq
-    await hohhot.until(lambda state: state.usable(0.0)["shanghai"].seq > seq)
+        await view_of(hohhot, "shanghai")
+    seq = (await view_of(hohhot, "shanghai")).seq
+    await view_of(hohhot, "shanghai", lambda view: view.seq > seq)
 
 
 async def test_a_calm_site_gets_leases_to_one_with_surplus(sites: Sites) -> None:
@@ -131,18 +152,16 @@ async def test_a_calm_site_gets_leases_to_one_with_surplus(sites: Sites) -> None
     assert 100.0 < lease.output_tps <= 1400.0
     assert lease.ramp_tps2 <= 0.1 * 2000.0
     assert (await hohhot.state()).leases == ()
-    text = await shanghai.metrics()
-    assert (
-        'steppe_sites_lease_tokens_per_second{model="m",priority="standard",site="hohhot"}' in text
-    )
+    name = 'steppe_sites_lease_tokens_per_second{model="m",priority="standard",site="hohhot"}'
+    await metrics_of(shanghai, lambda text: name in text)
 
 
 async def test_a_lease_to_a_site_that_is_lost_ends(sites: Sites) -> None:
     hohhot, shanghai = await both_live(sites, shanghai=busy(400.0))
     await shanghai.until(lambda state: bool(state.leases))
     await hohhot.service.stop()
-    state = await shanghai.until(lambda state: not any(x.output_tps for x in state.leases))
-    assert health(state, "hohhot") is not Health.LIVE
+    await shanghai.until(lambda state: health(state, "hohhot") is Health.LOST)
+    await shanghai.until(lambda state: not any(x.output_tps for x in state.leases))
 
 
 async def test_a_site_with_surplus_takes_deferrable_work_of_another_one(sites: Sites) -> None:
@@ -161,8 +180,7 @@ async def test_three_sites_hear_each_other(sites: Sites) -> None:
     found = {name: await sites.start(name) for name in names}
     for site in found.values():
         await site.until(lambda state: len(state.usable(0.0)) == 2)
-        text = await site.metrics()
-        assert text.count('health="live"') == 2
+        await metrics_of(site, lambda text: text.count('health="live"') == 2)
 
 
 async def test_what_was_sent_is_noted_and_found_after_a_restart(sites: Sites) -> None:
