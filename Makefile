@@ -14,7 +14,7 @@ $(BIN)/pytest -q $(1) $(2) || \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-sites test check deploy-check release-check images-test docs docs-serve changelog bench format clean static style install install-dev
+.PHONY: help demo demo-sites test check deploy-check release-check images-test docs docs-serve docs-versions changelog bench format clean static style install install-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ docs: install-dev ## build the documentation into docs/_build/html; a warning is
 
 docs-serve: docs ## build the documentation and show it on http://127.0.0.1:8080
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory docs/_build/html 8080
+
+docs-versions: install-dev ## build the documentation of every release and of this tree into docs/_build/versions
+	$(BIN)/python docs/versions.py
 
 changelog: install-dev ## show what the fragments in changes/ add to the changelog
 	$(BIN)/towncrier build --draft --version "$(or $(VERSION),next)"

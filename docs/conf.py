@@ -5,12 +5,15 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-_PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+_ROOT = Path(__file__).parents[1]
+_PROJECT = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+_NEWS = [path for path in (_ROOT / "changes").glob("*.md") if path.name != "template.md"]
+"""Entries of the changelog that no release has yet."""
 
 project = "Steppe"
 author = "The Steppe authors"
 project_copyright = author
-version = release = _PROJECT["version"]
+version = release = _PROJECT["version"] + (" and later" if _NEWS else "")
 
 extensions = ["myst_parser"]
 source_suffix = {".md": "markdown"}
