@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TOWNCRIER = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["towncrier"]
 TYPES = {each["directory"] for each in TOWNCRIER["type"]}
-WIDTH = TOWNCRIER["wrap"]
-MOST_LINES = 6
+MOST_CHARACTERS = 6 * TOWNCRIER["wrap"]
+"""Six lines of the changelog."""
 needs_towncrier = pytest.mark.skipif(
     find_spec("towncrier") is None, reason="towncrier is not installed: pip install -e '.[release]'"
 )
@@ -36,10 +36,8 @@ def faults(name: str, text: str) -> list[str]:
         wrong.append("its name is not +NAME.TYPE.md")
     elif found[1] not in TYPES:
         wrong.append(f"its type is not one of {', '.join(sorted(TYPES))}")
-    if len(lines) > MOST_LINES:
-        wrong.append(f"it has more than {MOST_LINES} lines")
-    if any(len(line) > WIDTH for line in lines):
-        wrong.append(f"a line is longer than {WIDTH}")
+    if len(text) > MOST_CHARACTERS:
+        wrong.append(f"it has more than {MOST_CHARACTERS} characters")
     if not all(line == line.strip() != "" for line in lines):
         wrong.append("a line is empty, indented or ends with a space")
     if re.match(r"[-*#]", text):
@@ -63,8 +61,7 @@ def test_each_fragment_is_one_entry_of_a_known_type() -> None:
         ("+page.added.md", "- A page.\n"),
         ("+page.added.md", "A page\n"),
         ("+page.added.md", "A page.\n\nAnother one.\n"),
-        ("+page.added.md", f"A {'long ' * 30}line.\n"),
-        ("+page.added.md", "A page with\n" + "many\n" * 6 + "lines.\n"),
+        ("+page.added.md", f"A {'long ' * 200}line.\n"),
     ],
 )
 def test_what_is_wrong_with_a_fragment_is_found(name: str, text: str) -> None:
