@@ -83,6 +83,23 @@ async def test_the_page_shows_the_values_of_the_status_and_follows_them(
     assert tab.problems == []
 
 
+async def test_a_fleet_that_starts_is_no_page_of_dashes(
+    open_gateway: OpenGateway, open_tab: OpenTab
+) -> None:
+    gateway, url = await open_gateway()
+    tab = await open_tab(url)
+    await tab.page.wait_for_selector("#starting:has-text('The fleet is starting')")
+    assert not await tab.page.is_visible("#figure-draw_w")
+    assert await tab.axe() == []
+    gateway.set_fleet_state(sent(1.0, battery=None))
+    await see(tab, 414.25)
+    assert not await tab.page.is_visible("#starting")
+    assert not await tab.page.is_visible("#figure-battery")
+    drawn = await tab.page.eval_on_selector("#chart-power canvas", "it => it.clientHeight")
+    assert drawn > 200
+    assert tab.problems == []
+
+
 async def test_charts_move_and_have_their_values_in_a_table(
     open_gateway: OpenGateway, open_tab: OpenTab
 ) -> None:

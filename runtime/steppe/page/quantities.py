@@ -104,6 +104,7 @@ _WORK = Group(
         Quantity("requests.failed", "Failed", number),
         Quantity("requests.rejected", "Rejected", number),
         Quantity("requests.shed", "Shed", number),
+        Quantity("requests.cancelled", "Cancelled by clients", number),
     ),
 )
 _SERVICE = Group(

@@ -14,18 +14,19 @@
     return value.toLocaleString("en", { maximumFractionDigits: digits });
   }
 
-  // Labels of an axis: no seconds where all of them are whole minutes.
-  function axisTexts(splits, isTime) {
-    const end = isTime && splits.every((x) => x % 60 === 0) ? 5 : 8;
-    return splits.map((x) => clockText(x, isTime).slice(0, end));
-  }
-
   // The x of a record is the time since its begin, s; of a live run, the time of day.
   function clockText(x, isTime) {
     if (isTime) return new Date(x * 1000).toLocaleTimeString("en-GB");
     const whole = Math.round(x);
     const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
     return parts.map((part) => String(part).padStart(2, "0")).join(":");
+  }
+
+  // Labels of an axis, as short as they may be: `21:35` of whole minutes, `02:30` of less than an hour.
+  function axisTexts(splits, isTime) {
+    const texts = splits.map((x) => clockText(x, isTime));
+    if (isTime) return splits.every((x) => x % 60 === 0) ? texts.map((text) => text.slice(0, 5)) : texts;
+    return texts.every((text) => text.startsWith("00:")) ? texts.map((text) => text.slice(3)) : texts;
   }
 
   function withAlpha(colour, alpha) {

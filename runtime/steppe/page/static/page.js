@@ -80,6 +80,7 @@
       byId("said").textContent = view.summary;
     }
     document.body.dataset.seq = String(view.seq);
+    document.body.dataset.tick = String(view.t_s);
   }
 
   // The last numbers stay, in another colour, until the gateway answers again.
