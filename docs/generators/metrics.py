@@ -44,6 +44,7 @@ from steppe.sites.peer import TryOutcome
 from steppe.sites.quotas import QuotaLease
 from steppe.sites.router_counts import RouterCounts
 from steppe.sites.service.call_counts import CallCounts
+from steppe.sites.service.door_connections import DoorConnections
 from steppe.sites.service.metrics import Counts, SitesMetrics
 from steppe.sites.settlement.compare import PeriodComparison
 from steppe.sites.settlement.counts import SettlementCounts
@@ -173,7 +174,9 @@ def sites_exposition() -> str:
     calls = CallCounts()
     calls.begin("shanghai")
     calls.end("shanghai", "answered")
-    parts = [calls.metrics, lambda: settlement_counts().metrics(())]
+    connections = DoorConnections()
+    connections.guard.on_cut_off("handshake")
+    parts = [calls.metrics, connections.metrics, lambda: settlement_counts().metrics(())]
     return SitesMetrics(lambda: state, lambda: counts, parts).exposition().decode()
 
 

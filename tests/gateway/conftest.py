@@ -15,10 +15,10 @@ from steppe.engine.run_secret import secret_headers
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.batch_api import UploadLimits
-from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
 from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.server import Gateway, GatewayAlias, GatewayModel, GatewaySettings
+from steppe.services.connections import HTTP_LIMITS, HttpLimits
 from steppe.sites.peer import RouterService
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra

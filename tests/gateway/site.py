@@ -21,10 +21,10 @@ from steppe.config.sites import SitesSection
 from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.batch_api import UploadLimits
-from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
 from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.server import Gateway, GatewayAlias, GatewayModel, Route
+from steppe.services.connections import HTTP_LIMITS, HttpLimits
 from steppe.sites.peer import RouterService
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra

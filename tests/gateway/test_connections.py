@@ -9,7 +9,7 @@ from tests.gateway.raw import Raw
 from tests.gateway.site import Site, SiteFactory
 
 from steppe.gateway.access import AccessSettings
-from steppe.gateway.connections import HttpLimits
+from steppe.services.connections import HttpLimits
 
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 ALIVE = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"

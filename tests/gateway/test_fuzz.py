@@ -17,7 +17,7 @@ from tests.gateway.raw import Raw
 from tests.gateway.site import FakeReplica, Site, SiteFactory
 
 from steppe.gateway.access import AccessSettings
-from steppe.gateway.connections import HttpLimits
+from steppe.services.connections import HttpLimits
 from steppe.tenants.key import make_key
 from steppe.tenants.tenant import KnownTenants, Tenant
 

@@ -67,7 +67,8 @@ class HttpSection(Section):
     """How much a client may hold at the gateway."""
 
     header_s: Positive = 10.0
-    """Longest time from the first byte of a request to the end of its headers, s; then a 408."""
+    """Longest time from the first byte of a request to the end of its headers, s; then a 408. A
+    handshake of TLS may take no longer either."""
     body_s: Positive = 60.0
     """Longest time for the body of a request to arrive, s; then a 408."""
     idle_s: Positive = 75.0

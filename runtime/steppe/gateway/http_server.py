@@ -7,10 +7,10 @@ import logging
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from steppe.gateway.connections import ConnectionGuard, GuardedSite
 from steppe.gateway.ports import authority, cannot_listen
 from steppe.gateway.settings import GatewaySettings
 from steppe.gateway.tls import tls_context
+from steppe.services.connections import ConnectionGuard, GuardedSite
 
 STOP_ERROR_S = 1.0
 """Time for a cancelled request to send its error to the client at the stop, s."""

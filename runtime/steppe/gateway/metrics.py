@@ -138,7 +138,7 @@ class GatewayMetrics:
         self._cut_off = Counter(
             "steppe_gateway_cut_off",
             "Connections that were refused (`connections`, `connections_per_client`) or cut off "
-            "(`headers`, `slow_reader`).",
+            "(`handshake`, `headers`, `slow_reader`).",
             ["reason"],
             registry=self._registry,
         )

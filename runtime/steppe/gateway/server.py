@@ -21,10 +21,6 @@ from steppe.gateway.availability import Availability
 from steppe.gateway.batch_api import UploadLimits
 from steppe.gateway.bodies import Bodies
 from steppe.gateway.config_changes import ChangeResult, ConfigChange, ConfigChanges
-from steppe.gateway.connections import (
-    ConnectionGuard,
-    HttpLimits,
-)
 from steppe.gateway.driver_news import DriverNews, GatewayNews
 from steppe.gateway.ended_requests import EndedRequest, RequestEnergy
 from steppe.gateway.energy_answer import EnergyAnswers
@@ -60,6 +56,10 @@ from steppe.gateway.usage import UsageTable
 from steppe.gateway.work_api import WorkApi
 from steppe.ledger.green.band import band_of
 from steppe.ledger.tariff import Band
+from steppe.services.connections import (
+    ConnectionGuard,
+    HttpLimits,
+)
 from steppe.sites.peer import RouterService
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra

@@ -13,10 +13,10 @@ from steppe.gateway.access import OPEN, AccessSettings
 from steppe.gateway.access_log import NO_ACCESS_LOG, AccessLogSettings
 from steppe.gateway.batch_api import UploadLimits
 from steppe.gateway.client_stream import HOLD_S, KEEP_ALIVE_S, WRITE_TIMEOUT_S
-from steppe.gateway.connections import HTTP_LIMITS, HttpLimits
 from steppe.gateway.ledger.link import LedgerLink
 from steppe.gateway.replica_caches import AffinitySettings
 from steppe.gateway.served_model import GatewayAlias, GatewayModel
+from steppe.services.connections import HTTP_LIMITS, HttpLimits
 
 
 @dataclass(frozen=True, slots=True)

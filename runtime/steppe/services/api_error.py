@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -26,8 +27,8 @@ class ApiError(SteppeError):
         super().__init__(message)
         self.status, self.code, self.param = status, code, param
 
-    def answer(self) -> web.Response:
-        """Return the answer."""
+    def body(self) -> bytes:
+        """Return the error as JSON."""
         types = {429: "rate_limit_error", 503: "overloaded", 500: "server_error"}
         error = {
             "message": str(self),
@@ -35,7 +36,13 @@ class ApiError(SteppeError):
             "param": self.param,
             "code": self.code,
         }
-        answer = web.json_response({"error": error}, status=self.status)
+        return orjson.dumps({"error": error})
+
+    def answer(self) -> web.Response:
+        """Return the answer."""
+        answer = web.Response(
+            status=self.status, body=self.body(), content_type="application/json", charset="utf-8"
+        )
         if self.status in (429, 503):
             answer.headers["Retry-After"] = str(_RETRY_AFTER_S)
         return answer

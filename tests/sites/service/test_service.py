@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.fixtures.running_sites import STATUS, WAIT_S, RunningSite, Sites, open_sites, status_of
 
 from steppe.errors import ConfigError, UsageError
+from steppe.services.connections import HttpLimits
 from steppe.sites.beats.peers import Health
 from steppe.sites.check import tls_of
 from steppe.sites.service.sent_api import PATH as SENT
@@ -262,3 +264,19 @@ async def test_a_site_of_another_region_than_the_configuration_says_is_not_heard
     await sites.start("guizhou")
     state = await hohhot.until(lambda state: health(state, "guizhou") is Health.LIVE)
     assert health(state, "shanghai") is Health.UNHEARD
+
+
+async def test_a_caller_that_does_not_begin_its_handshake_is_cut_off(sites: Sites) -> None:
+    limits = HttpLimits(header_s=0.1, connections_per_client=1)
+    shanghai = await sites.start("shanghai", limits=limits)
+    reader, writer = await asyncio.open_connection("127.0.0.1", shanghai.service.port)
+    with pytest.raises(aiohttp.ClientError):
+        await shanghai.session.get(f"https://127.0.0.1:{shanghai.service.port}")
+    async with asyncio.timeout(WAIT_S):
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    writer.close()
+    found = await shanghai.metrics()
+    assert 'steppe_sites_cut_off_total{reason="connections_per_client"} 1.0' in found
+    assert 'steppe_sites_cut_off_total{reason="handshake"} 1.0' in found
+    assert "steppe_sites_connections 0.0" in found

@@ -15,11 +15,13 @@ from steppe.errors import UsageError
 from steppe.ledger.entry_log import EntryLog
 from steppe.services.api_error import answer_errors
 from steppe.services.application import RoutesOf, build_application
+from steppe.services.connections import HTTP_LIMITS, GuardedSite, HttpLimits
 from steppe.services.folder_lock import FolderLock
 from steppe.sites.beats.sender import PeerAddress, Sender
 from steppe.sites.beats.server import BeatServer
 from steppe.sites.service.calls import home_of
 from steppe.sites.service.certificate_watch import PERIOD_S, CertificateWatch
+from steppe.sites.service.door_connections import DoorConnections
 from steppe.sites.service.forward import DoorLimits, ForwardDoor
 from steppe.sites.service.gateway_status import OwnViewUpdates
 from steppe.sites.service.metrics import Counts, SitesMetrics
@@ -94,6 +96,7 @@ class SitesService:
         *,
         log: EntryLog | None = None,
         watch_s: float = PERIOD_S,
+        limits: HttpLimits = HTTP_LIMITS,
     ) -> None:
         """Prepare; nothing happens before `start`.
 
@@ -102,8 +105,10 @@ class SitesService:
             clocks: Its clocks.
             log: The log of the ledger; None without a ledger.
             watch_s: Time between two looks at the files of the certificate, s.
+            limits: How much other sites may hold at their door.
         """
         self._settings, self._clocks, self._log = settings, clocks, log
+        self._connections = DoorConnections(limits)
         self._watch_s = watch_s
         self._lock: FolderLock | None = None
         self._running: list[Runs] = []
@@ -160,6 +165,7 @@ class SitesService:
         for part in parts:
             await self._begin(part)
         door = door_for_sites([beats, *parts])
+        self._connections.guard.install(door)
         url = await self._listen(door, section.host, section.port, site.tls)
         self.port = int(url.rpartition(":")[2])
         sender = _sender(site)
@@ -171,7 +177,7 @@ class SitesService:
         state, notes = StateApi(site, plan), SentApi(sent)
         counted = _Counted(site, sender, beats, notes, plan, watch, status)
         shown: list[RoutesOf] = [state, notes]
-        more = [calls.metrics]
+        more = [calls.metrics, self._connections.metrics]
         if settlement is not None:
             shown.append(settlement.shown)
             more.append(settlement.metrics)
@@ -201,14 +207,19 @@ class SitesService:
         )
         self._runners.append(runner)
         await runner.setup()
-        context = None if tls is None else tls.server
+        place = web.TCPSite(runner, host, port) if tls is None else self._guarded(runner, tls)
         try:
-            await web.TCPSite(runner, host, port, ssl_context=context).start()
+            await place.start()
         except OSError as error:
             found = error.strerror or error
             raise UsageError(f"sites: cannot listen on {host}:{port}: {found}") from error
         host, port = runner.addresses[0][:2]
         return f"{'http' if tls is None else 'https'}://{host}:{port}"
+
+    def _guarded(self, runner: web.AppRunner, tls: SiteTls) -> GuardedSite:
+        """Return the place of the door for other sites."""
+        section, guard = self._settings.section, self._connections.guard
+        return GuardedSite(runner, (section.host, section.port), guard, ssl_context=tls.server)
 
 
 def door_for_sites(parts: Iterable[RoutesOf]) -> web.Application:

@@ -1,13 +1,16 @@
 """Limits of the connections of clients: how many, and how long one may take.
 
 aiohttp's server has a limit for the time between two requests only. So each of its connections is
-wrapped here: a client that sends half a request, or reads nothing, is cut off.
+wrapped here: a client that sends half a request, or reads nothing, is cut off. With TLS they count
+from their first packet on, and one that does not end its handshake in time is cut off, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from typing import cast
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from steppe.gateway.openai_error import error_body
+from steppe.services.api_error import ApiError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,8 @@ class HttpLimits:
     """How much a client may hold at the gateway.
 
     Attributes:
-        header_s: Longest time from the first byte of a request to the end of its headers, s.
+        header_s: Longest time from the first byte of a request to the end of its headers, s; and
+            longest time of a TLS handshake.
         body_s: Longest time for the body of a request to arrive, s.
         idle_s: Longest time between two requests of a connection, s.
         connections: Most connections of all clients.
@@ -70,14 +74,33 @@ class ConnectionGuard:
         self.is_stopping = False
         self._of_client: Counter[str] = Counter()
         self._open: dict[asyncio.BaseTransport, _Connection] = {}
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         """Number of open connections."""
         return len(self._open)
 
-    def wrap(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
-        """Return the protocol of a new connection, around that of the server."""
-        return _Connection(self, protocol)
+    def wrap(
+        self, protocol: asyncio.Protocol, tls: ssl.SSLContext | None = None
+    ) -> asyncio.Protocol:
+        """Return the protocol of a new connection, around that of the server.
+
+        Args:
+            protocol: That of the server.
+            tls: The connection begins with a handshake of TLS; None: it does not.
+        """
+        return _Connection(self, protocol, tls)
+
+    def shake_hands(self, connection: _Connection, tls: ssl.SSLContext) -> None:
+        """Begin the handshake of a connection."""
+        task = asyncio.create_task(connection.secure(tls))
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
+
+    def end_handshakes(self) -> None:
+        """Close the connections that are in their handshake."""
+        for task in self._handshakes:
+            task.cancel()
 
     def install(self, application: web.Application) -> None:
         """Watch every request of an application, outside all other middlewares."""
@@ -115,6 +138,10 @@ class ConnectionGuard:
         self._open[connection.transport] = connection
         return None
 
+    def replace(self, transport: asyncio.BaseTransport, secured: asyncio.BaseTransport) -> None:
+        """Count the TLS of a connection in its place."""
+        self._open[secured] = self._open.pop(transport)
+
     def forget(self, transport: asyncio.BaseTransport, client: str) -> None:
         """Stop counting a connection."""
         if self._open.pop(transport, None) is not None:
@@ -128,10 +155,13 @@ class _Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, guard: ConnectionGuard, inner: asyncio.Protocol) -> None:
-        self._guard, self._inner = guard, inner
+    def __init__(
+        self, guard: ConnectionGuard, inner: asyncio.Protocol, tls: ssl.SSLContext | None
+    ) -> None:
+        self._guard, self._inner, self._tls = guard, inner, tls
         self._client, self._in_request = "", False
         self._has_begun = self._is_over = False  # for the server's protocol
+        self._early: list[bytes] = []
         self._header_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
@@ -140,16 +170,50 @@ class _Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self._client = str(peer[0]) if peer else ""
         reason = self._guard.admit(self, self._client)
-        if reason is None:
-            self._set_user_timeout()
-            self._has_begun = True
-            self._inner.connection_made(transport)
+        if reason is not None:
+            self._guard.on_cut_off(reason)
+            self._refuse()
             return
-        self._guard.on_cut_off(reason)
-        self._answer(503, "too many connections", "too_many_connections", "overloaded")
+        self._set_user_timeout()
+        if self._tls is None:
+            self._begin()
+            return
+        self.transport.pause_reading()  # until the handshake reads
+        self._guard.shake_hands(self, self._tls)
+
+    async def secure(self, tls: ssl.SSLContext) -> None:
+        """Do the handshake; the server's protocol gets the connection after it."""
+        plain, limit_s = self.transport, self._guard.limits.header_s
+        secured: asyncio.Transport | None = None
+        try:
+            with contextlib.suppress(OSError):  # a client without TLS, or one that has left
+                secured = await asyncio.get_running_loop().start_tls(
+                    plain, self, tls, server_side=True, ssl_handshake_timeout=limit_s
+                )
+        finally:
+            if secured is None:
+                self._is_over = True
+                self._guard.on_cut_off("handshake")
+                self._guard.forget(plain, self._client)
+                plain.abort()
+        if secured is not None and not self._is_over:
+            self._guard.replace(plain, secured)
+            self.transport = secured
+            self._begin()
+
+    def _begin(self) -> None:
+        """Give the connection to the server's protocol, with what has come so far."""
+        self._has_begun = True
+        self._inner.connection_made(self.transport)
+        early, self._early = self._early, []
+        for data in early:
+            self.data_received(data)
 
     def data_received(self, data: bytes) -> None:
         if self._is_over:
+            return
+        if not self._has_begun:  # it came with the end of the handshake
+            self._early.append(data)
             return
         if not self._in_request and self._header_timer is None:
             loop = asyncio.get_running_loop()
@@ -157,7 +221,7 @@ class _Connection(asyncio.Protocol):
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
-        return None if self._is_over else self._inner.eof_received()
+        return self._inner.eof_received() if self._has_begun and not self._is_over else None
 
     def pause_writing(self) -> None:
         loop = asyncio.get_running_loop()
@@ -176,6 +240,7 @@ class _Connection(asyncio.Protocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
         self._guard.forget(self.transport, self._client)
+        self._is_over = True
         if self._has_begun:
             self._inner.connection_lost(exc)
 
@@ -196,19 +261,27 @@ class _Connection(asyncio.Protocol):
     def _cut_off(self) -> None:
         self._guard.on_cut_off("headers")
         message = f"asked for headers within {self._guard.limits.header_s:g} s"
-        self._answer(408, message, "request_timeout", "invalid_request_error")
+        self._answer(ApiError(408, "request_timeout", message))
 
     def _abort(self) -> None:
         self._guard.on_cut_off("slow_reader")
         self.transport.abort()
 
-    def _answer(self, status: int, message: str, code: str, type_: str) -> None:
+    def _refuse(self) -> None:
+        """Answer that there are too many; before a handshake of TLS only close."""
+        if self._tls is None:
+            self._answer(ApiError(503, "too_many_connections", "too many connections"))
+        else:
+            self._is_over = True
+            self.transport.abort()
+
+    def _answer(self, error: ApiError) -> None:
         """Send an error without the server, and close."""
         self._is_over = True
-        body = error_body(message, type_=type_, code=code)
-        phrase = {408: "Request Timeout", 503: "Service Unavailable"}[status]
+        body = error.body()
+        phrase = {408: "Request Timeout", 503: "Service Unavailable"}[error.status]
         head = (
-            f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\n"
+            f"HTTP/1.1 {error.status} {phrase}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\nRetry-After: 1\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
@@ -231,7 +304,7 @@ class GuardedSite(web.BaseSite):
         place: tuple[str, int],
         guard: ConnectionGuard,
         *,
-        ssl_context: object = None,
+        ssl_context: ssl.SSLContext | None = None,
         shares_port: bool = False,
     ) -> None:
         """Create a site that does not listen yet.
@@ -244,7 +317,8 @@ class GuardedSite(web.BaseSite):
             shares_port: Whether other processes of this user may listen there, too: the kernel
                 spreads the connections over them.
         """
-        super().__init__(runner, ssl_context=ssl_context, backlog=1024)  # type: ignore[arg-type]
+        super().__init__(runner, backlog=1024)
+        self._tls = ssl_context
         self._place, self._guard, self._shares_port = place, guard, shares_port
 
     @property
@@ -259,10 +333,14 @@ class GuardedSite(web.BaseSite):
         server, (host, port) = self._runner.server, self._place
         assert server is not None, "the runner is set up"
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: self._guard.wrap(server()),
+            lambda: self._guard.wrap(server(), self._tls),
             host,
             port,
-            ssl=self._ssl_context,
             backlog=self._backlog,
             reuse_port=self._shares_port or None,
         )
+
+    async def stop(self) -> None:
+        """Take no new connection; those in their handshake are closed."""
+        await super().stop()
+        self._guard.end_handshakes()
