@@ -32,7 +32,7 @@ IN_WHEEL = (
     "steppe/emulator/*.c", "steppe/emulator/*.h",
     "steppe/page/templates/*.html", "steppe/page/static/*.js", "steppe/page/static/*.css",
     "steppe/page/vendor/*.LICENSE", "steppe/page/vendor/SHA256SUMS",
-    "steppe/deploy/steppe-agent.service", "steppe/deploy/systemd/*.service",
+    "steppe/deploy/systemd/*.service",
     "steppe/deploy/prometheus/rules.yml", "steppe/deploy/grafana/*.json",
     "steppe/deploy/chart/steppe/Chart.yaml", "steppe/deploy/chart/steppe/values.schema.json",
     "steppe/deploy/chart/steppe/templates/*.yaml",

@@ -69,7 +69,7 @@ def test_the_wheel_has_both_packages_their_types_and_the_shipped_configs(built: 
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"steppe/py.typed", "steppe_kernels/py.typed", "steppe/configs/demo.yaml"} <= names
-    assert "steppe/deploy/steppe-agent.service" in names
+    assert "steppe/deploy/systemd/steppe-agent.service" in names
     assert any(name.startswith("steppe/emulator/") and name.endswith(".c") for name in names)
     assert not any(name.startswith(("tests/", "bench/", "docs/")) for name in names)
 

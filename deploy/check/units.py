@@ -17,7 +17,7 @@ from steppe.config.control import ControlSection
 from steppe.config.gateway import GatewaySection
 
 DEPLOY = Path(__file__).parents[1]
-AGENT = DEPLOY / "steppe-agent.service"
+AGENT = DEPLOY / "systemd" / "steppe-agent.service"
 DRIVER = DEPLOY / "systemd" / "steppe.service"
 NODE = DEPLOY / "systemd" / "steppe-node.service"
 LIMITS: Mapping[Path, float] = {AGENT: 3.0, DRIVER: 2.2, NODE: 2.2}

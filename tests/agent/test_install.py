@@ -21,7 +21,7 @@ from steppe.agent.install import (
 from steppe.cli.agent import agent_group
 from steppe.errors import InstallError, UsageError
 
-UNIT = Path(__file__).parents[2] / "deploy" / "steppe-agent.service"
+UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "steppe-agent.service"
 PYTHON = "/usr/lib/steppe/bin/python"
 
 

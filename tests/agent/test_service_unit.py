@@ -12,7 +12,7 @@ import pytest
 
 from steppe.agent.loss_policy import format_loss, parse_loss
 
-UNIT = Path(__file__).parents[2] / "deploy" / "steppe-agent.service"
+UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "steppe-agent.service"
 
 
 def settings() -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The agent as a service of the host: its unit, its user and group, and its options.
 
-The unit is `deploy/steppe-agent.service`, with the path of this Python in it. The service runs as
-root, so only root may be able to write its Python and its packages: a user with write access to
-them would run code as root.
+The unit is `deploy/systemd/steppe-agent.service`, with the path of this Python in it. The service
+runs as root, so only root may be able to write its Python and its packages: a user with write
+access to them would run code as root.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ class InstallFile:
 
 
 def shipped_unit() -> str:
-    """Return the unit of `deploy/`: inside the installed package, or in the repository.
+    """Return the unit of `deploy/systemd/`: inside the installed package, or in the repository.
 
     Raises:
         InstallError: There is none.
     """
     package = Path(steppe.__file__).parent
-    for folder in (package / "deploy", package.parents[1] / "deploy"):
-        if (folder / UNIT).is_file():
-            return (folder / UNIT).read_text()
-    raise InstallError(f"asked for deploy/{UNIT}, found none beside {package}")
+    for folder in (package, package.parents[1]):
+        if (unit := folder / "deploy" / "systemd" / UNIT).is_file():
+            return unit.read_text()
+    raise InstallError(f"asked for deploy/systemd/{UNIT}, found none beside {package}")
 
 
 def install_files(python: Path, options: str) -> tuple[InstallFile, ...]:

@@ -1,4 +1,4 @@
-"""The figure of several sites: does the load move with the wind?"""
+"""The figure of one simulated run of several sites: does the load move with the wind?"""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SitesShown:
     sites: Mapping[str, SiteSeries]
 
 
-def sites_figure(shown: SitesShown, path: Path) -> None:
+def several_sites_figure(shown: SitesShown, path: Path) -> None:
     """Draw several sites as a PNG: own power and draw of each, and where tokens come from."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -22,7 +22,7 @@ from steppe.report.record_folder import (
     summary_text,
 )
 from steppe.report.records import RequestRecord, RunTotals, TickRecord
-from steppe.report.several_sites_figure import SitesShown, sites_figure
+from steppe.report.several_sites_figure import SitesShown, several_sites_figure
 from steppe.report.sites_energy import SiteEnergy, SiteEnergyTerms
 from steppe.report.sites_records import SiteCall
 from steppe.report.sites_summary import SitesSummary, SitesTotals
@@ -180,7 +180,7 @@ def record_sites(simulation: SitesSimulation, folder: Path, show: Show) -> Sites
             recorders[name].finish(running.of_sites[name], each.slo)
         calls.close()
         (folder / SUMMARY_FILE).write_text(summary_text(summary))
-        sites_figure(_shown(simulation, running, summary), folder / FIGURE_FILE)
+        several_sites_figure(_shown(simulation, running, summary), folder / FIGURE_FILE)
     return summary
 
 

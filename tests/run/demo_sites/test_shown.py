@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from steppe.report.sites_figure import mean_in_bins, spread_over_bins
+from steppe.report.site_days_figure import mean_in_bins, spread_over_bins
 from steppe.run.demo_sites.served import Phase, SiteRecord, sums_of
 from steppe.run.demo_sites.shown import day_of, document, draw_figure, outcome_line
 

@@ -18,7 +18,7 @@ from tests.sites.settlement.two_sites import HOME, LENGTH_S, TARGET, Clock, Note
 from steppe.config import SitesSection
 from steppe.ledger.signing import PrivateKey
 from steppe.sites.settlement.own_ledger import LedgerPlaces
-from steppe.sites.settlement.part import SettlementPart
+from steppe.sites.settlement.part import SettlementPart, SettlementSite
 from steppe.sites.settlement.sent import AcceptedCall, Sent
 from steppe.sites.settlement.shown import PATH, read_shown
 from steppe.sites.trust.identity import RefusedPeerError, identity_of
@@ -84,7 +84,7 @@ async def sites(
             tls = SiteTls(TlsFiles(section.certificate, section.key, section.authority))
             notes, suspects = Notes(), dict[str, Suspect]()
             ledger = tmp_path / name / "ledger"
-            part = SettlementPart(
+            own = SettlementSite(
                 section,
                 tmp_path / name / "own",
                 LedgerPlaces(str(ledger / "ledger.db"), ledger / "log", ledger / "log.pub"),
@@ -95,6 +95,7 @@ async def sites(
                 home_of=home_of,
                 epoch_s=clock.epoch_s,
             )
+            part = SettlementPart(own)
             stack.push_async_callback(part.stop)
             await listen(stack, part, tls, ports[name])
             found[name] = Running(site, part, notes, tls, urls[name], suspects)

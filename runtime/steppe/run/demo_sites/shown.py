@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from steppe.report.sites_figure import (
+from steppe.report.site_days_figure import (
     DayShown,
     SiteDay,
     mean_in_bins,
-    sites_figure,
+    site_days_figure,
     spread_over_bins,
 )
 from steppe.run.demo_sites.places import ANYWHERE, NEAREST
@@ -89,7 +89,7 @@ def draw_figure(records: Sequence[SiteRecord], phases: Sequence[Phase], path: Pa
         for phase in phases
     ]
     source = next((r.energy_source for each in records for r in each.requests), "emulated")
-    sites_figure(days, "A day of wind and sun at three sites", source, path)
+    site_days_figure(days, "A day of wind and sun at three sites", source, path)
 
 
 def outcome_line(sums: PhaseSums) -> str:

@@ -31,7 +31,7 @@ from steppe.sites.service.sent_api import SentApi
 from steppe.sites.service.settings import SitesServiceSettings
 from steppe.sites.service.site import HOST_CLOCKS, Clocks, LocalSite, SitePart, local_site
 from steppe.sites.service.state_api import StateApi
-from steppe.sites.settlement.part import SettlementPart
+from steppe.sites.settlement.part import SettlementPart, SettlementSite
 from steppe.sites.settlement.sent import AcceptedCall
 from steppe.sites.trust.tls import SiteTls
 
@@ -242,16 +242,18 @@ def _settlement(site: LocalSite) -> SettlementPart | None:
     if site.log is None or settings.ledger is None:
         return None
     part = SettlementPart(
-        settings.section,
-        settings.folder,
-        settings.ledger,
-        log=site.log,
-        notes=site.sent,
-        tls=site.tls,
-        suspects=site.suspects,
-        home_of=lambda request: home_of(request, site.keys, clocks.epoch_s()),
-        epoch_s=clocks.epoch_s,
-        monotonic_s=clocks.monotonic_s,
+        SettlementSite(
+            settings.section,
+            settings.folder,
+            settings.ledger,
+            log=site.log,
+            notes=site.sent,
+            tls=site.tls,
+            suspects=site.suspects,
+            home_of=lambda request: home_of(request, site.keys, clocks.epoch_s()),
+            epoch_s=clocks.epoch_s,
+            monotonic_s=clocks.monotonic_s,
+        )
     )
     site.on_beat.append(part.note)
     return part

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,78 +42,61 @@ _FORGET_S = 3600.0
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class SettlementSite:
+    """What the settlement has of its site.
+
+    Attributes:
+        section: The section of the configuration, with whole paths.
+        folder: Folder of the sites service.
+        places: Where the ledger of the run is.
+        log: Takes entries into it.
+        notes: What this site sent to others.
+        tls: The certificate of this site.
+        suspects: What is held against other sites, by name; changed here.
+        home_of: Returns the site that calls, or raises `ApiError`.
+        epoch_s: Reads the time, s since the Unix epoch.
+        monotonic_s: The clock until which a site is barred.
+    """
+
+    section: SitesSection
+    folder: Path
+    places: LedgerPlaces
+    log: EntryLog
+    notes: SentNotes
+    tls: SiteTls
+    suspects: MutableMapping[str, Suspect]
+    home_of: HomeOf
+    epoch_s: Callable[[], float] = time.time
+    monotonic_s: Callable[[], float] = time.monotonic
+
+
 class SettlementPart:
     """Runs beside the doors of the sites service."""
 
-    def __init__(
-        self,
-        section: SitesSection,
-        folder: Path,
-        places: LedgerPlaces,
-        *,
-        log: EntryLog,
-        notes: SentNotes,
-        tls: SiteTls,
-        suspects: MutableMapping[str, Suspect],
-        home_of: HomeOf,
-        epoch_s: Callable[[], float] = time.time,
-        monotonic_s: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, site: SettlementSite) -> None:
         """Open its store and the ledger; nothing runs before `start`.
-
-        Args:
-            section: The section of the configuration, with whole paths.
-            folder: Folder of the sites service.
-            places: Where the ledger of the run is.
-            log: Takes entries into it.
-            notes: What this site sent to others.
-            tls: The certificate of this site.
-            suspects: What is held against other sites, by name; changed here.
-            home_of: Returns the site that calls, or raises `ApiError`.
-            epoch_s: Reads the time, s since the Unix epoch.
-            monotonic_s: The clock until which a site is barred.
 
         Raises:
             UsageError: The folder or the ledger cannot be used, or the key of tokens is none.
         """
-        self._epoch_s, self._sites = epoch_s, tuple(peer.name for peer in section.peers)
+        section = site.section
+        self._epoch_s, self._sites = site.epoch_s, tuple(peer.name for peer in section.peers)
         self._look_s = min(LONGEST_LOOK_S, max(0.5, section.settle_s / 10))
-        self._store = store = SettlementStore(folder)
-        self._ledger = ledger = OwnLedger(places)
-        targets = SettlementClient({peer.name: peer.url for peer in section.peers}, tls)
-        self._target = TargetSide(
-            section.name, section.settle_s, ledger, store, log=log, epoch_s=epoch_s
-        )
-        self._home = HomeSide(
-            section.name,
-            section.settle_s,
-            [PrivateKey.read(section.token_key).public],
-            ledger,
-            store,
-            log=log,
-            notes=notes,
-            targets=targets,
-            epoch_s=epoch_s,
-        )
+        self._store, self._ledger = SettlementStore(site.folder), OwnLedger(site.places)
+        targets = SettlementClient({peer.name: peer.url for peer in section.peers}, site.tls)
+        self._target = _target_side(site, self._ledger, self._store)
+        self._home = _home_side(site, self._ledger, self._store, targets)
         self._counts = SettlementCounts(self._sites)
-        self._judge = Judge(
-            self._sites,
-            _CLAIM_PERIODS * section.period_s,
-            store,
-            suspects=suspects,
-            targets=targets,
-            epoch_s=epoch_s,
-            monotonic_s=monotonic_s,
-            on_verdict=self._counts.note_verdict,
-        )
+        self._judge = _judge(site, self._store, targets, self._counts)
         self._doors = (
-            ReceiptsOfSites(self._target, home_of),
-            MetersOfSite(section.name, ledger, home_of),
+            ReceiptsOfSites(self._target, site.home_of),
+            MetersOfSite(section.name, self._ledger, site.home_of),
         )
         self._problems: dict[str, str] = {}
         self._waiting: list[AcceptedCall] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self.shown = SettlementsShown(store, self._problems)
+        self.shown = SettlementsShown(self._store, self._problems)
         """Shows the last settlements, at the door for the gateways of the run."""
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -202,3 +186,44 @@ class SettlementPart:
             except SteppeError as error:
                 _log.error("old notes of settlements are not removed: %s", error)
             await asyncio.sleep(_FORGET_S)
+
+
+def _target_side(site: SettlementSite, ledger: OwnLedger, store: SettlementStore) -> TargetSide:
+    section = site.section
+    return TargetSide(
+        section.name, section.settle_s, ledger, store, log=site.log, epoch_s=site.epoch_s
+    )
+
+
+def _home_side(
+    site: SettlementSite, ledger: OwnLedger, store: SettlementStore, targets: SettlementClient
+) -> HomeSide:
+    return HomeSide(
+        site.section.name,
+        site.section.settle_s,
+        [PrivateKey.read(site.section.token_key).public],
+        ledger,
+        store,
+        log=site.log,
+        notes=site.notes,
+        targets=targets,
+        epoch_s=site.epoch_s,
+    )
+
+
+def _judge(
+    site: SettlementSite,
+    store: SettlementStore,
+    targets: SettlementClient,
+    counts: SettlementCounts,
+) -> Judge:
+    return Judge(
+        [peer.name for peer in site.section.peers],
+        _CLAIM_PERIODS * site.section.period_s,
+        store,
+        suspects=site.suspects,
+        targets=targets,
+        epoch_s=site.epoch_s,
+        monotonic_s=site.monotonic_s,
+        on_verdict=counts.note_verdict,
+    )

@@ -1,4 +1,4 @@
-"""The figure of several sites that share a day: own power, and the load that moves with it."""
+"""The figure of the days of a demo: the same day under several ways to choose a site."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ class DayShown:
     sites: Sequence[SiteDay]
 
 
-def sites_figure(days: Sequence[DayShown], heading: str, energy_source: str, path: Path) -> None:
+def site_days_figure(
+    days: Sequence[DayShown], heading: str, energy_source: str, path: Path
+) -> None:
     """Draw days of the same weather side by side as a PNG; for each site its power and its load.
 
     Args:
