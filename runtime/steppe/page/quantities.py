@@ -150,14 +150,16 @@ def shown_groups(summaries: Sequence[Json]) -> list[tuple[Group, list[Shown]]]:
 
 def _shown(quantity: Quantity, summaries: Sequence[Json]) -> Shown:
     values = tuple(quantity.of(summary) for summary in summaries)
-    return Shown(quantity, values, _difference(*values) if len(values) == 2 else "")
+    return Shown(quantity, values, _difference(quantity, *values) if len(values) == 2 else "")
 
 
-def _difference(first: float | None, second: float | None) -> str:
+def _difference(quantity: Quantity, first: float | None, second: float | None) -> str:
     if first is None or second is None:
         return NONE
     if first == second:
         return "none"
+    if quantity.text is _percent:
+        return f"{100 * (second - first):+.1f} points"
     if first == 0:
         return NONE
-    return f"{second / first - 1:+.1%}"
+    return f"{100 * (second / first - 1):+.1f} %"

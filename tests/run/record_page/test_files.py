@@ -74,7 +74,9 @@ def test_two_runs_stand_side_by_side_with_their_difference(record: Path, other: 
     first, second = summary_of(record), summary_of(other)
     assert float(values_of(page, "figure-0-")["energy_j"]) == first["energy_j"]
     assert float(values_of(page, "figure-1-")["energy_j"]) == second["energy_j"]
-    assert f"{second['energy_j'] / first['energy_j'] - 1:+.1%}" in html.unescape(page.decode())
+    assert f"{100 * (second['energy_j'] / first['energy_j'] - 1):+.1f} %" in html.unescape(
+        page.decode()
+    )
     assert b"monday: Draw" in page
     assert b"tuesday: Draw" in page
 
