@@ -144,6 +144,13 @@ def value(metrics: list[Metric], name: str, **labels: str) -> float:
     return sum(found)
 
 
+async def test_a_try_has_the_energy_per_token_that_its_site_shows(
+    router: SiteRouter, service: FakeService, make_asked: MakeAsked
+) -> None:
+    router.set_url(service.url)
+    assert (await chosen(router, make_asked)).uj_per_token > 0.0
+
+
 async def test_a_request_for_another_site_has_a_token_that_this_site_has_signed(
     router: SiteRouter, service: FakeService, make_asked: MakeAsked
 ) -> None:

@@ -300,7 +300,11 @@ class Gateway:
     def settle(self, settled: Iterable[SettledRequest]) -> None:
         """Charge tenants the tokens and the energy that the books give for ended requests."""
         for request in settled:
-            self._access.settle(request.id, request.tenant, request.taken)
+            taken = request.taken
+            if self._sites is not None:
+                elsewhere_j = self._sites.energy.take(request.id)
+                taken = replace(taken, joules=(taken.joules or 0.0) + elsewhere_j)
+            self._access.settle(request.id, request.tenant, taken)
             self._metrics.add_energy(request.tenant, request.taken.joules or 0.0)
 
     def tell(self, news: DriverNews) -> GatewayNews:

@@ -52,6 +52,8 @@ class SiteTry:
         ssl: TLS context with the certificate of this site, for a client.
         headers: Headers for this try alone: hop, token, priority and `x-request-id`.
         request: Id of this try, which the token and the receipt of that site name.
+        uj_per_token: Energy per output token that the site shows, uJ; 0 if unknown.
+        prompt_uj_per_token: Energy per prompt token that it shows, uJ.
     """
 
     site: str
@@ -59,6 +61,8 @@ class SiteTry:
     ssl: ssl.SSLContext = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     request: str
+    uj_per_token: float = 0.0
+    prompt_uj_per_token: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 from prometheus_client import Metric
@@ -149,7 +149,12 @@ class SiteRouter:
             PRIORITY: asked.priority,
             REQUEST_ID: request,
         }
-        return SiteTry(site, self._urls[site], self._tls.client, headers, request)
+        found = SiteTry(site, self._urls[site], self._tls.client, headers, request)
+        pool = self._routing.pool_of(site, asked.model)
+        if pool is None:
+            return found
+        per_token, per_prompt = pool.uj_per_token, pool.prompt_uj_per_token
+        return replace(found, uj_per_token=per_token, prompt_uj_per_token=per_prompt)
 
     def note(self, peer: SiteTry, outcome: TryOutcome) -> None:
         """Note how a try ended; called once for each peer that `choose` returned."""

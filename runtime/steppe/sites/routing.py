@@ -19,7 +19,7 @@ from steppe.sites.pins import Pins
 from steppe.sites.prepared import PreparedSites, Weights
 from steppe.sites.quotas import Quotas
 from steppe.sites.state import SitesState
-from steppe.sites.view import RequestView, SiteView
+from steppe.sites.view import PoolView, RequestView, SiteView
 
 MOST_TRIES = 2
 """A request goes to at most so many other sites."""
@@ -124,6 +124,12 @@ class Routing:
             return False
         lost = (peer.site for peer in self._state.peers if peer.health is Health.LOST)
         return site in lost
+
+    def pool_of(self, site: str, model: str) -> PoolView | None:
+        """Return what another site last showed of its replicas of a model; None without any."""
+        peers = () if self._state is None else self._state.peers
+        views = (peer.view for peer in peers if peer.site == site)
+        return next((view.pools.get(model) for view in views if view is not None), None)
 
     def update(self, state: SitesState, read_s: float) -> None:
         """Take a state of the sites service.

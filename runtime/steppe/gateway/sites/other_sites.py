@@ -39,6 +39,7 @@ from steppe.gateway.request_energy import ENERGY_HEADER, JOULES_HEADER
 from steppe.gateway.routing import Route
 from steppe.gateway.settings import GatewaySettings
 from steppe.gateway.sites.asked import allowed_now
+from steppe.gateway.sites.energy import EnergyElsewhere
 from steppe.gateway.stream import find_error_status
 from steppe.sites.peer import REFUSED, REVISION, End, RouterService, SiteTry, TryOutcome
 from steppe.sites.view import RequestView
@@ -140,6 +141,8 @@ class OtherSites:
         self._session: aiohttp.ClientSession | None = None
         self._scopes: set[CancelScope] = set()
         self._is_open = True
+        self.energy = EnergyElsewhere()
+        """What requests took at other sites."""
 
     async def start(self) -> None:
         """Begin."""
@@ -264,7 +267,9 @@ class OtherSites:
         finally:
             watch.cancel()
             self._scopes.discard(scope)
-            self._router.note(peer, visit.outcome(delivery))
+            outcome = visit.outcome(delivery)
+            self.energy.note(context.id, peer, outcome)
+            self._router.note(peer, outcome)
 
 
 def is_allowed(peer: SiteTry, peers: Mapping[str, PeerSection], regions: frozenset[str]) -> bool:
