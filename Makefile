@@ -14,7 +14,7 @@ $(BIN)/pytest -q $(1) $(2) || \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-sites test check deploy-check release-check images-test docs docs-serve docs-versions changelog bench format clean static style install install-dev
+.PHONY: help demo demo-sites test check deploy-check release-check images-test docs docs-serve docs-versions changelog bench format clean static style deploy-tools install install-dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ demo: install ## install, then follow one compressed day of wind and sun
 demo-sites: install ## install, then follow the same day at three sites that share wind and sun
 	$(BIN)/steppe demo-sites
 
-test: static ## install what is missing, then all the checks and all the tests
+test: static deploy-tools ## install what is missing, then all the checks and all the tests
 	$(call run_tests,-n 2)
 	$(call run_tests,-n 2 --dist loadfile --no-loadscope-reorder --durations=15,-m "(cluster or slow) and not alone and not gpu")
 	$(call run_tests,,-m alone)
@@ -33,7 +33,7 @@ test: static ## install what is missing, then all the checks and all the tests
 check: static ## what must be green before a commit: format, lint, types, imports, docs, fast tests
 	$(BIN)/pytest -q
 
-deploy-check: install-dev ## check all of deploy/ (needs promtool: apt-get install prometheus)
+deploy-check: install-dev deploy-tools ## check all of deploy/ (needs root; apt-get install prometheus systemd buildah mmdebstrap)
 	$(BIN)/python -m deploy.check
 
 release-check: install-dev ## build the files of a release into dist/ and check them (needs git and a package index)
@@ -64,6 +64,9 @@ format: install-dev ## mend what ruff can mend
 clean: ## remove .venv and every cache in this folder; records in runs/ stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist docs/_build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+deploy-tools: install-dev # helm, for tests and checks that need no network then; without it they say so
+	-@$(BIN)/python -m deploy.check.helm >/dev/null
 
 static: install-dev # side by side: each needs one core
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target style docs

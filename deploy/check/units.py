@@ -22,6 +22,46 @@ DRIVER = DEPLOY / "systemd" / "steppe.service"
 NODE = DEPLOY / "systemd" / "steppe-node.service"
 LIMITS: Mapping[Path, float] = {AGENT: 3.0, DRIVER: 2.2, NODE: 2.2}
 """Highest exposure of each unit, as systemd-analyze scores it: 0 is best, 10 is worst."""
+ALL_SANDBOXES: Mapping[str, str] = {
+    "NoNewPrivileges": "yes",
+    "ProtectSystem": "strict",
+    "PrivateTmp": "yes",
+    "ProtectControlGroups": "yes",
+    "ProtectHostname": "yes",
+    "ProtectKernelLogs": "yes",
+    "ProtectKernelModules": "yes",
+    "ProtectKernelTunables": "yes",
+    "RestrictNamespaces": "yes",
+    "RestrictSUIDSGID": "yes",
+    "LockPersonality": "yes",
+    "KeyringMode": "private",
+    "SystemCallArchitectures": "native",
+}
+"""What closes each service to the host."""
+OF_USERS = {
+    "CapabilityBoundingSet": "",
+    "AmbientCapabilities": "",
+    "DevicePolicy": "closed",
+    "ProtectHome": "yes",
+    "ProtectClock": "yes",
+    "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    "SystemCallFilter": "@system-service",
+}
+SANDBOXES: Mapping[Path, Mapping[str, str]] = {
+    AGENT: {
+        **ALL_SANDBOXES,
+        "CapabilityBoundingSet": "CAP_SYS_ADMIN CAP_DAC_READ_SEARCH CAP_CHOWN CAP_SYS_NICE",
+        "PrivateNetwork": "yes",
+        "ProtectHome": "read-only",
+        "RestrictAddressFamilies": "AF_UNIX",
+        "SystemCallFilter": (
+            "~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap"
+        ),
+    },
+    DRIVER: {**ALL_SANDBOXES, **OF_USERS},
+    NODE: {**ALL_SANDBOXES, **OF_USERS},
+}
+"""The sandbox of each service: the score of systemd-analyze may be good with a setting less."""
 CLOSE_S = 60.0
 """What a run may need beside the drain to stop: last joules, the books, Ray, s."""
 ANALYZE_S = 60.0
@@ -63,11 +103,7 @@ def root_problems(unit: str) -> Iterator[str]:
     """Yield what a service that is not the agent has of root."""
     found = settings(unit)
     if found.get("User", "root") in ("root", "0"):
-        yield "runs as root: asked for User=steppe"
-    if found.get("CapabilityBoundingSet") != "":
-        yield "has capabilities: asked for CapabilityBoundingSet="
-    if found.get("NoNewPrivileges") != "yes":
-        yield "may gain privileges: asked for NoNewPrivileges=yes"
+        yield f"User is {found.get('User', 'not set')}: it runs as root, asked for User=steppe"
 
 
 def undo_problems(unit: str) -> Iterator[str]:
@@ -79,6 +115,14 @@ def undo_problems(unit: str) -> Iterator[str]:
         yield "is not always started again"
     if found.get("RuntimeDirectoryPreserve") != "yes":
         yield "loses its lease file when it stops: asked for RuntimeDirectoryPreserve=yes"
+
+
+def sandbox_problems(unit: str, sandbox: Mapping[str, str]) -> Iterator[str]:
+    """Yield the settings of a sandbox that a unit lacks, or has otherwise."""
+    found = settings(unit)
+    for name, asked in sandbox.items():
+        if found.get(name) != asked:
+            yield f"{name} is {found.get(name, 'not set')}, asked for {name}={asked}"
 
 
 def exposure(unit: str) -> float:
@@ -109,6 +153,7 @@ def problems() -> Iterator[str]:
     for path, limit in LIMITS.items():
         unit = path.read_text()
         for problem in (
+            *sandbox_problems(unit, SANDBOXES[path]),
             *(undo_problems(unit) if path == AGENT else root_problems(unit)),
             *(() if path == AGENT else stop_problems(unit, _drain_s(path))),
             *((*unknown_settings(unit), *exposure_problems(unit, limit)) if has_systemd else ()),

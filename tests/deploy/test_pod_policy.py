@@ -79,34 +79,50 @@ def test_a_pod_without_more_rights_than_it_needs_is_sound() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"securityContext": context(runAsUser=0)}, "may run as root"),
-        ({"securityContext": context(runAsNonRoot=False)}, "may run as root"),
-        ({"securityContext": context(privileged=True)}, "is privileged"),
-        ({"securityContext": context(allowPrivilegeEscalation=True)}, "get more privileges"),
-        ({"securityContext": context(readOnlyRootFilesystem=False)}, "write its root file system"),
-        ({"securityContext": context(capabilities={})}, "does not drop all capabilities"),
+        ({"securityContext": context(runAsUser=0)}, "runAsUser is 0: it may run as root"),
+        ({"securityContext": context(runAsNonRoot=False)}, "runAsNonRoot is not true"),
+        ({"securityContext": context(privileged=True)}, "privileged is true"),
+        (
+            {"securityContext": context(allowPrivilegeEscalation=True)},
+            "allowPrivilegeEscalation is not false",
+        ),
+        (
+            {"securityContext": context(readOnlyRootFilesystem=False)},
+            "readOnlyRootFilesystem is not",
+        ),
+        ({"securityContext": context(capabilities={})}, "capabilities.drop is None"),
         (
             {"securityContext": context(capabilities={"drop": ["ALL"], "add": ["SYS_ADMIN"]})},
-            "adds the capabilities",
+            "capabilities.add is ['SYS_ADMIN']",
         ),
-        ({"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}, "no limits of memory"),
-        ({"image": "registry:5000/one"}, "is of no release"),
-        ({"image": "one:latest"}, "is of no release"),
+        (
+            {"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}},
+            "resources.limits.memory is missing",
+        ),
+        ({"image": "registry:5000/one"}, "image registry:5000/one is of no"),
+        ({"image": "one:latest"}, "image one:latest is of no release"),
         ({"livenessProbe": None}, "no livenessProbe"),
         ({"startupProbe": None}, "no startupProbe"),
         ({"lifecycle": {"preStop": {"sleep": {"seconds": 20}}}}, "not more than preStop (20 s)"),
     ],
 )
 def test_a_container_with_a_mistake_is_found(changes: dict[str, Any], said: str) -> None:
-    assert [each for each in policy_problems([deployment(**changes), RUN]) if said in each]
+    found = list(policy_problems([deployment(**changes), RUN]))
+    assert len(found) == 1
+    assert found[0].startswith("Deployment one")
+    assert said in found[0]
+
+
+def test_an_image_by_digest_needs_no_tag() -> None:
+    assert list(policy_problems([deployment(image=f"one@sha256:{'0' * 64}"), RUN])) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"hostNetwork": True}, "hostNetwork is on"),
-        ({"automountServiceAccountToken": True}, "a token for Kubernetes"),
-        ({"volumes": [{"name": "x", "hostPath": {"path": "/etc"}}]}, "has /etc of the host"),
+        ({"automountServiceAccountToken": True}, "automountServiceAccountToken is not false"),
+        ({"volumes": [{"name": "x", "hostPath": {"path": "/etc"}}]}, "volume x: hostPath is /etc"),
     ],
 )
 def test_a_pod_with_a_mistake_is_found(changes: dict[str, Any], said: str) -> None:

@@ -14,9 +14,11 @@ from deploy.check.units import (
     LIMITS,
     MISSING,
     NODE,
+    SANDBOXES,
     exposure_problems,
     problems,
     root_problems,
+    sandbox_problems,
     seconds,
     settings,
     stop_problems,
@@ -66,10 +68,8 @@ def test_a_setting_that_systemd_does_not_know_is_found() -> None:
     [
         ("TimeoutStopSec=120s", "TimeoutStopSec=5s", "is shorter than a stop may take, 65 s"),
         ("KillMode=mixed", "KillMode=control-group", "KillMode is not mixed"),
-        ("User=steppe", "User=root", "runs as root"),
-        ("User=steppe\n", "", "runs as root"),
-        ("CapabilityBoundingSet=", "CapabilityBoundingSet=CAP_SYS_ADMIN", "has capabilities"),
-        ("NoNewPrivileges=yes", "NoNewPrivileges=no", "may gain privileges"),
+        ("User=steppe", "User=root", "User is root: it runs as root"),
+        ("User=steppe\n", "", "User is not set: it runs as root"),
     ],
 )
 def test_a_mistake_in_the_unit_of_the_driver_is_found(right: str, wrong: str, problem: str) -> None:
@@ -79,6 +79,22 @@ def test_a_mistake_in_the_unit_of_the_driver_is_found(right: str, wrong: str, pr
     drain_s = GatewaySection().drain_s + CLOSE_S
     (found,) = (*root_problems(text), *stop_problems(text, drain_s))
     assert problem in found
+
+
+@pytest.mark.parametrize("path", SANDBOXES, ids=[path.name for path in SANDBOXES])
+def test_each_setting_of_a_sandbox_that_is_weaker_is_named(path: Path) -> None:
+    lines = path.read_text().replace("\\\n", "").splitlines()
+    for name, asked in SANDBOXES[path].items():
+        weaker = [line for line in lines if not line.startswith(f"{name}=")]
+        (problem,) = sandbox_problems("\n".join(weaker), SANDBOXES[path])
+        assert problem == f"{name} is not set, asked for {name}={asked}"
+
+
+def test_a_capability_of_the_driver_is_named() -> None:
+    text = DRIVER.read_text()
+    more = text.replace("CapabilityBoundingSet=", "CapabilityBoundingSet=CAP_SYS_ADMIN")
+    (problem,) = sandbox_problems(more, SANDBOXES[DRIVER])
+    assert problem.startswith("CapabilityBoundingSet is CAP_SYS_ADMIN, asked for")
 
 
 @pytest.mark.parametrize(
