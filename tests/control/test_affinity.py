@@ -5,7 +5,7 @@ from math import ceil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.control.affinity import Decisions, PrefixAffinity
+from steppe.control.affinity import Decisions, Numbering, PrefixAffinity
 from steppe.control.placing import ReplicaSlots
 from steppe.control.prefix_index import PrefixIndex
 
@@ -69,8 +69,8 @@ def test_a_replica_that_is_not_awake_gets_no_request_for_its_cache() -> None:
 def test_numbers_of_the_index_may_differ_from_those_of_the_slots() -> None:
     slots, affinity = ReplicaSlots([8, 8]), affinity_of(6)
     affinity.index.record(5, LONG)
-    assert affinity.acquire(slots, LONG, numbers=(2, 5)) == 1
-    assert affinity.acquire(slots, (9,), numbers=(2, 5)) == 0
+    assert affinity.acquire(slots, LONG, numbering=Numbering((2, 5))) == 1
+    assert affinity.acquire(slots, (9,), numbering=Numbering((2, 5))) == 0
     assert affinity.index.levels((9,))[0].replicas == 1 << 2
 
 
@@ -130,3 +130,9 @@ def test_a_request_should_wait_for_a_busy_replica_only_if_that_saves_enough_bloc
     assert not affinity.should_wait(slots, (9, 10))  # none holds it
     slots.limit(0, 0)  # it sleeps now
     assert not affinity.should_wait(slots, LONG)
+
+
+def test_of_two_slots_with_one_number_the_first_counts() -> None:
+    numbering = Numbering((3, 0, 3))
+    assert numbering.slots(0b1001) == [1, 0]
+    assert numbering.slots(0b0110) == [], "others have no slot"

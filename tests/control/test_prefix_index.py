@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steppe.control.prefix_index import HeldPrefix, PrefixIndex
+from steppe.control.prefix_index import HeldPrefix, PrefixIndex, numbers_of
 
 chains = st.lists(st.integers(0, 8), min_size=1, max_size=6, unique=True).map(tuple)
 events = st.lists(st.tuples(st.integers(0, 3), chains), max_size=40)
@@ -94,3 +94,8 @@ def test_an_index_grows_with_the_fleet() -> None:
     index.record(1, (1,))
     index.grow_to(1)
     assert index.levels((1,)) == [HeldPrefix(1, 0b10)]
+
+
+@given(st.sets(st.integers(0, 2000), max_size=60))
+def test_the_numbers_of_replicas_are_read_back_from_their_bits(numbers: set[int]) -> None:
+    assert numbers_of(sum(1 << number for number in numbers)) == sorted(numbers)

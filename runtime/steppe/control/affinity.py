@@ -9,11 +9,11 @@ that holds it and is busy ("Delay scheduling", Zaharia et al., EuroSys 2010).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from steppe.control.placing import ReplicaSlots
-from steppe.control.prefix_index import HeldPrefix, PrefixIndex
+from steppe.control.prefix_index import HeldPrefix, PrefixIndex, numbers_of
 
 LEAST_SAVED_TOKENS = 2048
 """Prompt tokens that a wait for a busy replica must save: a 70B model on four H100 takes about
@@ -35,6 +35,26 @@ class Decisions:
     nearer: int = 0
     overloaded: int = 0
     unknown: int = 0
+
+
+class Numbering:
+    """The number in the index of each replica of some slots.
+
+    Two slots may have one number, those of a replica at an old and a new address: the first counts.
+    """
+
+    __slots__ = ("_indices", "_mask", "numbers")
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        """Take the number of each slot, in their order."""
+        self.numbers = tuple(numbers)
+        self._indices = {n: i for i, n in reversed(list(enumerate(self.numbers)))}
+        self._mask = sum([1 << number for number in self._indices])
+
+    def slots(self, replicas: int) -> list[int]:
+        """Return the slots of these replicas, which are bits: `1 << number`."""
+        indices = self._indices
+        return [indices[number] for number in numbers_of(replicas & self._mask)]
 
 
 class PrefixAffinity:
@@ -63,7 +83,7 @@ class PrefixAffinity:
         slots: ReplicaSlots,
         hashes: Sequence[int],
         places: int = 1,
-        numbers: Sequence[int] | None = None,
+        numbering: Numbering | None = None,
         *,
         later: bool = False,
     ) -> int | None:
@@ -73,14 +93,16 @@ class PrefixAffinity:
             slots: The slots of the replicas.
             hashes: Chained hashes of the blocks of the prompt; empty if unknown.
             places: Sequences of the request.
-            numbers: The number of each replica of `slots` in the index; the same ones if None.
+            numbering: The number of each replica of `slots` in the index; the same ones if None.
             later: Whether the request is deferrable.
         """
         if not hashes:
             return slots.acquire(places, later=later)
         levels = self.index.levels(hashes)
-        usable = slots.within(self._load_bound, places, later=later) if levels else []
-        near = _nearest(slots, levels, numbers, usable)
+        near = None
+        if levels:
+            is_usable = slots.usable(self._load_bound, places, later=later)
+            near = _nearest(slots, levels, numbering, is_usable)
         replica = slots.acquire(places, later=later) if near is None else near.replica
         if replica is None:
             return None
@@ -88,7 +110,8 @@ class PrefixAffinity:
             slots.take(replica, places, later=later)
         self._count(levels, near)
         self.index.credit(levels)
-        self.index.record(replica if numbers is None else numbers[replica], hashes)
+        number = replica if numbering is None else numbering.numbers[replica]
+        self.index.record(number, hashes)
         return replica
 
     def should_wait(
@@ -96,23 +119,22 @@ class PrefixAffinity:
         slots: ReplicaSlots,
         hashes: Sequence[int],
         places: int = 1,
-        numbers: Sequence[int] | None = None,
+        numbering: Numbering | None = None,
     ) -> bool:
         """Return whether an awake replica holds much more of a prompt than those with room.
 
         The arguments are those of `acquire`.
         """
         levels = self.index.levels(hashes)
-        if not levels:
+        if not levels or levels[0].blocks < self._least_saved:
             return False
-        limits = slots.limits
-        bits = [1 << (i if numbers is None else numbers[i]) for i in range(len(limits))]
-        awake = sum([bit for bit, limit in zip(bits, limits, strict=True) if limit])
-        usable = sum([bits[i] for i in slots.within(self._load_bound, places)])
-        longest = levels[0]
-        if not longest.replicas & awake:
+        longest, limits = levels[0], slots.limits
+        if not any(limits[i] for i in _slots(longest, numbering)):
             return False
-        now = next((blocks for blocks, replicas in levels if replicas & usable), 0)
+        is_usable = slots.usable(self._load_bound, places)
+        now = next(
+            (level.blocks for level in levels if any(map(is_usable, _slots(level, numbering)))), 0
+        )
         return longest.blocks - now >= self._least_saved
 
     def _count(self, levels: list[HeldPrefix], near: _Near | None) -> None:
@@ -142,13 +164,17 @@ class _Near:
 def _nearest(
     slots: ReplicaSlots,
     levels: Sequence[HeldPrefix],
-    numbers: Sequence[int] | None,
-    usable: Sequence[int],
+    numbering: Numbering | None,
+    is_usable: Callable[[int], bool],
 ) -> _Near | None:
     """Return the usable replica with the longest part; None if none of them has any."""
     for level in levels:
-        held = level.replicas
-        fits = [i for i in usable if held >> (i if numbers is None else numbers[i]) & 1]
+        fits = [i for i in _slots(level, numbering) if is_usable(i)]
         if fits:
             return _Near(slots.least_of(fits), level is levels[0])
     return None
+
+
+def _slots(level: HeldPrefix, numbering: Numbering | None) -> Sequence[int]:
+    """Return the slots of the replicas that hold a part of a prompt."""
+    return numbers_of(level.replicas) if numbering is None else numbering.slots(level.replicas)

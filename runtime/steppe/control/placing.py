@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import compress
 from math import ceil, inf
 from typing import NamedTuple
 
@@ -138,20 +139,28 @@ class ReplicaSlots:
         for replica in range(len(self.limits)):
             self._weigh(replica)
 
-    def within(self, load_bound: float, places: int = 1, *, later: bool = False) -> list[int]:
-        """Return the replicas with room that are not overloaded with a request of `places` more.
+    def usable(
+        self, load_bound: float, places: int = 1, *, later: bool = False
+    ) -> Callable[[int], bool]:
+        """Return a test of whether a replica has room for a request of `places` more.
 
-        A replica's fair share is its part, by speed, of the requests of all that have room. It is
-        overloaded with more than `load_bound` times that share, rounded up.
+        It also fails for one that is overloaded with it. A replica's fair share is its part, by
+        speed, of the requests of all that have room. It is overloaded with more than `load_bound`
+        times that share, rounded up. The test holds until the slots change.
         """
         loads = self._loads_for(places, later=later)
-        taken = self.outstanding
-        roomy = [i for i, load in enumerate(loads) if load < inf]
-        speed = sum([self._speeds[i] for i in roomy])
+        taken, speeds = self.outstanding, self._speeds
+        roomy = [load < inf for load in loads]
+        speed = sum(compress(speeds, roomy))
         if not speed:
-            return []
-        per_speed = load_bound * (sum([taken[i] for i in roomy]) + places) / speed
-        return [i for i in roomy if taken[i] + places <= ceil(per_speed * self._speeds[i])]
+            return lambda _: False
+        per_speed = load_bound * (sum(compress(taken, roomy)) + places) / speed
+        return lambda i: roomy[i] and taken[i] + places <= ceil(per_speed * speeds[i])
+
+    def within(self, load_bound: float, places: int = 1, *, later: bool = False) -> list[int]:
+        """Return the replicas that are usable, see `usable`."""
+        is_usable = self.usable(load_bound, places, later=later)
+        return [i for i in range(len(self.limits)) if is_usable(i)]
 
     def least_of(self, replicas: Sequence[int]) -> int:
         """Return the least loaded of some replicas; ties rotate."""

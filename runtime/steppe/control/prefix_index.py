@@ -15,6 +15,8 @@ from typing import NamedTuple
 MEMORY = 0.998
 """Weight that the worth of a cache keeps as another request comes: about the last 500 count."""
 _LARGEST_SCALE = 1e100
+_FEW = 16
+"""Of so few bits each is found by arithmetic; of more, the digits are looked at."""
 
 
 class HeldPrefix(NamedTuple):
@@ -88,10 +90,8 @@ class PrefixIndex:
         if levels:
             blocks, replicas = levels[0]
             gain = blocks * self._scale
-            while replicas:
-                lowest = replicas & -replicas
-                self._credit[lowest.bit_length() - 1] += gain
-                replicas ^= lowest
+            for number in numbers_of(replicas):
+                self._credit[number] += gain
         if self._scale > _LARGEST_SCALE:
             self._credit = [credit / self._scale for credit in self._credit]
             self._scale = 1.0
@@ -129,3 +129,15 @@ class PrefixIndex:
             self._holders[block] = left
         else:
             del self._holders[block]
+
+
+def numbers_of(replicas: int) -> list[int]:
+    """Return the numbers of replicas that are bits, in their order."""
+    if replicas.bit_count() > _FEW:
+        return [number for number, bit in enumerate(reversed(f"{replicas:b}")) if bit == "1"]
+    found = []
+    while replicas:
+        lowest = replicas & -replicas
+        found.append(lowest.bit_length() - 1)
+        replicas ^= lowest
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from steppe.control.affinity import LEAST_SAVED_TOKENS, Decisions, PrefixAffinity
+from steppe.control.affinity import LEAST_SAVED_TOKENS, Decisions, Numbering, PrefixAffinity
 from steppe.control.placing import ReplicaSlots
 from steppe.control.prefix_index import PrefixIndex
 from steppe.gateway.prompt_blocks import BLOCK_BYTES
@@ -61,12 +61,16 @@ class ReplicaCaches:
                 self._caches[replica] = cache
                 index.forget(number)
 
+    def numbering(self, replicas: Iterable[str]) -> Numbering:
+        """Return the numbers of replicas by their names, for `acquire`."""
+        return Numbering(map(self._number, replicas))
+
     def acquire(
         self,
         slots: ReplicaSlots,
         blocks: Sequence[int],
         places: int,
-        replicas: Iterable[str],
+        numbering: Numbering,
         *,
         later: bool = False,
     ) -> int | None:
@@ -76,21 +80,19 @@ class ReplicaCaches:
             slots: The slots of the replicas.
             blocks: Chained hashes of the blocks of the prompt.
             places: Sequences of the request.
-            replicas: Names of the replicas of `slots`.
+            numbering: The numbers of the replicas of `slots`.
             later: Whether the request is deferrable.
         """
-        numbers = [self._number(replica) for replica in replicas]
-        return self._affinity.acquire(slots, blocks, places, numbers, later=later)
+        return self._affinity.acquire(slots, blocks, places, numbering, later=later)
 
     def should_wait(
-        self, slots: ReplicaSlots, blocks: Sequence[int], places: int, replicas: Iterable[str]
+        self, slots: ReplicaSlots, blocks: Sequence[int], places: int, numbering: Numbering
     ) -> bool:
         """Return whether a busy replica holds much more of a prompt than those with room.
 
         The arguments are those of `acquire`.
         """
-        numbers = [self._number(replica) for replica in replicas]
-        return self._affinity.should_wait(slots, blocks, places, numbers)
+        return self._affinity.should_wait(slots, blocks, places, numbering)
 
     def worth(self) -> dict[str, float]:
         """Return how many blocks of recent prompts the cache of each replica could serve."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
+from steppe.control.affinity import Numbering
 from steppe.control.placing import ReplicaSlots
 from steppe.gateway.replica_caches import ReplicaCaches
 
@@ -68,6 +69,7 @@ class RoutingTable:
         self._indices: dict[Address, int] = {}
         self._slots = ReplicaSlots(())
         self._suspects: set[Address] = set()
+        self._numbering = Numbering(())
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -100,7 +102,8 @@ class RoutingTable:
         addresses = [route.address for route in routes]
         # What drains keeps its count, at a limit of 0.
         draining = [address for address, i in indices.items() if before.outstanding[i]]
-        addresses += [address for address in draining if address not in addresses]
+        known = set(addresses)
+        addresses += [address for address in draining if address not in known]
         limits = [route.limit for route in routes] + [0] * (len(addresses) - len(routes))
         self._slots = ReplicaSlots(limits, before.next, self.prompt_wait_s)
         self._slots.set_speeds([r.output_tps for r in routes] + [0.0] * (len(limits) - len(routes)))
@@ -111,6 +114,7 @@ class RoutingTable:
         self._narrow()
         if self.caches is not None:
             self.caches.note([(r.replica, (r.url, r.cache_losses)) for r in routes])
+            self._numbering = self.caches.numbering(replica for replica, _ in addresses)
         self._indices = {address: index for index, address in enumerate(addresses)}
         self._suspects.clear()
 
@@ -144,8 +148,7 @@ class RoutingTable:
         if self.caches is None or not blocks:
             index = self._slots.acquire(places, later=later)
         else:
-            names = [replica for replica, _ in self._indices]
-            index = self.caches.acquire(self._slots, blocks, places, names, later=later)
+            index = self.caches.acquire(self._slots, blocks, places, self._numbering, later=later)
         return None if index is None else self._routes[index]
 
     def acquire_but(
@@ -165,7 +168,7 @@ class RoutingTable:
         """Return whether a busy replica holds much more of a prompt than those with room."""
         if self.caches is None or not blocks:
             return False
-        return self.caches.should_wait(self._slots, blocks, places, [a for a, _ in self._indices])
+        return self.caches.should_wait(self._slots, blocks, places, self._numbering)
 
     def expect_first_token(self, route: Route, now_s: float, places: int = 1) -> None:
         """Note that the first token of a new request will be seen, because it streams."""
