@@ -289,10 +289,10 @@ class ReplicaReport:
 
 def mean_draw_w(reports: Iterable[ReplicaReport]) -> float | None:
     """Return the mean draw over windows of one replica, W; None where no meter gave a reading."""
-    metered = [report for report in reports if report.metered_s > 0]
+    metered = [(r.whole_j, metered_s) for r in reports if (metered_s := r.metered_s) > 0]
     if not metered:
         return None
-    return sum(r.whole_j for r in metered) / sum(r.metered_s for r in metered)
+    return sum([whole_j for whole_j, _ in metered]) / sum([metered_s for _, metered_s in metered])
 
 
 @dataclass(frozen=True, slots=True)

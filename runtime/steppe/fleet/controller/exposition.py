@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Sums
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from steppe.control.sleep_ladder import SleepDepth
 from steppe.control.state import Learned, Observation, ReplicaState
 from steppe.energy.attribution import UJ_PER_J
 from steppe.energy.window import worst
+from steppe.fleet.controller.samples import Labels, Samples
 from steppe.fleet.messages import ReplicaReport
 from steppe.report.records import GridTick, ShortageTick, TickRecord
 
@@ -52,6 +54,7 @@ class Exposition:
         self._define_grid()
         self._define_gpus()
         self._define_totals()
+        self._define_replicas()
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"steppe_{name}", text, labels, registry=self.registry)
@@ -72,12 +75,6 @@ class Exposition:
             "Draw of the nodes beside the GPUs: measured, stated, or stated while a meter is stale",
             "source",
         )
-        self._draw = self._gauge("power_watts", "Mean draw of the GPUs", "replica", "source")
-        self._clock = self._gauge("gpu_clock_limit_hertz", "SM clock limit", "replica")
-        self._power_limit = self._gauge(
-            "gpu_power_limit_watts", "Sum of the board power limits of the GPUs", "replica"
-        )
-        self._batch = self._gauge("batch_limit", "Most sequences decoded at once", "replica")
         self._replicas = self._gauge("replicas", "Replicas by state", "state")
         self._depths = self._gauge("replicas_asleep", "Sleeping replicas by depth", "depth")
         self._wakes = self._gauge(
@@ -178,11 +175,6 @@ class Exposition:
             "replica",
             "condition",
         )
-        self._ratio = self._gauge(
-            "energy_counter_ratio",
-            "Joules of the energy counters for each joule of the power readings, at the last check",
-            "replica",
-        )
         self._events = self._counter(
             "gpu_events", "What began or happened: xid, memory, slowdown, counter, shared", "kind"
         )
@@ -191,17 +183,42 @@ class Exposition:
         )
 
     def _define_totals(self) -> None:
-        self._energy = self._counter(
-            "energy_joules",
-            "Energy within the boundary: of requests, without work (idle), of starts (transition)",
-            "model",
-            "replica",
-            "kind",
-            "source",
-        )
         boundary = self._gauge("energy_boundary_info", "1: what joules enclose", "boundary")
         boundary.labels(self._boundary).set(1)
         self._tokens = self._counter("output_tokens", "Tokens sampled by the engines")
+
+    def _define_replicas(self) -> None:
+        """Define what has a sample for each replica."""
+        self._draw = Samples(
+            "steppe_power_watts", "Mean draw of the GPUs", "gauge", "replica", "source"
+        )
+        self._clock = Samples("steppe_gpu_clock_limit_hertz", "SM clock limit", "gauge", "replica")
+        self._power_limit = Samples(
+            "steppe_gpu_power_limit_watts",
+            "Sum of the board power limits of the GPUs",
+            "gauge",
+            "replica",
+        )
+        self._batch = Samples(
+            "steppe_batch_limit", "Most sequences decoded at once", "gauge", "replica"
+        )
+        self._ratio = Samples(
+            "steppe_energy_counter_ratio",
+            "Joules of the energy counters for each joule of the power readings, at the last check",
+            "gauge",
+            "replica",
+        )
+        self._energy = Samples(
+            "steppe_energy_joules_total",
+            "Energy within the boundary: of requests, without work (idle), of starts (transition)",
+            "counter",
+            "kind",
+            "model",
+            "replica",
+            "source",
+        )
+        self._energy_j: Sums[Labels] = Sums()
+        self._ratios: dict[str, float] = {}
 
     def update(
         self,
@@ -247,20 +264,31 @@ class Exposition:
         self._add_gpus(tick, reports)
         for state in STATES:
             self._replicas.labels(state).set(sum(r.state == state for r in tick.replicas))
-        for gauge in (self._draw, self._clock, self._batch, self._power_limit, self._quarantined):
-            gauge.clear()  # a replica whose node was lost must not stay in a sum over replicas
+        self._quarantined.clear()
         for replica in tick.replicas:
-            self._draw.labels(replica.id, sources[replica.id]).set(replica.draw_w)
-            self._clock.labels(replica.id).set(replica.clock_mhz * 1e6)
-            self._batch.labels(replica.id).set(replica.batch_limit)
             if replica.fault:
                 self._quarantined.labels(replica.id, replica.fault).set(1)
         for pool in tick.pools:
             self._pools.labels(pool.name, "budget").set(pool.budget_w)
             self._pools.labels(pool.name, "draw").set(pool.draw_w)
-        for name, limit_w in power_limits_w.items():
-            self._power_limit.labels(name).set(limit_w)
-        return generate_latest(self.registry)
+        of_replicas = self._of_replicas(tick, sources, power_limits_w)
+        return generate_latest(self.registry) + of_replicas.encode()
+
+    def _of_replicas(
+        self, tick: TickRecord, sources: Mapping[str, str], power_limits_w: Mapping[str, float]
+    ) -> str:
+        """Return what has a sample for each replica; gauges have none of one that is lost."""
+        replicas = tick.replicas
+        return "".join(
+            [
+                self._draw.text(((r.id, sources[r.id]), r.draw_w) for r in replicas),
+                self._clock.text(((r.id,), r.clock_mhz * 1e6) for r in replicas),
+                self._batch.text(((r.id,), r.batch_limit) for r in replicas),
+                self._power_limit.text(((name,), w) for name, w in power_limits_w.items()),
+                self._ratio.text(((name,), ratio) for name, ratio in self._ratios.items()),
+                self._energy.text(self._energy_j.items()),
+            ]
+        )
 
     def set_wakes(self, quantiles_s: Mapping[tuple[SleepDepth, str], float]) -> None:
         """Show how long wakes take, s, by depth and quantile."""
@@ -311,7 +339,7 @@ class Exposition:
             if report.neighbour_j > 0:
                 self._neighbours.labels(report.replica).inc(report.neighbour_j)
             if report.counter_ratio is not None:
-                self._ratio.labels(report.replica).set(report.counter_ratio)
+                self._ratios[report.replica] = report.counter_ratio
 
     def _add_observation(self, observation: Observation) -> None:
         asleep = [r.depth for r in observation.replicas if r.state == ReplicaState.ASLEEP]
@@ -344,8 +372,7 @@ class Exposition:
             ("idle", report.idle_uj),
             ("transition", report.transition_uj),
         ):
-            counter = self._energy.labels(model, report.replica, kind, source)
-            counter.inc(max(0, energy_uj) / UJ_PER_J)
+            self._energy_j[kind, model, report.replica, source] += max(0, energy_uj) / UJ_PER_J
 
     def _set_shortages(self, shortages: Sequence[ShortageTick]) -> None:
         """Show the shortages; times that do not apply or are not known are absent."""
