@@ -3,9 +3,11 @@ from __future__ import annotations
 import resource
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from tests.fixtures.postgresql import postgresql
@@ -14,6 +16,15 @@ from steppe.batch.job import Job, When
 from steppe.batch.row import RowResult, make_row
 from steppe.batch.store.job_store import JobStore
 from steppe.errors import DiskFullError, InstallError, UsageError
+from steppe.ledger.store.ledger_store import LedgerStore
+from steppe.sites.settlement.store import SettlementStore
+
+
+class Closes(Protocol):
+    """An open store."""
+
+    def close(self) -> None: ...
+
 
 JOB, PATH = "batch_1", "/v1/completions"
 
@@ -97,14 +108,53 @@ def test_processes_that_open_a_new_store_at_once_make_it_once(tmp_path: Path) ->
         store.close()
 
 
-def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    opened(str(tmp_path / "jobs.db"), 0).close()
-    connection = sqlite3.connect(tmp_path / "jobs.db")
-    with connection:
-        connection.execute("UPDATE steppe_batch_about SET version = 99")
-    connection.close()
-    with pytest.raises(UsageError, match="asked for version 1, found 99"):
-        JobStore(str(tmp_path / "jobs.db"))
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of store: how it is opened in a folder, and where its version stands."""
+
+    open: Callable[[Path], Closes]
+    file: str
+    about: str
+    version: int
+
+
+KINDS = [
+    Kind(lambda folder: JobStore(str(folder / "jobs.db")), "jobs.db", "steppe_batch_about", 1),
+    Kind(lambda folder: LedgerStore(str(folder / "l.db")), "l.db", "steppe_ledger_about", 2),
+    Kind(SettlementStore, "settlement.db", "steppe_settlement_about", 1),
+]
+
+
+def tables_of(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+        return sorted(row[0] for row in found)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.file)
+@pytest.mark.parametrize(("step", "maker"), [(-1, "an older"), (1, "a newer")])
+def test_a_store_of_another_version_is_refused_in_one_line_and_left_as_it_is(
+    tmp_path: Path, kind: Kind, step: int, maker: str
+) -> None:
+    kind.open(tmp_path).close()
+    path = tmp_path / kind.file
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE {kind.about} SET version = {kind.version + step}")
+        (lost, *_) = [name for name in tables_in(connection) if name != kind.about]
+        connection.execute(f"DROP TABLE {lost}")  # as if this release had added it
+    before = tables_of(path)
+    with pytest.raises(UsageError) as caught:
+        kind.open(tmp_path)
+    (line,) = str(caught.value).splitlines()
+    asked = f"asked for version {kind.version}, found {kind.version + step}"
+    assert line.endswith(f"{asked}: {maker} Steppe has made it")
+    assert str(path) in line
+    assert tables_of(path) == before
+
+
+def tables_in(connection: sqlite3.Connection) -> list[str]:
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+    return [name for (name,) in found if not name.startswith("sqlite_")]
 
 
 def test_an_error_never_shows_the_password_of_the_url() -> None:

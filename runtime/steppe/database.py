@@ -58,7 +58,7 @@ class Database:
             schema: Its tables.
 
         Raises:
-            UsageError: It cannot be opened, or a newer Steppe has made it.
+            UsageError: It cannot be opened, or another Steppe has made it; it is as before then.
             InstallError: The driver of this database is not installed.
         """
         try:
@@ -138,16 +138,14 @@ class Database:
         with self.write() as connection:
             if not self.is_sqlite:
                 connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_LOCK)))
+            is_there = sql.inspect(connection).has_table(schema.about.name)
+            found = connection.scalar(sql.select(schema.about.c.version)) if is_there else None
+            if found not in (None, schema.version):
+                raise UsageError(f"{schema.name}: {self.name}: {_other_version(schema, found)}")
             schema.tables.create_all(connection)
-            found = connection.scalar(sql.select(schema.about.c.version))
             if found is None:
                 connection.execute(sql.insert(schema.about), {"version": schema.version})
                 self._add_statistics(connection)
-        if found not in (None, schema.version):
-            message = (
-                f"asked for version {schema.version}, found {found}: another Steppe has made it"
-            )
-            raise UsageError(f"{schema.name}: {self.name}: {message}")
 
     def _add_statistics(self, connection: sql.Connection) -> None:
         """Let SQLite plan for many rows from the first one on; PostgreSQL keeps statistics."""
@@ -167,6 +165,11 @@ class Database:
             if _is_full(cause):
                 raise DiskFullError(message) from error
             raise UsageError(message) from error
+
+
+def _other_version(schema: Schema, found: int) -> str:
+    maker = "an older" if found < schema.version else "a newer"
+    return f"asked for version {schema.version}, found {found}: {maker} Steppe has made it"
 
 
 def _url(place: str) -> sql.URL:

@@ -9,12 +9,19 @@ from typing import cast
 
 import orjson
 
+from steppe.errors import UsageError
 from steppe.report.ledger_totals import LedgerTotals
 from steppe.report.records import RunTotals, TickRecord
 from steppe.report.summary import Summary
 
 LEAST_GAP_S = 1.0
 """Least time between the last tick of a run and the begin of the next one, s."""
+CARRIED_ON = (
+    "energy_source", "energy_j", "idle_energy_j", "transition_energy_j", "energy_error_j",
+    "unclaimed_energy_j", "wasted_energy_j", "neighbour_energy_j", "prompt_tokens", "output_tokens",
+    "requests", "lost_ticks", "lost_requests", "gateway_restarts", "broke_off",
+)  # fmt: skip
+"""What of the summary of a run is added to that of the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +47,13 @@ class EarlierRun:
 
         Raises:
             OSError: A file cannot be read.
+            UsageError: An older Steppe wrote the summary, and it lacks what is carried on.
         """
         summary = cast("Summary", orjson.loads(summary_file.read_bytes()))
+        if missing := [name for name in CARRIED_ON if name not in summary]:
+            maker = f"steppe {summary.get('versions', {}).get('steppe', 'of unknown version')}"
+            asked = f"asked to go on with a run, found no {', '.join(missing)} in that of {maker}"
+            raise UsageError(f"{summary_file}: {asked}: record in a new folder")
         gap_s = max(LEAST_GAP_S, time.time() - ticks_file.stat().st_mtime)
         return cls(summary, last_s + gap_s)
 

@@ -260,7 +260,8 @@ def earlier_run(folder: Path) -> EarlierRun | None:
     """Return the run that a folder has already; None if it has none.
 
     Raises:
-        UsageError: It has one that has not ended, or a file cannot be read.
+        UsageError: It has one that has not ended, that this Steppe cannot go on with, or a file
+            cannot be read.
     """
     if not (folder / RECORD_FILE).is_file():
         return None
