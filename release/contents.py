@@ -36,11 +36,13 @@ IN_WHEEL = (
     "steppe/deploy/prometheus/rules.yml", "steppe/deploy/grafana/*.json",
     "steppe/deploy/chart/steppe/Chart.yaml", "steppe/deploy/chart/steppe/values.schema.json",
     "steppe/deploy/chart/steppe/templates/*.yaml",
-    "steppe-*.dist-info/licenses/LICENSE", "steppe-*.dist-info/entry_points.txt",
+    "steppe-*.dist-info/licenses/LICENSE", "steppe-*.dist-info/licenses/NOTICE",
+    "steppe-*.dist-info/entry_points.txt",
 )  # fmt: skip
 """What users of an installed package look for; one file of each at least."""
 IN_SDIST = (
-    "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff",
+    "LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md",
+    "CITATION.cff",
     "Makefile", "pyproject.toml", "PKG-INFO", "install/install.sh", "release/check.py",
     "docs/index.md", "docs/conf.py", "tests/conftest.py", "deploy/check/__main__.py", "bench/*.py",
     "runtime/steppe/py.typed", "kernels/steppe_kernels/py.typed",
