@@ -66,6 +66,18 @@ async def test_the_status_has_the_last_minute_of_the_requests(site: Site) -> Non
     )
 
 
+async def test_a_stream_without_a_usage_is_demand_by_its_events(site: Site) -> None:
+    replica = await site.awake_replica()
+    event = b'data: {"choices":[{"index":0,"text":" a","finish_reason":null}]}\n\n'
+    last = event.replace(b"null", b'"length"')
+    replica.stream = [*[event] * 9, last, b"data: [DONE]\n\n"]
+    await site.post("/v1/completions", b'{"model":"m","prompt":"a","stream":true}')
+    model = json.loads((await site.get("/steppe/v1/status"))[2])["models"]["m"]
+    (demand,) = model["demand"]
+    assert demand["output_tps"] > 0
+    assert model["tpot_mean_s"] is not None
+
+
 async def test_requests_of_other_sites_are_no_demand_of_this_one(site: Site) -> None:
     await site.awake_replica()
     await site.post(X_Steppe_Tenant="site:shanghai")

@@ -16,6 +16,8 @@ from steppe.gateway.status import ModelStatus
 _PRIOR_OUTPUT_TOKENS, _OUTPUT_MEMORY = 200.0, 0.99
 """Mean output tokens of a sequence before any has ended, and the weight that the mean keeps as one
 more ends."""
+_BROKEN = FAILED | REFUSED | {"invalid", "cancelled"}
+"""Ends of an answer that did not come whole."""
 
 
 class ModelCounts:
@@ -86,7 +88,9 @@ class ModelCounts:
         return max(1, mean if most is None else min(most, mean))
 
     def end(self, context: RequestContext, finished: FinishedRequest, now_s: float) -> None:
-        """Count a request that has ended."""
+        """Count a request that has ended; the tokens of a stream without a usage by its events."""
+        if finished.output_tokens is None and finished.finish not in _BROKEN:
+            finished = replace(finished, output_tokens=context.output_tokens)
         if finished.output_tokens:
             more = finished.output_tokens / context.places - self._mean_output
             self._mean_output += (1 - _OUTPUT_MEMORY) * more
