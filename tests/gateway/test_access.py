@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import openai
@@ -292,3 +293,21 @@ async def test_the_openai_client_sees_the_errors_it_knows(open_site: SiteFactory
         await right.chat.completions.create(model="m", messages=messages)
         with pytest.raises(openai.RateLimitError):
             await right.chat.completions.create(model="m", messages=messages)
+
+
+async def test_a_service_of_the_run_reads_the_status_without_a_key_and_no_more(
+    open_site: SiteFactory,
+) -> None:
+    site = await open_site(access=replace(access(), run_secret="5ec7e7"))
+    service = {"X-Steppe-Run": "5ec7e7"}
+
+    async def status_of(path: str, **headers: str) -> int:
+        async with site.client.get(site.url + path, headers=headers) as answer:
+            return answer.status
+
+    assert await status_of("/steppe/v1/status", **service) == 200
+    for headers in ({"X-Steppe-Run": "other"}, {}, service | {"Authorization": "Bearer sk-other"}):
+        assert await status_of("/steppe/v1/status", **headers) == 401
+    assert await status_of("/metrics", **service) == 401
+    status, _, body = await site.post(body=BODY, **service, **JSON)
+    assert (status, code_of(body)) == (401, "missing_api_key")

@@ -295,6 +295,8 @@ class AccessControl:
         is_metrics = request.path in METRICS_PATHS
         if is_metrics and self._settings.open_metrics:
             return NOBODY
+        if is_service and named is None and not is_metrics and _only_reads(request):
+            return replace(NOBODY, is_service=True)  # such as the sites service, for the status
         key_id = ""
         if named is not None and (is_service or self._is_proxy(request.remote)):
             tenant = self._directory.tenant(named)
@@ -379,6 +381,12 @@ class AccessControl:
                 await self._refresh()
             except UsageError as error:  # the tenants of the last reading stay
                 _log.warning("%s", error)
+
+
+def _only_reads(request: web.Request) -> bool:
+    """Return whether a request changes nothing, and comes without the key of a tenant."""
+    has_key = any(name in request.headers for name in ("Authorization", "X-Api-Key"))
+    return request.method == "GET" and not has_key
 
 
 def _unknown_tenant(named: str) -> DeniedError:
