@@ -11,7 +11,7 @@ import sys
 import time
 from importlib import import_module
 
-PARTS = ("observability", "images", "chart", "units", "built_images")
+PARTS = ("observability", "layout", "images", "chart", "units", "built_images")
 
 
 def main() -> int:

@@ -18,9 +18,9 @@ from deploy.grafana.panels import (
 )
 
 ENERGY = "steppe_energy_joules_total"
-UNCLAIMED = of_energy(
-    f"sum({rise('steppe_unclaimed_energy_joules_total')}) / sum({rise(ENERGY)})", "unclaimed"
-)
+LOST = "steppe_unclaimed_energy_joules_total"
+UNCLAIMED = of_energy(f"sum({rise(LOST)}) / sum({rise(ENERGY)})", "unclaimed")
+UNCLAIMED_NOW = of_energy(f"sum({rate(LOST)}) / sum({rate(ENERGY)})", "unclaimed")
 
 
 def board() -> Json:
@@ -41,18 +41,24 @@ def _energy() -> list[Json]:
     neighbours = of_energy(
         f"sum by (replica) ({rate('steppe_neighbour_energy_joules_total')})", "{{replica}}"
     )
+    unpriced = Target(f"sum({rise('steppe_ledger_unpriced_total')})", "unpriced")
+    behind = Target(
+        f"{site('steppe_ledger_entries')} - {site('steppe_ledger_published_entries')}", "to publish"
+    )
     enclosed = number("Joules enclose", "The boundary.", "none", boundary)
     enclosed["options"]["textMode"] = "name"
     return [
         sources(),
         enclosed,
         number("Energy", "In the time shown.", "joule", total),
-        number("Unclaimed share", "", "percentunit", *UNCLAIMED, bad_above=0.001, width=6),
+        number("Unclaimed share", "", "percentunit", *UNCLAIMED, bad_above=0.001),
+        number("Receipts without a price", "", "none", unpriced, bad_above=1),
+        number("Entries to be published", "Of the log.", "none", behind),
         row("Where joules go"),
         lines("Power by kind", "", "watt", watts, stacked=True),
         bars("Energy by kind", "In the time shown.", "joule", kinds),
         lines("Power by model", "", "watt", models, stacked=True),
-        lines("Unclaimed share", "", "percentunit", *UNCLAIMED),
+        lines("Unclaimed share", "", "percentunit", *UNCLAIMED_NOW),
         row("How well they are known"),
         lines("Counter for each joule of the power readings", "", "short", ratio, width=8),
         lines("Power of the nodes beside GPUs", "", "watt", rest, width=8),
@@ -87,5 +93,5 @@ def _ledger() -> list[Json]:
         lines("Entries of the log", "", "none", entries, published, witnesses),
         lines("Decisions per second", "", "reqps", Target(decisions, "{{outcome}}")),
         bars("Green energy", "Of hours closed in the time shown.", "joule", *load, *matched),
-        lines("What went wrong", "In the time shown.", "none", *wrong),
+        bars("What went wrong", "In the time shown.", "none", *wrong),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from deploy.grafana.panels import (
     Json,
     Target,
+    bars,
     dashboard,
     lines,
     number,
@@ -129,5 +130,5 @@ def _gpus() -> list[Json]:
         lines("Quarantined replicas", "", "none", quarantined, width=8),
         lines("Time left of leases", "All agents.", "s", leases, width=8),
         lines("Limits that do not hold", "All agents.", "none", faults, width=8),
-        lines("Holders of leases that were lost", "All agents.", "none", lost, width=8),
+        bars("Holders of leases that were lost", "All agents.", "none", lost, width=8),
     ]

@@ -13,6 +13,8 @@ DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 COLUMNS = 24
 EMULATED = 'steppe_energy_joules_total{source="emulated", instance=~"$instance"}'
 """Has a sample while energy is emulated."""
+MARK = " (emulated)"
+"""Ends the legend of a value that follows from emulated joules."""
 BASE_UNITS = frozenset(
     {"watt", "joule", "hertz", "s", "bytes", "percentunit", "short", "reqps", "none"}
 )
@@ -58,7 +60,7 @@ def of_energy(query: str, legend: str) -> tuple[Target, Target]:
     """Return two queries for a value that follows from joules: measured, or marked as emulated."""
     return (
         Target(f"({query}) unless on () {EMULATED}", legend),
-        Target(f"({query}) and on () {EMULATED}", f"{legend} (emulated)"),
+        Target(f"({query}) and on () {EMULATED}", f"{legend}{MARK}"),
     )
 
 
@@ -106,7 +108,7 @@ def number(
         "textMode": "auto",
         "graphMode": "none",
     }
-    return _panel(
+    panel = _panel(
         title,
         text,
         unit,
@@ -116,6 +118,8 @@ def number(
         options=options,
         defaults={"thresholds": {"mode": "absolute", "steps": steps}},
     )
+    _ask_once([each for each in panel["targets"] if "$__range" in each["expr"]])
+    return panel
 
 
 def bars(title: str, text: str, unit: str, *targets: Target, width: int = 12) -> Json:
@@ -136,8 +140,7 @@ def bars(title: str, text: str, unit: str, *targets: Target, width: int = 12) ->
         options=options,
         defaults={"min": 0},
     )
-    for target in panel["targets"]:
-        target |= {"instant": True, "range": False}
+    _ask_once(panel["targets"])
     return panel
 
 
@@ -236,6 +239,12 @@ def _panel(
             for index, target in enumerate(targets)
         ],
     }
+
+
+def _ask_once(targets: Iterable[Json]) -> None:
+    """Ask at the end of the time shown only: each point of a line would be a whole such time."""
+    for target in targets:
+        target |= {"instant": True, "range": False}
 
 
 def _size(width: int, height: int) -> Json:

@@ -58,7 +58,7 @@ def _beats() -> list[Json]:
         lines("Health", "1 for the health that a site has.", "none", health, width=8, stacked=True),
         lines("Round trips", "Least of the last 100.", "s", trips, width=8),
         lines("Age of the last beat", "And of what the gateway knows.", "s", ages, state, width=8),
-        lines("Losses", "In the time shown.", "none", losses),
+        bars("Losses", "In the time shown.", "none", losses),
         lines("Beats refused per second", "Of other sites, here.", "reqps", refused),
     ]
 
@@ -83,7 +83,7 @@ def _sent() -> list[Json]:
     tokens = f"sum by (site, kind) ({rate('steppe_sites_tokens_total')})"
     moved = Target(f"sum({rate('steppe_sites_conversations_moved_total')})", "moved")
     resting = Target(f"max by (site) ({site('steppe_sites_resting')})", "{{site}}")
-    dropped = Target(f"sum({rise('steppe_sites_notes_dropped_total')})", "lost in the time shown")
+    dropped = Target(f"sum({rate('steppe_sites_notes_dropped_total')})", "lost per second")
     waiting = Target(f"sum({site('steppe_sites_notes_waiting')})", "waiting")
     return [
         row("Sent to other sites"),
@@ -119,7 +119,7 @@ def _quotas() -> list[Json]:
     return [
         row("Quotas and plan"),
         lines("Leases", "Output tokens/s that may go there.", "short", leases, stacked=True),
-        lines("Plans", "In the time shown.", "none", plans, failed, width=4),
+        bars("Plans", "In the time shown.", "none", plans, failed, width=4),
         lines("Time of a plan", "", "s", took, width=4),
         lines("Gateway is away", "1: it shows no room to others.", "none", away, width=4),
     ]

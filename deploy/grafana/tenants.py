@@ -30,8 +30,28 @@ PER_TOKEN = of_energy(
 def board() -> Json:
     """Return the dashboard."""
     text = "What does each tenant ask for, get, and take in joules?"
-    panels = [sources(), *_tenants(), *_batch()]
+    panels = [*_now(), *_tenants(), *_batch()]
     return dashboard("steppe-tenants", "Steppe: tenants", text, panels)
+
+
+def _now() -> list[Json]:
+    requests = Target(f"sum({rate('steppe_tenant_requests_total')})", "requests")
+    tokens = Target(f"sum({rate('steppe_tenant_tokens_total', OUTPUT)})", "output")
+    denied = Target(f"sum({rate('steppe_tenant_denied_total')}) or vector(0)", "denied")
+    behind = Target(site("steppe_batch_jobs_behind"), "behind")
+    joules = of_energy(
+        f"sum({rate('steppe_tenant_energy_joules_total')})"
+        f" / sum({rate('steppe_tenant_tokens_total', OUTPUT)})",
+        "joules per token",
+    )
+    return [
+        sources(),
+        number("Requests per second", "Of all tenants.", "reqps", requests),
+        number("Output tokens per second", "", "short", tokens),
+        number("Joules per output token", "", "joule", *joules),
+        number("Denied per second", "401, 402, 403, 429", "reqps", denied),
+        number("Jobs behind their deadline", "", "none", behind, bad_above=1),
+    ]
 
 
 def _tenants() -> list[Json]:
@@ -64,16 +84,14 @@ def _tenants() -> list[Json]:
 
 def _batch() -> list[Json]:
     jobs = Target(site("steppe_batch_jobs"), "{{state}}")
-    behind = Target(site("steppe_batch_jobs_behind"), "behind")
     rows = Target(f"sum by (state) ({rate('steppe_batch_rows_total')})", "{{state}}")
     ended = Target(f"sum by (state) ({rise('steppe_batch_jobs_ended_total')})", "{{state}}")
     waiting = Target(site("steppe_batch_rows_waiting"), "waiting")
     running = Target(site("steppe_batch_rows_running"), "running")
     return [
         row("Batch jobs"),
-        number("Jobs behind their deadline", "", "none", behind, bad_above=1),
-        lines("Open jobs", "", "none", jobs, width=10, stacked=True),
-        lines("Rows", "", "none", waiting, running, width=10),
+        lines("Open jobs", "", "none", jobs, stacked=True),
+        lines("Rows", "", "none", waiting, running),
         lines("Rows that end per second", "", "short", rows),
         bars("Jobs that ended", "In the time shown.", "none", ended),
     ]

@@ -76,21 +76,6 @@ def test_each_dashboard_has_its_own_uid() -> None:
     assert len({board["uid"] for board in BOARDS.values()}) == len(BOARDS) == 5
 
 
-@pytest.mark.parametrize("name", BOARDS)
-def test_panels_do_not_overlap(name: str) -> None:
-    taken: set[tuple[int, int]] = set()
-    for panel in BOARDS[name]["panels"]:
-        place = panel["gridPos"]
-        cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
-        assert not cells & taken, panel["title"]
-        assert max(x for x, _ in cells) < 24
-        taken |= cells
-
-
 @pytest.mark.parametrize(
     ("query", "problem"),
     [
