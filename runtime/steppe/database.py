@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from steppe.errors import DiskFullError, InstallError, UsageError
@@ -45,6 +46,18 @@ class Schema:
     about: sql.Table
     version: int
     statistics: tuple[tuple[str, str | None, str], ...] = ()
+
+
+def about_table(name: str, tables: sql.MetaData) -> sql.Table:
+    """Return a table with one row, the version of a database; it is one of `tables`."""
+    version = sql.Column("version", sql.Integer, primary_key=True, autoincrement=False)
+    return sql.Table(name, tables, version)
+
+
+def insert_into(connection: sql.Connection, table: sql.Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an insert that may say what happens to a row whose key is there already."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    return sqlite.insert(table) if is_sqlite else postgresql.insert(table)
 
 
 class Database:

@@ -1,4 +1,4 @@
-"""Click types that several commands share."""
+"""Types and options of click that several commands share."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ SEED = click.IntRange(0, (1 << 63) - 1)
 EMULATED = click.Choice(("a100", "b200", "h100", "h200", "l4", "p40", "v100"))
 """GPU types of the emulator."""
 NOT_NEGATIVE = click.IntRange(min=0)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 def log_format_option(command: Callable[..., Any]) -> Callable[..., Any]:

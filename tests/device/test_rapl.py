@@ -67,11 +67,6 @@ def test_a_wrap_loses_nothing(
     assert energy_j == pytest.approx(sum(steps_uj) / 1e6)
 
 
-def test_the_reading_interval_follows_from_the_range(tmp_path: Path) -> None:
-    make_zone(tmp_path, "intel-rapl:0", "package-0", 0)
-    assert opened(tmp_path).longest_gap_j == pytest.approx(262_143.3, abs=0.1)
-
-
 def test_counters_of_root_are_no_permission(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

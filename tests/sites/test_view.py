@@ -28,4 +28,3 @@ def test_a_pool_is_found_by_model_and_revision() -> None:
 def test_the_capacity_of_a_site_is_that_of_the_highest_points() -> None:
     view = site(a=pool("m", "r1", (400.0, 1e3), (900.0, 3e3)), b=pool("n", "r1"))
     assert view.capacity_tps == pytest.approx(1000.0)
-    assert view.storage_j == pytest.approx(1.8e6)

@@ -14,7 +14,7 @@ import click
 
 from steppe.errors import SteppeError
 from steppe.ledger.units import number_text
-from steppe.options import GivenPath, GivenText
+from steppe.options import GivenPath, GivenText, json_option
 from steppe.run import accounts
 from steppe.run.accounts import AccountOrder, PastMovement, TenantFunds, opened
 
@@ -43,8 +43,7 @@ def _place_options(command: _Command) -> _Command:
         help="Folder of the ledger, or of a record with one.",
     )
     store = click.option("--store", type=_TEXT, help="Its store: an SQLite file, or a URL.")
-    shown = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-    return ledger(store(shown(command)))
+    return ledger(store(json_option(command)))
 
 
 _id_option = click.option(
@@ -53,6 +52,16 @@ _id_option = click.option(
     type=_TEXT,
     help="Id of this payment: the same again changes nothing. A new one without it.",
 )
+
+
+def _payment_options(command: _Command) -> _Command:
+    """Add the arguments and options of money between the operator and a tenant."""
+    tenant, amount, unit = (
+        click.argument(name, type=_TEXT) for name in ("tenant", "amount", "unit")
+    )
+    return tenant(amount(unit(_id_option(_place_options(command)))))
+
+
 _until_option = click.option(
     "--until", type=_Day(), help="Last day on which the tokens are valid (UTC)."
 )
@@ -89,11 +98,7 @@ def open_command(
 @accounts_group.command(
     "deposit", epilog="Example: steppe accounts deposit lab 100 CNY --ledger ledger --id inv-7"
 )
-@click.argument("tenant", type=_TEXT)
-@click.argument("amount", type=_TEXT)
-@click.argument("unit", type=_TEXT)
-@_id_option
-@_place_options
+@_payment_options
 def deposit_command(
     tenant: str,
     amount: str,
@@ -114,11 +119,7 @@ def deposit_command(
 @accounts_group.command(
     "withdraw", epilog="Example: steppe accounts withdraw lab 20 CNY --ledger ledger --id back-7"
 )
-@click.argument("tenant", type=_TEXT)
-@click.argument("amount", type=_TEXT)
-@click.argument("unit", type=_TEXT)
-@_id_option
-@_place_options
+@_payment_options
 def withdraw_command(
     tenant: str,
     amount: str,

@@ -15,12 +15,11 @@ from steppe.batch.local.folder import errors_of
 from steppe.cli.batch_options import (
     ParameterText,
     gateway_options,
-    json_option,
     row_options,
     rows_of,
 )
 from steppe.errors import UsageError
-from steppe.options import GivenPath, GivenText
+from steppe.options import GivenPath, GivenText, json_option
 from steppe.report.quantities import UNKNOWN, count, quantity, source_text, span
 from steppe.run.batch import JobSummary, cancel, read_key, status
 from steppe.run.batch_remote import fetch, submit

@@ -141,9 +141,6 @@ def gateway_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return url(key(command))
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-
-
 def _template(given: str) -> str:
     return _read(Path(given[1:])).decode() if given.startswith("@") else given
 

@@ -17,13 +17,12 @@ from steppe.batch.runner.settings import RunnerSettings
 from steppe.cli.batch_options import (
     DurationText,
     gateway_options,
-    json_option,
     row_options,
     rows_of,
 )
 from steppe.config import load_config
 from steppe.errors import UsageError
-from steppe.options import GivenPath
+from steppe.options import GivenPath, json_option
 from steppe.report.quantities import count, quantity, source_text
 from steppe.run.batch import JobSummary, begin_again, read_key, resume_at, run_at
 

@@ -15,14 +15,14 @@ from rich.table import Table
 from steppe.errors import UsageError
 from steppe.measure.comparison import Comparison
 from steppe.measure.result_files import PER_TOKEN, RATE, Result, compare_results, read_result
-from steppe.options import SEED
+from steppe.options import SEED, json_option
 
 
 @click.command("compare", epilog="Example: steppe bench compare runs/vllm runs/transformers")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--points", "show_points", is_flag=True, help="Show every point, too.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the bootstrap.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def compare_command(results: tuple[Path, ...], show_points: bool, seed: int, as_json: bool) -> None:
     """Compare two or more RESULTS with the first: folders of `bench sweep` or `bench serve`."""
     if len(results) < 2:

@@ -21,7 +21,7 @@ from steppe.measure.probe.gpu_file import (
     gpu_text,
 )
 from steppe.measure.probe.probe import ProbeFit
-from steppe.options import ABOVE_ZERO, EMULATED, FiniteRange
+from steppe.options import ABOVE_ZERO, EMULATED, FiniteRange, json_option
 from steppe.outputs import NewFile, write_whole
 from steppe.roofline.files import read_calibration
 from steppe.run.gpu_provenance import provenance_of
@@ -74,7 +74,7 @@ from steppe.run.probe_progress import probe_progress
     metavar="NAME",
     help="For the file: whose fitted coefficients to use, h100 or b200; by architecture otherwise.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def probe_command(out: Path | None, as_json: bool, **values: Any) -> None:
     """Run small kernels that hold one resource at a known rate, and fit what each costs.
 

@@ -22,7 +22,7 @@ from steppe.load.plan import LoadPlan
 from steppe.load.replay import ClosedLoop, OpenLoop, ReplayOptions
 from steppe.load.synthetic import SyntheticLoad
 from steppe.measure.serving import FORMULAS
-from steppe.options import ABOVE_ZERO, NOT_NEGATIVE, SEED, GivenText
+from steppe.options import ABOVE_ZERO, NOT_NEGATIVE, SEED, GivenText, json_option
 from steppe.report.records import Slo
 from steppe.run.output_folders import NewFolder
 from steppe.run.serve_load import measure_load, write_load
@@ -115,7 +115,7 @@ _ENERGY_ROWS = (
 )
 @click.option("--out", type=NewFolder(), help="New folder for results and exports.")
 @click.option("--explain", is_flag=True, help="Print the formula of every key, and end.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def serve_command(explain: bool, out: Path | None, as_json: bool, **values: Any) -> None:
     """Send a closed or an open loop of requests to a server and meter its GPUs.
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from steppe.config import load_config
 from steppe.errors import UsageError
 from steppe.measure.sweep.point import MeasurePlan
-from steppe.options import ABOVE_ZERO, SEED, FiniteRange, NumberList
+from steppe.options import ABOVE_ZERO, SEED, FiniteRange, NumberList, json_option
 from steppe.run import sweep
 from steppe.run.output_folders import SweepFolder
 from steppe.run.sweep import DEFAULT_SLO_S, GridOptions
@@ -83,7 +83,7 @@ from steppe.run.sweep_rigs import SweepTarget, fleet_target
     show_default=True,
     help="Seed of arrivals and lengths.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def sweep_command(out: Path, as_json: bool, **values: Any) -> None:
     """Measure one replica of CONFIG over batch limits, clock limits and lengths.
 

@@ -9,7 +9,7 @@ import click
 
 from steppe.config import RunConfig, load_config, shipped_config, shipped_runs
 from steppe.errors import UsageError
-from steppe.options import GivenPath
+from steppe.options import GivenPath, json_option
 from steppe.outputs import write_whole
 from steppe.run.check_inputs import check_config
 from steppe.run.check_supply import warn_of_early_end
@@ -43,7 +43,7 @@ def schema_command() -> None:
 
 
 @config_group.command("list", epilog="Example: steppe config list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def list_command(as_json: bool) -> None:
     """List the run configurations that ship with steppe."""
     if as_json:

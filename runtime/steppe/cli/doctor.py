@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from steppe.config import EmulatedSection, NvmlSection, load_config
-from steppe.options import GivenPath
+from steppe.options import GivenPath, json_option
 from steppe.run.doctor.examine import examine, examine_host
 from steppe.run.doctor.report import render, to_json
 
@@ -20,7 +20,7 @@ EMULATED = click.Choice(("a100", "b200", "h100", "h200", "l4", "v100"))
 @click.argument("config", type=GivenPath(path_type=Path), required=False)
 @click.option("--emulated", type=EMULATED, help="Look at new emulated GPUs instead.")
 @click.option("--count", type=click.IntRange(1, 16), default=8, help="Number of emulated GPUs.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_context
 def doctor_command(
     context: click.Context, config: Path | None, emulated: str | None, count: int, as_json: bool

@@ -16,7 +16,7 @@ from steppe.cli.frontier_cache import list_command, remove_command, show_command
 from steppe.errors import ConfigError, UsageError
 from steppe.frontier.file import FrontierSubject, read_frontier_and_subject
 from steppe.frontier.pareto import Frontier
-from steppe.options import GivenText, NumberList
+from steppe.options import GivenText, NumberList, json_option
 from steppe.roofline.energy_roofline import EnergyRoofline
 from steppe.roofline.expected_error import ExpectedError, expected_error
 from steppe.roofline.files import (
@@ -122,7 +122,7 @@ class _ClockList(click.ParamType[Any]):
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A frontier file of this model and GPU, measured at these lengths; corrects the rest.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_context
 def frontier_group(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Print tokens/s, W, J/token and TPOT at saturation by the energy roofline; nothing is run.

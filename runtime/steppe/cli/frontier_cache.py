@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from steppe.frontier.cache import CacheEntry, frontier_cache
+from steppe.options import json_option
 
 
 @click.command("list", epilog="Example: steppe frontier list --json")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def list_command(as_json: bool) -> None:
     """List the measured frontiers in the cache; `steppe serve` starts on the one that fits."""
     entries = frontier_cache().entries()

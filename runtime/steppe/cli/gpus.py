@@ -10,7 +10,7 @@ from rich.console import Console
 
 from steppe.config import AGENT_SOCKET
 from steppe.device.inventory import render, to_json
-from steppe.options import EMULATED, FiniteRange
+from steppe.options import EMULATED, FiniteRange, json_option
 from steppe.outputs import NewFile, write_whole
 from steppe.run.gpus import GpuHost, list_gpus, record_gpus
 
@@ -25,7 +25,7 @@ from steppe.run.gpus import GpuHost, list_gpus, record_gpus
     show_default=True,
     help="Socket of the agent, to list the limits it has set.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @click.pass_context
 def gpus_command(
     context: click.Context, emulated: str | None, count: int, socket: Path, as_json: bool

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from steppe.cli.grid_options import WIDTH, prices_option, with_prices
 from steppe.config import load_config
-from steppe.options import GivenPath
+from steppe.options import GivenPath, json_option
 from steppe.report.quantities import share
 from steppe.run.grid_backtest import BacktestOrder, document, prepare_backtest, record_backtest
 from steppe.run.output_folders import NewFolder
@@ -44,7 +44,7 @@ from steppe.run.warnings import warn_on_stderr
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of what is synthetic.")
 @click.option("--record", type=NewFolder(), help="New folder for the figure, steps and numbers.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def backtest_command(
     config: Path,
     *,

@@ -18,14 +18,13 @@ from steppe.errors import SteppeError, UsageError
 from steppe.grid.reports.checking import CheckedEvent
 from steppe.grid.reports.shown import shown_record
 from steppe.grid.verify.report import EventReport
-from steppe.options import GivenPath, GivenText
+from steppe.options import GivenPath, GivenText, json_option
 from steppe.run.batch import read_key
 from steppe.run.grid_events import check_events, events_of, find_event
 
 REPORTS = "/steppe/v1/grid/reports"
 WIDTH = 110
 """Columns of text where no terminal says its width."""
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 run_argument = click.argument("run", type=GivenPath(path_type=Path))
 
 

@@ -10,10 +10,9 @@ from typing import Any
 import click
 import orjson
 
-from steppe.cli.batch_options import json_option
 from steppe.cli.grid_status import GATEWAY
 from steppe.cli.rendering_options import rendering_options
-from steppe.options import GivenPath, GivenText
+from steppe.options import GivenPath, GivenText, json_option
 from steppe.report.quantities import quantity
 from steppe.run import grid_offers
 from steppe.run.grid_offers import AskedOffer

@@ -14,7 +14,7 @@ from rich.table import Table
 from steppe.cli.grid_options import WIDTH, prices_option, with_prices
 from steppe.config import load_config
 from steppe.grid.plan.rows import bid_document
-from steppe.options import GivenPath
+from steppe.options import GivenPath, json_option
 from steppe.run.grid_day import Bid, DayPlan, day_document, plan_day, write_day
 from steppe.run.output_folders import NewFolder
 from steppe.run.warnings import warn_on_stderr
@@ -41,7 +41,7 @@ _WH = 3600.0
     help="One bid for the day, or one for each hour.",
 )
 @click.option("--out", type=NewFolder(), help="New folder for plan, bids and limits.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def plan_command(
     config: Path,
     *,

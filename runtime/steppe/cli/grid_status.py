@@ -11,9 +11,8 @@ import click
 import orjson
 
 from steppe.batch.api_client import ApiClient
-from steppe.cli.batch_options import json_option
 from steppe.errors import UsageError
-from steppe.options import GivenPath, GivenText
+from steppe.options import GivenPath, GivenText, json_option
 from steppe.report.quantities import UNKNOWN, quantity
 from steppe.run.batch import read_key
 

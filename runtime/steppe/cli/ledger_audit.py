@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from steppe.cli.ledger_options import json_option, own_trust_options
+from steppe.cli.ledger_options import own_trust_options
 from steppe.errors import SteppeError
 from steppe.ledger.audit.energy import EnergySums
 from steppe.ledger.statements.amounts import NANO_DIGITS, grouped_text
-from steppe.options import GivenPath
+from steppe.options import GivenPath, json_option
 from steppe.run.ledger import AuditProgress
 from steppe.run.ledger_audit import Audited, audit
 from steppe.run.ledger_folder import LedgerFolder, ledger_folder

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import click
 
-from steppe.cli.ledger_options import json_option, store_option
+from steppe.cli.ledger_options import store_option
 from steppe.errors import UsageError
 from steppe.ledger.corrections import Right
 from steppe.ledger.statements.amounts import NANO_DIGITS, grouped_text
 from steppe.ledger.statements.month import hour_text
 from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.ledger.units import amount_text
-from steppe.options import NOT_NEGATIVE, GivenPath, GivenText
+from steppe.options import NOT_NEGATIVE, GivenPath, GivenText, json_option
 from steppe.run.ledger_close import ClosedHours, close_hours, held, publish
 from steppe.run.ledger_correct import Corrected, correct
 from steppe.run.ledger_folder import LedgerFolder, ledger_folder

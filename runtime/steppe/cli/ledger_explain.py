@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from steppe.cli.ledger_options import json_option, own_trust_options
+from steppe.cli.ledger_options import own_trust_options
 from steppe.ledger.statements.amounts import MICRO_DIGITS, NANO_DIGITS, grouped_text
 from steppe.ledger.statements.month import EPOCH, hour_text
 from steppe.ledger.tariff import UJ_PER_J, divided
-from steppe.options import GivenPath, GivenText
+from steppe.options import GivenPath, GivenText, json_option
 from steppe.run.ledger_explain import Explained, MeterInterval, explain
 from steppe.run.ledger_folder import ledger_folder
 

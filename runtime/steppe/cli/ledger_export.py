@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from steppe.options import NOT_NEGATIVE, GivenPath
+from steppe.options import NOT_NEGATIVE, GivenPath, json_option
 from steppe.run.scitt import export_scitt
 
 _FILE = GivenPath(path_type=Path)
@@ -28,7 +28,7 @@ _FILE = GivenPath(path_type=Path)
 )
 @click.option("--key", type=_FILE, required=True, help="File of the private key of the log.")
 @click.option("--to", type=_FILE, default=Path(), help="Folder of the files; this one by default.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def export_command(
     folder: Path, *, indexes: tuple[int, ...], key: Path, to: Path, as_json: bool
 ) -> None:

@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 
 import click
 
-from steppe.cli.ledger_options import json_option, store_option
+from steppe.cli.ledger_options import store_option
 from steppe.errors import UsageError
 from steppe.ledger.green.certificates import GreenError
 from steppe.ledger.green.score import Score
 from steppe.ledger.statements.amounts import decimal_text
 from steppe.ledger.statements.month import Month, hour_text
 from steppe.ledger.store.certificates import Holding
-from steppe.options import GivenPath, GivenText
+from steppe.options import GivenPath, GivenText, json_option
 from steppe.run.ledger_folder import ledger_folder
 from steppe.run.ledger_green import (
     ALL_HOURS,

@@ -12,7 +12,7 @@ import click
 
 from steppe.errors import UsageError
 from steppe.ledger.signing import COSIGNATURE, PublicKey
-from steppe.options import NOT_NEGATIVE, GivenPath, GivenText
+from steppe.options import NOT_NEGATIVE, GivenPath, GivenText, json_option
 from steppe.run.ledger import (
     AuditProgress,
     Verified,
@@ -26,7 +26,6 @@ from steppe.run.ledger import (
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FILE = GivenPath(path_type=Path)
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 def _trust_options(command: _Command) -> _Command:
@@ -54,7 +53,7 @@ def keys_group() -> None:
 @click.argument("file", type=_FILE)
 @click.argument("name", type=GivenText())
 @click.option("--witness", "is_witness", is_flag=True, help="A key of a witness, not of a log.")
-@_json_option
+@json_option
 def keys_new_command(file: Path, name: str, *, is_witness: bool, as_json: bool) -> None:
     """Write a new private key for the log NAME to FILE, and print its public key.
 
@@ -65,7 +64,7 @@ def keys_new_command(file: Path, name: str, *, is_witness: bool, as_json: bool) 
 
 @keys_group.command("show", epilog="Example: steppe ledger keys show hohhot.key")
 @click.argument("file", type=_FILE)
-@_json_option
+@json_option
 def keys_show_command(file: Path, *, as_json: bool) -> None:
     """Print the public key of the private key in FILE."""
     _show_key(public_key(file), as_json)
@@ -87,7 +86,7 @@ def keys_show_command(file: Path, *, as_json: bool) -> None:
     help="Public key of a witness that signs the log, or a file of such keys; repeat.",
 )
 @click.option("--least", type=NOT_NEGATIVE, help="Witnesses that must have signed; all by default.")
-@_json_option
+@json_option
 def verify_command(
     receipt: Path,
     proof: Path,
@@ -115,7 +114,7 @@ def verify_command(
 @click.argument("index", type=NOT_NEGATIVE)
 @_trust_options
 @click.option("--to", type=_FILE, default=Path(), help="Folder of the files; this one by default.")
-@_json_option
+@json_option
 def proof_command(
     folder: Path, index: int, *, keys: tuple[str, ...], log: str | None, to: Path, as_json: bool
 ) -> None:
@@ -131,7 +130,7 @@ def proof_command(
 @click.command("audit-log", epilog="Example: steppe ledger audit-log runs/one/log --key hohhot.pub")
 @click.argument("folder", type=_FILE)
 @_trust_options
-@_json_option
+@json_option
 def audit_log_command(
     folder: Path, *, keys: tuple[str, ...], log: str | None, as_json: bool
 ) -> None:

@@ -10,7 +10,6 @@ import click
 from steppe.options import GivenText
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 store_option = click.option(
     "--store", type=GivenText(), help="Its store: an SQLite file or a URL; ledger.db without it."
 )

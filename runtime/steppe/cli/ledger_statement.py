@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from steppe.cli.ledger_options import json_option, own_trust_options
+from steppe.cli.ledger_options import own_trust_options
 from steppe.ledger.statements.amounts import MICRO_DIGITS, grouped_text, minor_digits
 from steppe.ledger.statements.month import Month
-from steppe.options import GivenPath, GivenText
+from steppe.options import GivenPath, GivenText, json_option
 from steppe.run.ledger import AuditProgress
 from steppe.run.ledger_bundle import BundleOrder, WrittenBundle, write_bundle
 from steppe.run.ledger_folder import ledger_folder

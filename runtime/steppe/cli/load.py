@@ -20,7 +20,15 @@ from steppe.load.display import summary_tables
 from steppe.load.plan import LoadPlan, run_load
 from steppe.load.replay import ClosedLoop, OpenLoop, ReplayOptions
 from steppe.load.rows import rows_file
-from steppe.options import ABOVE_ZERO, LARGEST, NOT_NEGATIVE, SEED, FiniteRange, GivenText
+from steppe.options import (
+    ABOVE_ZERO,
+    LARGEST,
+    NOT_NEGATIVE,
+    SEED,
+    FiniteRange,
+    GivenText,
+    json_option,
+)
 from steppe.outputs import NewFile
 from steppe.report.records import Slo
 
@@ -93,7 +101,7 @@ LENGTH_SCALE = FiniteRange(0, 1_000_000, min_open=True)
 @click.option(
     "--requests", type=NewFile(), help="New file to write a JSON line in as each request ends."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def load_command(requests: Path | None, as_json: bool, **values: Any) -> None:
     """Replay request arrivals against an OpenAI-compatible server.
 

@@ -8,6 +8,7 @@ import click
 
 from steppe.errors import UsageError
 from steppe.models.store import get_model, known_models, models_folder
+from steppe.options import json_option
 
 
 @click.group("model", epilog="Example: steppe model get smollm2-135m")
@@ -28,7 +29,7 @@ def get_command(name: str) -> None:
 
 
 @model_group.command("list", epilog="Example: steppe model list --json")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def list_command(as_json: bool) -> None:
     """List the models that need no model hub, and which of them are here."""
     rows = [

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import click
 
-from steppe.options import GivenPath, GivenText
+from steppe.options import GivenPath, GivenText, json_option
 from steppe.sites.trust.init import init_sites, parse_regions, parse_sites, renew_sites
 
 _FOLDER = GivenPath(path_type=Path)
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 @click.command(
@@ -36,7 +35,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
     multiple=True,
     help="Where a site lies in law, NAME=REGION; repeat. All sites are in one region by default.",
 )
-@_json_option
+@json_option
 def init_command(
     folder: Path, *, sites: tuple[str, ...], regions: tuple[str, ...], as_json: bool
 ) -> None:
@@ -58,7 +57,7 @@ def init_command(
 
 @click.command("renew", epilog="Example: steppe sites renew sites")
 @click.argument("folder", type=_FOLDER, metavar="DIR")
-@_json_option
+@json_option
 def renew_command(folder: Path, *, as_json: bool) -> None:
     """Renew the certificates of the folder DIR of which a third of their life or less is left."""
     renewed = renew_sites(folder, time.time())

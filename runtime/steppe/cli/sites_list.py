@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steppe.batch.api_client import ApiClient
-from steppe.cli.batch_options import json_option
-from steppe.options import GivenPath, GivenText
+from steppe.options import GivenPath, GivenText, json_option
 from steppe.report.quantities import UNKNOWN, quantity
 from steppe.run.batch import read_key
 from steppe.sites.state import SitesState, read_state

@@ -16,7 +16,7 @@ import orjson
 from steppe.batch.api_client import ApiClient
 from steppe.errors import SteppeError, UsageError
 from steppe.ledger.statements.amounts import MICRO_DIGITS, grouped_text
-from steppe.options import GivenPath, GivenText
+from steppe.options import GivenPath, GivenText, json_option
 from steppe.run.batch import read_key
 from steppe.run.ledger import AuditProgress
 from steppe.run.sites_settle import SitesComparison, compare_sites
@@ -34,7 +34,7 @@ _HEADS = ("pair", "periods", "receipts", "tokens", "energy, J", "owed, J", "open
 @click.option(
     "--key-file", type=GivenPath(path_type=Path), help="File with the key for the gateway."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def settle_command(
     folders: tuple[Path, ...], *, url: str | None, key_file: Path | None, as_json: bool
 ) -> None:

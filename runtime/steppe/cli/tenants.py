@@ -17,7 +17,7 @@ from steppe.config import load_config
 from steppe.config.sites import GENERAL, label
 from steppe.control.admission import PRIORITIES
 from steppe.errors import UsageError
-from steppe.options import ABOVE_ZERO, GivenPath, GivenText
+from steppe.options import ABOVE_ZERO, GivenPath, GivenText, json_option
 from steppe.tenants.key import NewKey, StoredKey, make_key
 from steppe.tenants.tenant import KnownTenants, Tenant, TenantLimits
 
@@ -95,7 +95,6 @@ def _limit_options(command: _Command) -> _Command:
     return command
 
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 _expires_option = click.option("--expires", type=_Time(), help="When the key ends; with its zone.")
 
 
@@ -112,7 +111,7 @@ def tenants_group() -> None:
 @_limit_options
 @_expires_option
 @click.option("--yaml", "as_yaml", is_flag=True, help="Store nothing: print an entry of `tenants`.")
-@_json_option
+@json_option
 def add_command(
     name: str,
     *,
@@ -140,7 +139,7 @@ def add_command(
 
 @tenants_group.command("list", epilog="Example: steppe tenants list --store tenants.db --json")
 @_store_options
-@_json_option
+@json_option
 def list_command(store: str | None, config: Path | None, *, as_json: bool) -> None:
     """List the tenants of a store with their limits."""
     with _opened(store, config) as opened:
@@ -155,7 +154,7 @@ def list_command(store: str | None, config: Path | None, *, as_json: bool) -> No
 @tenants_group.command("show", epilog="Example: steppe tenants show team-a --store tenants.db")
 @click.argument("name", type=GivenText())
 @_store_options
-@_json_option
+@json_option
 def show_command(name: str, store: str | None, config: Path | None, *, as_json: bool) -> None:
     """Show the limits and the keys of the tenant NAME; of a key only its prefix is known."""
     with _opened(store, config) as opened:
@@ -179,7 +178,7 @@ def show_command(name: str, store: str | None, config: Path | None, *, as_json: 
 @_limit_options
 @click.option("--unlimit", multiple=True, type=click.Choice(_LIMITS), help="Remove this limit.")
 @click.option("--own-region", is_flag=True, help="Requests go to the region of this site alone.")
-@_json_option
+@json_option
 def set_command(
     name: str,
     *,
@@ -217,7 +216,7 @@ def set_command(
     help="How long the old keys stay valid, s.",
 )
 @_expires_option
-@_json_option
+@json_option
 def rotate_command(
     name: str,
     *,
@@ -240,7 +239,7 @@ def rotate_command(
 @click.argument("name", type=GivenText())
 @_store_options
 @click.option("--key", "prefix", help="Prefix of one key; all keys of the tenant without it.")
-@_json_option
+@json_option
 def revoke_command(
     name: str, *, store: str | None, config: Path | None, prefix: str | None, as_json: bool
 ) -> None:

@@ -104,11 +104,6 @@ class ReplicaSlots:
         return self._firm_loads.least < inf
 
     @property
-    def has_room_later(self) -> bool:
-        """Whether a deferrable request of one place would get a slot."""
-        return self._loads.least < inf
-
-    @property
     def free_places(self) -> int:
         """Requests of one place that would get a slot now."""
         each = zip(self._loads.values, self.limits, self.outstanding, strict=True)

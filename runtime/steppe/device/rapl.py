@@ -31,11 +31,6 @@ class RaplMeter:
         self._last_uj = {zone: _read(zone / "energy_uj") for zone in zones}
         self._total_uj = 0
 
-    @property
-    def longest_gap_j(self) -> float:
-        """Energy of one zone after which a wrap would be missed, J."""
-        return min(self._ranges_uj.values()) * _MICRO
-
     def energy_j(self) -> float:
         """Return the energy since this meter was opened, J.
 

@@ -219,10 +219,6 @@ def document() -> Json:
     }
 
 
-def _schemas_of_services() -> Json:
-    return batch_schemas() | ledger_schemas() | grid_schemas() | sites_schemas()
-
-
 def _paths() -> Json:
     own = _read_paths() | _work_paths() | _config_paths()
     return own | batch_paths() | ledger_paths() | grid_paths() | sites_paths()

@@ -137,11 +137,6 @@ class SiteView:
     demand: tuple[Demand, ...] = ()
 
     @property
-    def storage_j(self) -> float:
-        """Energy in its battery, J."""
-        return self.storage_wh * JOULES_PER_WH
-
-    @property
     def capacity_tps(self) -> float:
         """Most output tokens per second of all pools."""
         return sum(pool.capacity_tps for pool in self.pools.values())

@@ -19,7 +19,7 @@ from steppe.ledger.periods.period import KIND as PERIOD
 from steppe.ledger.periods.period import Period
 from steppe.ledger.receipt import KIND as RECEIPT
 from steppe.ledger.receipt import Receipt
-from steppe.ledger.store.books import BookingResult, hours, last_hours, run_books, take
+from steppe.ledger.store.books import BookingResult, hours, run_books, take
 from steppe.ledger.store.closing import close, due, prepare
 from steppe.ledger.store.ledger_store import LedgerStore
 
@@ -156,7 +156,6 @@ def test_boundaries_have_books_of_their_own(store: LedgerStore) -> None:
     assert (found["gpu"].receipts, found["gpu"].meter_uj) == (1, 1_000)
     assert (found["node"].receipts, found["node"].carried_out_uj) == (1, 3)
     with store.reading() as connection:
-        assert [each.boundary for each in last_hours(connection)] == ["gpu", "node"]
         assert [each.is_closed for each in hours(connection, "hohhot")] == []
 
 

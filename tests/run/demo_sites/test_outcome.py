@@ -14,7 +14,6 @@ from steppe.run.demo_sites.outcome import (
     client_sums,
     faults_of,
     lines_of,
-    saved_share,
 )
 from steppe.run.demo_sites.served import PhaseSums
 
@@ -73,13 +72,6 @@ def test_the_clients_of_all_sites_are_one_sum() -> None:
 def test_a_request_that_was_never_sent_counts_as_one_without_an_answer() -> None:
     found = client_sums({"east": replace(result(), not_sent=2)})
     assert (found.sent, found.completed, found.p50_ttft_s) == (2, 0, None)
-
-
-def test_the_energy_from_the_grid_is_compared_for_a_token() -> None:
-    assert saved_share(SUMS) == pytest.approx(0.5)
-    half = {**SUMS, "anywhere": replace(FAR, tokens=500)}
-    assert saved_share(half) == pytest.approx(0.0)
-    assert saved_share({**SUMS, "nearest": replace(NEAR, bought_j=0.0)}) == 0
 
 
 def test_the_end_shows_both_phases_side_by_side() -> None:

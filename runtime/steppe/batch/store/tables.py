@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-from steppe.database import Schema
+from steppe.database import Schema, about_table
 
 VERSION = 1
 WAITING, RUNNING, COMPLETED, FAILED = 0, 1, 2, 3
@@ -16,11 +16,7 @@ _NUMBER = sql.BigInteger().with_variant(sql.Integer, "sqlite")
 """SQLite counts up only a column of type INTEGER."""
 
 TABLES = sql.MetaData()
-ABOUT = sql.Table(
-    "steppe_batch_about",
-    TABLES,
-    sql.Column("version", sql.Integer, primary_key=True, autoincrement=False),
-)
+ABOUT = about_table("steppe_batch_about", TABLES)
 SERVICES = sql.Table(
     "steppe_batch_services",  # one row at most: the service that runs the jobs
     TABLES,

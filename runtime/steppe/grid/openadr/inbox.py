@@ -136,10 +136,6 @@ class Inbox:
         """Note that the server answered, at a time of the monotonic clock, s."""
         self._heard_mono_s = mono_s
 
-    def link_broken(self) -> None:
-        """Note that the link is lost from now on."""
-        self._heard_mono_s = None
-
     def take(self, event: Event, now_s: float) -> bool:
         """Follow an event that was sent to us; return False if it is followed already.
 

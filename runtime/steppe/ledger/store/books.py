@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sql
-from sqlalchemy.dialects import postgresql, sqlite
 
+from steppe.database import insert_into
 from steppe.ledger.admission import Payer
 from steppe.ledger.booking import BookedRequest, BookedTotals, Booking
 from steppe.ledger.hours import HourSums, RunBooks
@@ -129,18 +129,6 @@ def all_runs(connection: sql.Connection) -> list[RunBooks]:
     """Return what the ledger has taken of all runs."""
     books = connection.scalars(sql.select(RUNS.c.books).order_by(RUNS.c.run))
     return [_run_books(each) for each in books]
-
-
-def last_hours(connection: sql.Connection) -> list[Hour]:
-    """Return the last hour of each site and boundary."""
-    c = HOURS.c
-    last = sql.select(c.site, c.boundary, sql.func.max(c.hour).label("hour"))
-    newest = last.group_by(c.site, c.boundary).subquery()
-    joined = (
-        (c.site == newest.c.site) & (c.boundary == newest.c.boundary) & (c.hour == newest.c.hour)
-    )
-    query = sql.select(HOURS).join(newest, joined).order_by(c.site, c.boundary)
-    return [_hour(row) for row in connection.execute(query)]
 
 
 def open_hour(connection: sql.Connection, site: str, boundary: str, now: int) -> Hour:
@@ -267,9 +255,7 @@ def _upsert(
     key: Sequence[str],
     changed: Mapping[str, Any],
 ) -> None:
-    is_sqlite = transaction.connection.dialect.name == "sqlite"
-    make = sqlite.insert if is_sqlite else postgresql.insert
-    insert = make(table).values(**values)
+    insert = insert_into(transaction.connection, table).values(**values)
     transaction.connection.execute(
         insert.on_conflict_do_update(index_elements=list(key), set_=dict(changed))
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import sqlalchemy as sql
-from sqlalchemy.dialects import postgresql, sqlite
 
+from steppe.database import insert_into
 from steppe.ledger.receipt import KIND as RECEIPT
 from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.ledger.store.tables import ENTRIES, REFUSED_EVENTS, SINKS
@@ -75,7 +75,7 @@ def note_refused(store: LedgerStore, sink: str, refused: RefusedEvent) -> None:
     """
     with store.transaction() as transaction:
         values = {"sink": sink, "seq": refused.place, "problem": refused.problem}
-        insert = _insert(transaction, REFUSED_EVENTS).values(**values)
+        insert = insert_into(transaction.connection, REFUSED_EVENTS).values(**values)
         transaction.connection.execute(insert.on_conflict_do_nothing())
         _move(transaction, sink, refused.place + 1)
 
@@ -99,7 +99,7 @@ def _place(connection: sql.Connection, sink: str) -> int:
 
 def _move(transaction: Transaction, sink: str, place: int) -> None:
     """Set the place of a sink; it never goes back."""
-    insert = _insert(transaction, SINKS).values(sink=sink, place=place)
+    insert = insert_into(transaction.connection, SINKS).values(sink=sink, place=place)
     transaction.connection.execute(
         insert.on_conflict_do_update(
             index_elements=["sink"],
@@ -107,8 +107,3 @@ def _move(transaction: Transaction, sink: str, place: int) -> None:
             where=SINKS.c.place < insert.excluded.place,
         )
     )
-
-
-def _insert(transaction: Transaction, table: sql.Table) -> sqlite.Insert | postgresql.Insert:
-    is_sqlite = transaction.connection.dialect.name == "sqlite"
-    return sqlite.insert(table) if is_sqlite else postgresql.insert(table)

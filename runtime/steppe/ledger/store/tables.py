@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sql
 
-from steppe.database import Schema
+from steppe.database import Schema, about_table
 
 VERSION = 2
 _Value = TypeVar("_Value", bound=Hashable)
@@ -15,11 +15,7 @@ _NUMBER = sql.BigInteger().with_variant(sql.Integer, "sqlite")
 """SQLite counts up only a column of type INTEGER."""
 
 TABLES = sql.MetaData()
-ABOUT = sql.Table(
-    "steppe_ledger_about",
-    TABLES,
-    sql.Column("version", sql.Integer, primary_key=True, autoincrement=False),
-)
+ABOUT = about_table("steppe_ledger_about", TABLES)
 ENTRIES = sql.Table(
     "steppe_ledger_entries",
     TABLES,

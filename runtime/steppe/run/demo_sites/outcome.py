@@ -106,14 +106,6 @@ def faults_of(
     return (*faults, *books.faults)
 
 
-def saved_share(sums: Mapping[str, PhaseSums]) -> float:
-    """Return by what share less energy was bought for a token than at the nearest site."""
-    near, far = sums[NEAREST], sums[ANYWHERE]
-    if not (near.bought_j and near.tokens and far.tokens):
-        return 0.0
-    return 1.0 - (far.bought_j / far.tokens) / (near.bought_j / near.tokens)
-
-
 def lines_of(
     sums: Mapping[str, PhaseSums], clients: Mapping[str, ClientSums]
 ) -> Sequence[tuple[str, str, str]]:

@@ -11,7 +11,7 @@ import orjson
 import sqlalchemy as sql
 from sqlalchemy.dialects.sqlite import insert
 
-from steppe.database import Database, Schema
+from steppe.database import Database, Schema, about_table
 from steppe.errors import UsageError
 from steppe.ledger.settlement import Mismatch, RemoteEnergy, Settlement
 from steppe.sites.settlement.compare import AcceptedRequest, Noted, PeriodComparison
@@ -26,11 +26,7 @@ _CHUNK = 500
 _US = 1_000_000
 
 _TABLES = sql.MetaData()
-_ABOUT = sql.Table(
-    "steppe_settlement_about",
-    _TABLES,
-    sql.Column("version", sql.Integer, primary_key=True, autoincrement=False),
-)
+_ABOUT = about_table("steppe_settlement_about", _TABLES)
 _SENT = sql.Table(
     "steppe_settlement_sent",
     _TABLES,
