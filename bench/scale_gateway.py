@@ -7,6 +7,7 @@ import random
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from scale_figures import spread
@@ -76,7 +77,7 @@ def measure(replicas: int, repeats: int) -> dict[str, Any]:
     plain, near = [], []
     for blocks in prompts:
         plain.append(_timed(lambda: _turn(table, taken, ())))
-        near.append(_timed(lambda b=blocks: _turn(table, taken, b)))
+        near.append(_timed(partial(_turn, table, taken, blocks)))
     routes = routes_of(replicas)
     return {
         "replicas": replicas,

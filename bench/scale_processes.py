@@ -55,3 +55,14 @@ def _pids() -> Iterator[int]:
 def _stat(pid: int) -> list[str]:
     """Return the fields of `stat` after the name: state, parent and so on."""
     return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+
+
+def session(leader: int) -> dict[int, str]:
+    """Return the title of each process of a session."""
+    found = {}
+    for process in _pids():
+        with contextlib.suppress(OSError):
+            if int(_stat(process)[3]) == leader:
+                words = (PROC / str(process) / "cmdline").read_bytes().split(b"\0")
+                found[process] = b" ".join(words).decode(errors="replace").strip()
+    return found

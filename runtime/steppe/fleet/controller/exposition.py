@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter as Sums
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -217,7 +216,7 @@ class Exposition:
             "replica",
             "source",
         )
-        self._energy_j: Sums[Labels] = Sums()
+        self._energy_j: defaultdict[Labels, float] = defaultdict(float)
         self._ratios: dict[str, float] = {}
 
     def update(

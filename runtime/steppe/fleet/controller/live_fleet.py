@@ -35,6 +35,7 @@ from steppe.fleet.controller.live_pools import LivePools
 from steppe.fleet.controller.model_loads import ModelLoads
 from steppe.fleet.controller.node_power import NodePower, on_node
 from steppe.fleet.controller.nodes import Nodes
+from steppe.fleet.controller.pending_call import Answers
 from steppe.fleet.controller.replica_handle import ReplicaHandle
 from steppe.fleet.controller.stream_moves import to_hand_over
 from steppe.fleet.messages import ReplicaReport, SetLimits, mean_draw_w
@@ -161,9 +162,11 @@ class LiveFleet:
                 self.models[name] = self.handles[name].placement.model
             tokens = sum(report.output_tokens for report in new)
             self._loads.output_tokens[self.models.get(name, "")] += tokens
+        updated = [h for name, h in self.handles.items() if name not in self._lent_w]
+        answers = Answers.of(call for handle in updated for call in handle.pending)
+        for handle in updated:
+            handle.update(now_s, answers)
         for handle in self.handles.values():
-            if handle.name not in self._lent_w:
-                handle.update(now_s)
             self._add_times(handle)
         draw_w = sum(handle.draw_w for handle in self.handles.values())
         self._budget.settle(now_s, sum(handle.assumed_w for handle in self.handles.values()))

@@ -15,7 +15,7 @@ from steppe.control.state import COMING, ReplicaObservation, ReplicaState
 from steppe.errors import GpuFaultError, NotSupportedError
 from steppe.fleet.cluster import error_line
 from steppe.fleet.controller.deep_sleep import OFFLOAD_S, DeepSleep
-from steppe.fleet.controller.pending_call import PendingCall
+from steppe.fleet.controller.pending_call import Answers, PendingCall
 from steppe.fleet.messages import CHANGE_S, Placement, ReplicaReport, ReplicaStatus, mean_draw_w
 
 RETRY_S = 1.0
@@ -300,15 +300,27 @@ class ReplicaHandle:
         self._change(self.placement.actor.thaw, now_s)
         self.enter(ReplicaState.AWAKE, now_s)
 
-    def update(self, now_s: float) -> None:
-        """Take the results of finished calls, and request its status again."""
+    @property
+    def pending(self) -> list[PendingCall]:
+        """Its calls whose results were not there at the last update."""
+        calls = [*self._changes, self._starting, self._status]
+        return [call for call in calls if call is not None]
+
+    def update(self, now_s: float, answers: Answers | None = None) -> None:
+        """Take the results of finished calls, and request its status again.
+
+        Args:
+            now_s: Now, s.
+            answers: The finished calls of many replicas; None to look at its own.
+        """
+        answers = answers or Answers.of(self.pending)
         try:
-            self._finish_start(now_s)
+            self._finish_start(now_s, answers)
             self.sleep.finish_leaving(self.placement.actor, now_s)
-            for change in [change for change in self._changes if change.is_done]:
+            for change in [change for change in self._changes if answers.has(change)]:
                 self._changes.remove(change)
-                self._finish_change(change, now_s)
-            self._update_status(now_s)
+                self._finish_change(change, answers, now_s)
+            self._update_status(now_s, answers)
             self._check_deadlines(now_s)
             self._check_stall()
             self.since_s = now_s if self.is_waking else self.since_s
@@ -343,12 +355,12 @@ class ReplicaHandle:
             cache_worth=cache_worth,
         )
 
-    def _finish_start(self, now_s: float) -> None:
-        if self._starting is None or not self._starting.is_done:
+    def _finish_start(self, now_s: float, answers: Answers) -> None:
+        if self._starting is None or not answers.has(self._starting):
             if self._starting is not None and self._starting.due_s == math.inf:
                 self._starting = replace(self._starting, due_s=now_s + self.rule.longest_s)
             return
-        status: ReplicaStatus = ray.get(self._starting.call)
+        status: ReplicaStatus = answers.result(self._starting)
         self._starting = None
         self.adopt(status, now_s)
 
@@ -356,9 +368,9 @@ class ReplicaHandle:
         self._changes.append(PendingCall(method.remote(), now_s + longest_s))
         self._status = None  # a status from before the change is out of date
 
-    def _finish_change(self, change: PendingCall, now_s: float) -> None:
+    def _finish_change(self, change: PendingCall, answers: Answers, now_s: float) -> None:
         try:
-            ray.get(change.call)
+            answers.result(change)
         except ray.exceptions.RayTaskError as error:
             if not isinstance(error.cause, NotSupportedError):
                 raise
@@ -368,14 +380,14 @@ class ReplicaHandle:
         if self.depth is SleepDepth.OFFLOADED and not self._changes:
             self.sleep.arrived(now_s)
 
-    def _update_status(self, now_s: float) -> None:
+    def _update_status(self, now_s: float, answers: Answers) -> None:
         has_no_process = self.state == ReplicaState.ASLEEP and self.sleep.has_no_process
         if self.state in _WITHOUT_ENGINE or self._changes or has_no_process:
             return
         if self._status is not None:
-            if not self._status.is_done:
+            if not answers.has(self._status):
                 return
-            status: ReplicaStatus = ray.get(self._status.call)
+            status: ReplicaStatus = answers.result(self._status)
             if not status.url:
                 raise ray.exceptions.RayError("it has no engine")
             if status.frozen != (self.state == ReplicaState.ASLEEP):
@@ -395,11 +407,10 @@ class ReplicaHandle:
         At the first, the whole machine may just have been paused, and this process with it.
         """
         before = self._is_overdue
-        pending = [*self._changes, self._starting, self._status]
         # A process that is stopped may go on: it has the time of a stall.
         is_stopped = self.report is not None and self.report.stopped
         more_s = self.rule.stall_s if is_stopped else 0.0
-        self._is_overdue = any(call is not None and call.due_s + more_s < now_s for call in pending)
+        self._is_overdue = any(call.due_s + more_s < now_s for call in self.pending)
         if before and self._is_overdue:
             raise ray.exceptions.GetTimeoutError(f"it does not answer, {self.state}")
 

@@ -6,11 +6,12 @@ work: a third of a second each tick of a thousand replicas. Here the text of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from prometheus_client.utils import floatToGoString
 
+_number: Callable[[float], str] = floatToGoString
 Labels = tuple[str, ...]
 """The values of the labels of a sample, in the order of their names."""
 
@@ -42,8 +43,8 @@ class Samples:
 
     def text(self, samples: Iterable[tuple[Labels, float]]) -> str:
         """Return the metric with these samples."""
-        beginning = self._beginning
-        lines = [f"{beginning(labels)}{floatToGoString(value)}\n" for labels, value in samples]
+        beginning, number = self._beginning, _number
+        lines = [f"{beginning(labels)}{number(value)}\n" for labels, value in samples]
         return self._head + "".join(lines)
 
     def _beginning(self, values: Labels) -> str:
