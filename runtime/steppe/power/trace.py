@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, TextIO
+from zoneinfo import ZoneInfo
 
 from steppe.config import TraceSupply
 from steppe.config.section import LARGEST
@@ -145,12 +146,23 @@ def _parquet_rows(section: TraceSupply) -> list[tuple[Any, Any]]:
         file = parquet.ParquetFile(section.path)
         _check_columns(section, file.schema_arrow.names)
         table = file.read(columns=[section.time_column, section.power_column])
-        columns = [table.column(name) for name in (section.time_column, section.power_column)]
-        return list(zip(*(column.to_pylist() for column in columns), strict=True))
+        times, watts = (
+            table.column(name).to_pylist() for name in (section.time_column, section.power_column)
+        )
+        return list(zip(map(_in_named_zone, times), watts, strict=True))
     except (OSError, ArrowException, LookupError, OverflowError, ValueError) as error:
         # Also raised for unknown time zones and for dates out of Python's range.
         problem = " ".join(str(error).split())
         raise TraceError(f"{section.path}: cannot be read: {problem}") from error
+
+
+def _in_named_zone(time: Any) -> Any:
+    """Return a date with one zone for summer and winter, where pytz has two.
+
+    pyarrow before release 26 uses pytz when that is installed.
+    """
+    name = getattr(getattr(time, "tzinfo", None), "zone", None)
+    return time.astimezone(ZoneInfo(name)) if name else time
 
 
 def _check_columns(section: TraceSupply, found: Sequence[str]) -> None:
