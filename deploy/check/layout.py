@@ -6,9 +6,10 @@ no line asks for something in the whole time shown.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import promql_parser
@@ -18,6 +19,7 @@ from deploy.check.observability import (
     Known,
     filled_in,
     known_metrics,
+    metrics_of_gateways,
     selectors,
 )
 from deploy.grafana.make import dashboards
@@ -59,17 +61,29 @@ def layout_problems(name: str, board: Mapping[str, Any]) -> Iterator[str]:
 
 def legend_problems(name: str, board: Mapping[str, Any], known: Known) -> Iterator[str]:
     """Yield legends that name a label which the series of their query do not have."""
-    for panel in board["panels"]:
-        for target in panel.get("targets", ()):
-            asked = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
-            try:
-                query = promql_parser.parse(filled_in(target["expr"]))
-            except ValueError:
-                continue  # `Known.problems` says so
-            found = labels_of(query, known)
-            if found is not None and (wrong := asked - found):
-                shown = ", ".join(sorted(wrong))
-                yield f"{name}, panel {panel['title']!r}: no series has the label {shown}"
+    for title, legend, query in _queries(board):
+        asked = set(re.findall(r"\{\{(\w+)\}\}", legend))
+        found = labels_of(query, known)
+        if found is not None and (wrong := asked - found):
+            yield f"{name}, panel {title!r}: no series has the label {', '.join(sorted(wrong))}"
+
+
+def gateway_problems(
+    name: str, board: Mapping[str, Any], known: Known, of_gateways: Set[str]
+) -> Iterator[str]:
+    """Yield queries that show a series for each of several gateways under one name.
+
+    Args:
+        name: Name of the file.
+        board: The dashboard.
+        known: What Steppe exposes.
+        of_gateways: Metrics that get a label `gateway` where a run has several.
+    """
+    for title, legend, query in _queries(board):
+        asked, labels = {each.name for each in selectors(query)}, labels_of(query, known)
+        is_shown = "{{gateway}}" in legend
+        if asked & of_gateways and not is_shown and (labels is None or "gateway" in labels):
+            yield f"{name}, panel {title!r} does not sum over gateways"
 
 
 def range_problems(name: str, board: Mapping[str, Any]) -> Iterator[str]:
@@ -127,6 +141,15 @@ def _of_both(query: promql_parser.BinaryExpr, known: Known) -> frozenset[str] | 
     return left & right if query.modifier is None or query.modifier.matching is None else left
 
 
+def _queries(board: Mapping[str, Any]) -> Iterator[tuple[str, str, promql_parser.Expr]]:
+    """Yield title, legend and query of each target; `Known.problems` tells what is no PromQL."""
+    for panel in board["panels"]:
+        for target in panel.get("targets", ()):
+            with contextlib.suppress(ValueError):
+                query = promql_parser.parse(filled_in(target["expr"]))
+                yield panel["title"], target["legendFormat"], query
+
+
 def _cells(place: Mapping[str, int]) -> Iterator[_Cell]:
     for y in range(place["y"], place["y"] + place["h"]):
         for x in range(place["x"], place["x"] + place["w"]):
@@ -135,7 +158,9 @@ def _cells(place: Mapping[str, int]) -> Iterator[_Cell]:
 
 def problems(boards: Mapping[str, Mapping[str, Any]], known: Known) -> Iterator[str]:
     """Yield everything that is wrong with some dashboards."""
+    of_gateways = metrics_of_gateways()
     for name, board in boards.items():
+        yield from gateway_problems(name, board, known, of_gateways)
         yield from layout_problems(name, board)
         yield from legend_problems(name, board, known)
         yield from range_problems(name, board)

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ RULES = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
 PROMTOOL_S = 120.0
 """Longest time for a call of promtool, s."""
+GATEWAY_PARTS = ("gateway", "router")
+PARTS = (*GATEWAY_PARTS, "fleet", "batch", "ledger", "grid", "sites", "agent")
+"""Parts of a run that publish metrics: those of each gateway, and all."""
 TARGET_LABELS = frozenset({"instance", "job", "gateway", "le", "quantile"})
 """Labels that Prometheus, or one of several gateways, adds."""
 NOT_OURS: Mapping[str, frozenset[str]] = {
@@ -87,21 +90,30 @@ class Known:
 
 def known_metrics() -> Known:
     """Return all metrics of the project's own registries, and those of `NOT_OURS`."""
-    labels: dict[str, frozenset[str] | None] = dict(NOT_OURS)
-    for family in text_string_to_metric_families(whole_exposition()):
-        found = frozenset(label for sample in family.samples for label in sample.labels)
-        for suffix in _SUFFIXES.get(family.type, ("",)):
-            labels[family.name + suffix] = found if family.samples else None
-    return Known(labels)
+    return Known(dict(NOT_OURS) | _labels_of(whole_exposition()))
 
 
-def whole_exposition() -> str:
-    """Return what all parts of a run publish, from their own registries."""
+def metrics_of_gateways() -> Set[str]:
+    """Return the metrics that each gateway publishes for itself."""
+    return _labels_of(whole_exposition(GATEWAY_PARTS)).keys()
+
+
+def whole_exposition(parts: Iterable[str] = PARTS) -> str:
+    """Return what some parts of a run publish, from their own registries."""
     sys.path.append(str(ROOT / "docs"))
     from generators import metrics
 
-    parts = ("fleet", "gateway", "batch", "ledger", "grid", "router", "sites", "agent")
     return "".join(getattr(metrics, f"{part}_exposition")() for part in parts)
+
+
+def _labels_of(exposition: str) -> dict[str, frozenset[str] | None]:
+    """Return the labels of each metric, by its names in a query; None without a sample."""
+    labels: dict[str, frozenset[str] | None] = {}
+    for family in text_string_to_metric_families(exposition):
+        found = frozenset(label for sample in family.samples for label in sample.labels)
+        for suffix in _SUFFIXES.get(family.type, ("",)):
+            labels[family.name + suffix] = found if family.samples else None
+    return labels
 
 
 def filled_in(query: str) -> str:

@@ -3,7 +3,7 @@
 `python -m deploy.check.on_prometheus --url http://prometheus:9090`, in the root, asks the
 Prometheus of a site. With the address of the metrics of a gateway instead, such as
 `http://127.0.0.1:8000/metrics`, it starts Debian's Prometheus with the alerts, which scrapes that
-address each second. It says how many series each panel and each alert has, and why it has none.
+address every 2 s. It says how many series each panel and each alert has, and why it has none.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("promql_parser", reason="pip install promql-parser (extra `deploy`)")
 
 import promql_parser
-from deploy.check.layout import labels_of, layout_problems, main, problems
+from deploy.check.layout import gateway_problems, labels_of, layout_problems, main, problems
 from deploy.check.observability import Known, known_metrics
 from deploy.grafana.make import dashboards
 from deploy.grafana.panels import Json, Target, bars, dashboard, lines, number
@@ -60,6 +60,15 @@ def test_a_title_that_is_missing_too_long_or_there_twice_is_found() -> None:
 def test_a_legend_with_a_label_that_was_summed_away_is_found() -> None:
     assert found(board(panel("sum by (a) (m)", "{{a}} {{b}}"))) == [
         "x.json, panel 'Draw': no series has the label b"
+    ]
+
+
+def test_a_metric_of_each_gateway_that_is_not_summed_is_found() -> None:
+    queries = ("steppe_m", "sum by (a) (steppe_m)", "max without (gateway) (steppe_m)")
+    shown = board(*(panel(query, "{{a}}", query) for query in queries))
+    known = Known({"steppe_m": frozenset({"a"})})
+    assert list(gateway_problems("x.json", shown, known, {"steppe_m"})) == [
+        "x.json, panel 'steppe_m' does not sum over gateways"
     ]
 
 
