@@ -250,5 +250,5 @@ async def test_other_sites_come_from_the_sites_service(site: Site) -> None:
     site.gateway.tell(DriverNews(services={"sites": url}))
     view = await first_view(site)
     assert [row[0] for row in view["tables"]["sites"]] == ["north", "south", "west"]
-    assert view["tables"]["sites"][0][3:] == ["900 W", "500 W", "400 W", "50 W", "m"]
+    assert view["tables"]["sites"][0][3:] == ["500 W", "414.2 W", "85.8 W", "85.8 W", "m"]
     assert [place["state"] for place in view["map"]] == ["good", "bad"]

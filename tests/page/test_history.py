@@ -71,6 +71,13 @@ def test_the_whole_run_keeps_few_points_that_reach_its_begin_and_its_peaks() -> 
     assert max(run["most_draw_w"]) == 900.0
 
 
+def test_a_short_run_is_shown_as_finely_as_its_ticks() -> None:
+    history = History(span_s=3600.0)
+    for second in range(1, 601):
+        add(history, float(second))
+    assert len(history.shown()["recent"]["t_s"]) == 600
+
+
 def test_the_recent_points_reach_back_over_their_span() -> None:
     history = History(span_s=3600.0)
     for second in range(1, 8001):

@@ -96,6 +96,7 @@ def test_grid_events_say_when_and_whether_the_site_complies() -> None:
         "starts_s": NOW_S + 120,
         "ends_s": NOW_S + 600,
         "baseline_w": 1000.0,
+        "hold_w": 300.0,
         "target_w": None,
         "delivered_w": None,
         "can_comply": False,
@@ -105,8 +106,8 @@ def test_grid_events_say_when_and_whether_the_site_complies() -> None:
     grid = {"limit": "http/limit", "limit_w": 700.0, "lost": ["dsx"], "events": [event, over]}
     rows = view({**status(), "grid": grid})["tables"]["grid"]
     assert [[text(cell) for cell in row] for row in rows] == [
-        ["openadr/e1", "in 2 min", "1,000 W", "–", "–", "no", "120 W are missing"],
-        ["openadr/e0", "over", "1,000 W", "–", "–", "no", "120 W are missing"],
+        ["openadr/e1", "in 2 min", "1,000 W", "300 W", "–", "no", "120 W are missing"],
+        ["openadr/e0", "over", "1,000 W", "300 W", "–", "no", "120 W are missing"],
         ["http/limit", "limit, holds now", "–", "700 W", "–", "–", ""],
         ["dsx", "lost", "–", "–", "–", "–", "the link is lost"],
     ]
@@ -116,7 +117,7 @@ def test_sites_are_in_a_table_and_on_a_map() -> None:
     seen = {"budget_w": 900.0, "draw_w": 500.0, "headroom_w": 400.0, "surplus_w": 10.0}
     sites = {
         "site": "north",
-        "here": {**seen, "pools": {"m": {}}},
+        "here": None,
         "peers": [
             {"site": "south", "health": "live", "rtt_s": 0.012, "view": {**seen, "pools": {}}},
             {"site": "west", "health": "lost", "rtt_s": 0.08, "view": None},
@@ -126,7 +127,7 @@ def test_sites_are_in_a_table_and_on_a_map() -> None:
     }
     found = view(status(), sites=sites)
     rows = [[text(cell) for cell in row] for row in found["tables"]["sites"]]
-    assert rows[0] == ["north", "here", "–", "900 W", "500 W", "400 W", "10 W", "m"]
+    assert rows[0] == ["north", "here", "–", "500 W", "414.2 W", "85.8 W", "85.8 W", "m"]
     assert [row[:3] for row in rows[1:]] == [
         ["south", "live", "12.0 ms"],
         ["west", "lost", "80.0 ms"],

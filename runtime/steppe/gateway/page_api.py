@@ -209,6 +209,8 @@ class PageApi:
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
+        except ConnectionError:
+            return response  # the viewer left while its event was written
         finally:
             self._broadcast.leave(viewer)
         return response

@@ -133,12 +133,15 @@ class History:
         return point
 
     def shown(self) -> dict[str, Any]:
-        """Return the columns of both spans as JSON values."""
-        return {
-            "span_s": self._span_s,
-            "recent": columns_of(self._recent.points),
-            "run": columns_of(self._whole.points),
-        }
+        """Return the columns of both spans as JSON values.
+
+        While the run is shorter than the recent span, both are the run: the finer one is shown.
+        """
+        run = columns_of(self._whole.points)
+        is_finer = len(self._whole.points) >= len(self._recent.points)
+        is_short = self.totals.span_s <= self._span_s
+        recent = run if is_short and is_finer else columns_of(self._recent.points)
+        return {"span_s": self._span_s, "recent": recent, "run": run}
 
     def whole(self) -> dict[str, Any]:
         """Return the columns of the whole run."""

@@ -10,15 +10,16 @@ from steppe.page.amounts import NONE, milliseconds, watts
 Json = Mapping[str, Any]
 
 
-def site_rows(sites: Json | None) -> list[list[str | Mapping[str, str]]]:
+def site_rows(sites: Json | None, own: Json) -> list[list[str | Mapping[str, str]]]:
     """Return a row for this site and for each other one.
 
     Args:
         sites: What the sites service answers to `/sites/v1/state`; None without one.
+        own: Power and pools of this site, of the last tick.
     """
     if sites is None:
         return []
-    here = _row(sites["site"], {"text": "here", "state": "good"}, None, sites.get("here"))
+    here = _row(sites["site"], {"text": "here", "state": "good"}, None, own)
     return [here, *(_peer(peer, sites) for peer in sites["peers"])]
 
 

@@ -57,7 +57,7 @@ def live_view(
             SOURCES.key: _sources(status.get("sources", [])),
             BATCH.key: _batch(status.get("batch", {}), jobs),
             GRID.key: _grid(status.get("grid"), now_s),
-            SITES.key: site_rows(sites),
+            SITES.key: site_rows(sites, {**power, "pools": status.get("models", {})}),
         },
         "forecast": {
             name: [step[name] for step in status.get("forecast", [])]
@@ -262,7 +262,7 @@ def _event(event: Json, now_s: float) -> list[Cell]:
         f"{event['link']}/{event['id']}",
         when if ends_s > 0 else "over",
         watts(event["baseline_w"]),
-        watts(event["target_w"]),
+        watts(event["hold_w"] if event["target_w"] is None else event["target_w"]),
         watts(event["delivered_w"]),
         _mark("yes" if can else "no", "good" if can else "bad"),
         event["reason"],

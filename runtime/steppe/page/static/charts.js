@@ -69,7 +69,7 @@
       cursor: { ...(sync ? { sync: { key: sync } } : {}), drag: { x: true, y: false } },
       scales: { x: { time: isTime }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.06 : 1] } },
       axes: [
-        axis({ values: (_, splits) => axisTexts(splits, isTime), space: 66, size: 30, ...(isTime ? {} : { incrs: STEPS_S }) }),
+        axis({ values: (_, splits) => axisTexts(splits, isTime), space: 66, size: 30, incrs: STEPS_S }),
         axis({ values: (_, splits) => splits.map(round), size: 56 }),
       ],
       series: [{}, ...spec.series.map((series) => lineOf(series, spansGaps))],

@@ -72,7 +72,7 @@
     steppe.source(view.source);
     steppe.figures(view.figures);
     steppe.meter(view.power);
-    steppe.map(view.map);
+    if (view.map.length) steppe.map(view.map, view.tables.sites[0][0]);
     forecast.set([view.forecast.in_s, view.forecast.budget_w]);
     for (const [key, rows] of Object.entries(view.tables)) steppe.table(key, rows);
     if (performance.now() - saidAt >= SAY_MS) {
