@@ -54,7 +54,7 @@ COMMANDS = {
     ),
     "grid": (
         "steppe.cli.grid:grid_group",
-        "Hear the grid, keep the promise, and prove it.",
+        "Follow the grid, keep what was offered, and prove it.",
     ),
     "sites": (
         "steppe.cli.sites:sites_group",
@@ -79,7 +79,7 @@ class OneLine(click.ClickException):
     exit_code = 1
 
     def __init__(self, message: str, notes: Sequence[str] = ()) -> None:
-        """Remember the line and its notes, such as the last lines of a log."""
+        """Keep the line and its notes, such as the last lines of a log."""
         super().__init__(message)
         self._notes = notes
 

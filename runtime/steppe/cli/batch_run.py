@@ -47,7 +47,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=_COUNT,
             default=128,
             show_default=True,
-            help="Rows sent at once to a gateway that does not say how many it wants.",
+            help="Rows sent at once to a gateway that does not say how many it takes.",
         ),
         click.option(
             "--attempts",

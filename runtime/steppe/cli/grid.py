@@ -46,4 +46,4 @@ PLACES = {
     "grid", cls=LazyGroup, places=PLACES, epilog="Example: steppe grid status http://127.0.0.1:8000"
 )
 def grid_group() -> None:
-    """Hear the grid, keep the promise, and prove it."""
+    """Follow the grid, keep what was offered, and prove it."""

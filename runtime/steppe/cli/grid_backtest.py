@@ -58,9 +58,9 @@ def backtest_command(
 ) -> None:
     """Buy, run and pay on past days: without flexibility, as a price-taker, and with the plan.
 
-    Perfect foresight, one plan that knows all days, is the most that could be gained. Traffic, work
-    and the errors of forecasts are synthetic, and every joule is modelled; a price that is not
-    known yet is forecast from the days before. About three minutes for 30 days.
+    Perfect foresight, one plan with the values of all days, is the most that could be gained.
+    Traffic, work and the errors of forecasts are synthetic, and every joule is modelled; a price
+    that is not known yet is forecast from the days before. About three minutes for 30 days.
     """
     given = with_prices(load_config(config), prices)
     order = BacktestOrder(days, None if first is None else first.date(), every, seed)

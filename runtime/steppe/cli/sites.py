@@ -10,7 +10,10 @@ _FILES = "steppe.cli.sites_files"
 PLACES = {
     "init": (f"{_FILES}:init_command", "Write certificates and keys of some sites."),
     "renew": (f"{_FILES}:renew_command", "Renew the certificates that are due."),
-    "list": ("steppe.cli.sites_list:list_command", "Show what a run knows of other sites."),
+    "list": (
+        "steppe.cli.sites_list:list_command",
+        "Show this site and the others, as a run sees them.",
+    ),
     "settle": (
         "steppe.cli.sites_settle:settle_command",
         "Check that the books of several sites agree.",

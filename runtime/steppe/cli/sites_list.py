@@ -1,4 +1,4 @@
-"""`steppe sites list`: what a run knows of itself and of other sites."""
+"""`steppe sites list`: the site of a run and the others, as that run sees them."""
 
 from __future__ import annotations
 

@@ -170,8 +170,8 @@ class GatewaySection(Section):
     """Longest time that a request waits for a busy replica that holds much more of its prompt than
     those with room (2,048 tokens or more), share of the TTFT SLO. 0: none."""
     prefix_index_blocks: Annotated[int, Field(ge=1)] = 8192
-    """Blocks of 512 bytes of prompts that the gateway remembers of each replica; a block takes
-    about 250 bytes of memory. A simulation remembers as many tokens as a replica's caches hold."""
+    """Blocks of 512 bytes of prompts that the gateway keeps of each replica; a block takes
+    about 250 bytes of memory. A simulation keeps as many tokens as a replica's caches hold."""
 
     @model_validator(mode="after")
     def _certificate_and_key(self) -> GatewaySection:

@@ -1,4 +1,4 @@
-"""An energy manager that the site speaks S2 with."""
+"""An energy manager to which the site is connected by S2."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class ClassLines:
         return max(longest.waiting) if longest is not own and longest.length > length else None
 
     def _rest(self, tenant: str, line: TenantLine) -> None:
-        """Remember how far a tenant without tickets is ahead of the others, while any wait."""
+        """Keep how far a tenant without tickets is ahead of the others, while any wait."""
         if not self._busy:
             self._idle.clear()
             self._virtual = 0.0

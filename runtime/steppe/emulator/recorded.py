@@ -1,7 +1,7 @@
 """Emulated GPUs that behave as a recording says, or that show it again.
 
 A recording comes from `steppe.device.recording`. Fitting keeps the power model of the profile and
-takes over what the recording tells: periods of the sensors, idle power, latencies of the limits.
+takes over what the recording has: periods of the sensors, idle power, latencies of the limits.
 Replaying shows the recorded readings through NVML; the model stands still meanwhile. Either way
 the GPUs stay emulated and say so.
 """
@@ -32,7 +32,7 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class ProfileOverrides:
-    """What a recording tells of a GPU; None where it tells nothing and the profile stays.
+    """What a recording has of a GPU; None where it has nothing and the profile stays.
 
     Attributes:
         idle_w: Power while no kernel ran, W; with that of a context, if one was held.
@@ -61,7 +61,7 @@ def emulated_gpus(recording: Mapping[str, Any]) -> str:
 
 
 def fit_recording(gpu: Mapping[str, Any]) -> ProfileOverrides:
-    """Return what one GPU of a recording tells.
+    """Return what a recording has of one GPU.
 
     A lag shorter than two periods of the power sensor cannot be seen in it, and stays as it is.
     """

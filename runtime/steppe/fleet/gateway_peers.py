@@ -57,7 +57,7 @@ class GatewayPeers:
     """Calls the coordinator and the other gateways of a run from the actor of a gateway."""
 
     def __init__(self, run_id: str) -> None:
-        """Remember the run; actors are looked up when they are called first."""
+        """Keep the run; actors are looked up when they are called first."""
         self._run_id = run_id
         self._actors: dict[str, Any] = {}
 

@@ -28,7 +28,7 @@ EXIT_ENGINE_DIED, EXIT_STOPPED = 70, 71
 CHECK_S = 1.0
 """Time between two looks at an engine that is being changed, s."""
 LEAVE_S = 0.2
-"""How long a process that is told to leave stays, for its answer to get out, s."""
+"""How long a process that has to leave stays, for its answer to get out, s."""
 
 Settings = EngineSettings | TransformersSettings | SyntheticSettings
 
@@ -115,7 +115,7 @@ class ReplicaActor:
         log_of: tuple[str, str] | None = None,
         secret: str = "",
     ) -> None:
-        """Remember what to start; the engine comes with `start`.
+        """Keep what to start; the engine comes with `start`.
 
         Args:
             settings: The engine.

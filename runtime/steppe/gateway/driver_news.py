@@ -1,4 +1,4 @@
-"""What the driver and the gateway tell each other, once in each poll of the driver."""
+"""What the driver and the gateway send each other, once in each poll of the driver."""
 
 from __future__ import annotations
 

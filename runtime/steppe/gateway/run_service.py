@@ -89,7 +89,7 @@ class RunService:
     """
 
     def __init__(self, name: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
-        """Remember it.
+        """Keep it.
 
         Args:
             name: Its name in messages.

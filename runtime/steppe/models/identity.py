@@ -1,4 +1,4 @@
-"""What tells the files of a model from others: revision of the weights, hash of the tokenizer."""
+"""How the files of a model are identified: revision of the weights, hash of the tokenizer."""
 
 from __future__ import annotations
 

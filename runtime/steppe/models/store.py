@@ -52,7 +52,7 @@ def known_models() -> Mapping[str, KnownModel]:
     )
     tiny = KnownModel(
         name="tiny-random",
-        summary="Qwen3 of 0.85 million random weights, which speaks noise; made here in a second",
+        summary="Qwen3 of 0.85 million random weights, whose text is noise; made here in a second",
         make=_make_tiny,
     )
     return MappingProxyType({model.name: model for model in (smollm2, tiny)})

@@ -1,6 +1,6 @@
 """Write a tiny model with random weights, to try engines and fleets without a download.
 
-It speaks noise. Its steps take about a millisecond on one core, so what a test then measures
+Its text is noise. Its steps take about a millisecond on one core, so what a test then measures
 is the machinery around the model.
 """
 

@@ -67,7 +67,7 @@ def run(
         when: `now`, `deadline` or `surplus`.
         deadline_s: Time until the job should be done, s.
         in_order: Whether answers come in the order of the rows.
-        outstanding: Rows at once at a gateway that does not say how many it wants.
+        outstanding: Rows at once at a gateway that does not say how many it takes.
         on_progress: Gets the state about once a second, in another thread.
         sampling: `model` and parameters of all requests, such as `max_tokens=64`.
 

@@ -52,7 +52,7 @@ class CleanupPipe:
 
 
 class Cleanup:
-    """The run's side: starts the process and tells it what there is; a context manager.
+    """The run's side: starts the process and sends it what there is; a context manager.
 
     The process is in the run's kernel session, as the cluster is, and in a group of its own.
     """

@@ -97,7 +97,7 @@ class StartProgress:
 
     @contextmanager
     def shown(self) -> Generator[None]:
-        """Show the stages that begin inside the block; remember their times if it succeeds."""
+        """Show the stages that begin inside the block; keep their times if it succeeds."""
         self._began_s = self.now_s()
         self._known_s = self.times.read(self.kind)
         if self.console.is_terminal:

@@ -108,7 +108,7 @@ class ConnectionGuard:
         application.on_response_prepare.append(self._close_when_stopping)
 
     async def _close_when_stopping(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Tell a client that keeps its connection to open another one, elsewhere."""
+        """Let a client that keeps its connection open another one, elsewhere."""
         if self.is_stopping:
             response.force_close()
             response.headers["Connection"] = "close"

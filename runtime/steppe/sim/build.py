@@ -45,7 +45,7 @@ SYNTHETIC_CHUNK_TOKENS = 256
 """Most prompt tokens of one sequence in one step of the synthetic engine."""
 _UNLIMITED = 1 << 60
 MOST_INDEXED = 1 << 24
-"""Most prompt tokens that the simulated gateway remembers of a replica."""
+"""Most prompt tokens that the simulated gateway keeps of a replica."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class GatewayLimits:
         class_shares: Least share of each class in what is served while it waits.
         load_bound: Most load of a replica that is chosen for its prefix cache, times its fair
             share; None: the cache does not count.
-        index_tokens: Prompt tokens that the gateway remembers of each replica.
+        index_tokens: Prompt tokens that the gateway keeps of each replica.
         prefix_wait_s: Longest wait for a busy replica that holds much of a prompt, s.
     """
 

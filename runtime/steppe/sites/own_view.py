@@ -40,7 +40,7 @@ class OwnModel:
 
 
 class OwnView:
-    """Turns the status of the gateway into a view; it remembers earlier forecasts.
+    """Turns the status of the gateway into a view; it keeps earlier forecasts.
 
     Attributes:
         view: The last view; None before the first tick of the controller.

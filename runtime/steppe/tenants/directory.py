@@ -10,7 +10,7 @@ _NO_DIGEST = "0" * 64
 
 
 class Directory:
-    """All tenants and keys that a gateway knows at one time."""
+    """All tenants and keys that a gateway has at one time."""
 
     def __init__(self, *sources: KnownTenants) -> None:
         """Take the tenants of these sources; the first one that has a name or a prefix counts."""

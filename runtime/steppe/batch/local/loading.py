@@ -68,7 +68,7 @@ def load_rows(
     source: Source | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Add the rows of the input to a job, and let it go on; stops early if it is told to.
+    """Add the rows of the input to a job, and let it go on; stops early if that is asked for.
 
     Args:
         store: The store of the job.

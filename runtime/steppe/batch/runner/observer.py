@@ -28,7 +28,7 @@ class Observer:
 
     Attributes:
         work: The job's declaration at the gateway.
-        wanted: What the gateway wants of it.
+        wanted: What the gateway takes of it.
         rates: What the runner does per second.
         unpaid: Why the tenant cannot pay for rows now; empty if it can.
     """
@@ -79,7 +79,7 @@ class Observer:
         self._looked_s = now_s
 
     async def declare(self, tally: Tally, outstanding: int) -> Wanted:
-        """Declare what is left of the job, and return what the gateway wants of it."""
+        """Declare what is left of the job, and return what the gateway takes of it."""
         prompt_tokens, output_tokens = tally.tokens_left()
         work = OpenWork(
             model=self._job.model,

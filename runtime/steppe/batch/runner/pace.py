@@ -16,14 +16,14 @@ FIRST_BACKOFF_S = 0.5
 class Pace:
     """How many rows may be at a gateway.
 
-    A gateway that answers to declared work says how many it wants. Without that, the number grows
+    A gateway that answers to declared work says how many it takes. Without that, the number grows
     by one with each answer and is halved by a refusal, up to `most` (additive increase,
     multiplicative decrease, as TCP does it).
 
     Attributes:
         most: Most rows where the gateway does not say.
         window: Rows that it takes by its refusals so far.
-        wanted: Rows that the gateway wants; None if it does not say.
+        wanted: Rows that the gateway takes; None if it does not say.
         held: Rows whose answers are complete and wait for their energy only, on average.
         paused_until_s: No row is sent before, s.
         is_limit: Whether a limit of the tenant made the pause; more power does not end it.
@@ -105,9 +105,9 @@ class Pace:
         return replace(self, paused_until_s=now_s + pause_s, refusals=self.refusals + 1)
 
     def told(self, wanted: int | None) -> Pace:
-        """Return the pace after the gateway said how many rows it wants; None if it does not.
+        """Return the pace after the gateway said how many rows it takes; None if it does not.
 
-        If it wants rows again, the pause that a lack of power made is over before its forecast.
+        If it takes rows again, the pause that a lack of power made is over before its forecast.
         """
         is_back = bool(wanted) and self.wanted == 0 and not self.is_limit
         return replace(self, wanted=wanted, paused_until_s=0.0 if is_back else self.paused_until_s)

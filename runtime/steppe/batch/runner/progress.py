@@ -66,7 +66,7 @@ class RunProgress:
         wasted_j: Energy of other attempts, J.
         energy_source: Where the joules are from; empty if unknown.
         outstanding: Rows at the gateway.
-        allowed: Rows that it wants now; None if it does not say.
+        allowed: Rows that it takes now; None if it does not say.
         reason: Why so many, in its word; or why the tenant cannot pay.
         gateway_tps: Output tokens per second that the gateway expects; None if it does not say.
         surplus_share: Share of the energy so far that supply above all other draw gave; None if

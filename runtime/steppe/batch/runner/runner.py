@@ -160,7 +160,7 @@ class Runner:
             observer = Observer(session, self._settings, job, self._now_s, self._epoch_s)
             self._observer = observer
             await self._take_ahead()
-            await self._declare_once()  # so that no row goes before the gateway wants it
+            await self._declare_once()  # so that no row goes before the gateway takes it
             try:
                 async with asyncio.TaskGroup() as tasks:
                     self._tasks = tasks

@@ -21,7 +21,7 @@ class RunnerSettings:
     Attributes:
         url: Address of the gateway, with or without `/v1`.
         headers: Headers that every request gets, such as a key; they win over the runner's own.
-        most_outstanding: Rows at the gateway at once where it does not say how many it wants.
+        most_outstanding: Rows at the gateway at once where it does not say how many it takes.
         most_attempts: Attempts of a row that fails replicas; then it is an error.
         stop_grace_s: Time that outstanding rows have to end when the runner is stopped, s.
         retry_pause_s: Pause of a row that failed at a replica, s; meanwhile the meters are read.

@@ -1,4 +1,4 @@
-"""Declares a job's open rows to the gateway, which answers how many of them it wants now."""
+"""Declares a job's open rows to the gateway, which answers how many of them it takes now."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class OpenWork:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a gateway wants of declared work.
+    """What a gateway takes of declared work.
 
     Attributes:
-        outstanding: Rows that it wants now; None if it says nothing, so that a fixed number goes.
+        outstanding: Rows that it takes now; None if it says nothing, so that a fixed number goes.
         reason: Why so many, in its word; empty if it says nothing.
         tokens_per_s: Output tokens per second that it expects; None if unknown.
         finish_epoch_s: When it expects the last row to be done, s since the Unix epoch.
@@ -100,10 +100,10 @@ class WorkDeclaration:
         return 1.0 if self._is_known else 30.0
 
     async def declare(self, work: OpenWork) -> Wanted | None:
-        """Declare the work, and return what the gateway wants of it.
+        """Declare the work, and return what the gateway takes of it.
 
         Returns:
-            What it wants; None if it did not answer now, so that the last answer holds.
+            What it takes; None if it did not answer now, so that the last answer holds.
         """
         headers = {"Content-Type": "application/json", **self._headers}
         try:
@@ -119,7 +119,7 @@ class WorkDeclaration:
         return _wanted(text) if response.status == 200 else None
 
     async def withdraw(self) -> None:
-        """Tell the gateway that nothing of the work is left, or that its runner ends."""
+        """Let the gateway know that nothing of the work is left, or that its runner ends."""
         if not self._is_known:
             return
         try:

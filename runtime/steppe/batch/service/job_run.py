@@ -42,7 +42,7 @@ class JobRun:
         threads: ThreadPoolExecutor,
         epoch_s: Callable[[], float],
     ) -> None:
-        """Remember what to run.
+        """Keep what to run.
 
         Args:
             store: Has the job.

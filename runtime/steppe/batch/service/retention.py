@@ -58,7 +58,7 @@ def delete_leftovers(store: JobStore, folder: Path) -> int:
     leftovers = [path for path in contents if path.suffix == ".part"]
     unknown = [path for path in contents if path.suffix != ".part" and path.name not in known]
     if unknown and not known:
-        _log.warning("%s: found %d files, of which the store knows none", folder, len(unknown))
+        _log.warning("%s: found %d files, of which the store has none", folder, len(unknown))
     elif unknown:
         leftovers += unknown
     for path in leftovers:

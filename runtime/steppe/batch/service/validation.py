@@ -62,7 +62,7 @@ class Validation:
         epoch_s: Callable[[], float],
         is_stopping: Callable[[], bool],
     ) -> None:
-        """Remember what to read.
+        """Keep what to read.
 
         Args:
             store: Gets the rows.

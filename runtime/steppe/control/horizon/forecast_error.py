@@ -38,7 +38,7 @@ class ForecastErrors:
     _noted_s: float = -math.inf
 
     def note(self, now_s: float, forecast_w: Sequence[float]) -> None:
-        """Compare what is here with what was forecast, and remember what is forecast now.
+        """Compare what is here with what was forecast, and keep what is forecast now.
 
         Args:
             now_s: The time, s.

@@ -31,7 +31,7 @@ LOAD_S = 60.0
 
 
 class LivePools:
-    """What the controller knows of each pool, by its name; empty for the only one.
+    """What the controller has of each pool, by its name; empty for the only one.
 
     Attributes:
         models: Name of the model of each pool, for clients.

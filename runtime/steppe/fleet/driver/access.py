@@ -1,4 +1,4 @@
-"""Who may ask the gateway of a run, and what the books tell it about tenants."""
+"""Who may ask the gateway of a run, and what the books have of tenants."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class FleetDriver:
         on_open: Callable[[str], None] = _discard,
         lifetime: ActorLifetime | None = None,
     ) -> None:
-        """Remember what to run.
+        """Keep what to run.
 
         Args:
             config: The run.
@@ -453,7 +453,7 @@ class FleetDriver:
         )
 
     def _switch_nodes(self) -> None:
-        """Switch nodes on and off as the controller wants them."""
+        """Switch nodes on and off as the controller asks."""
         if self._nodes_off is None:
             return  # a restarted controller does not know yet
         machines = {node_id: node.machine for node_id, node in self.actors.nodes.items()}

@@ -65,7 +65,7 @@ class FleetActors:
     """
 
     def __init__(self, config: RunConfig, lifetime: ActorLifetime) -> None:
-        """Remember what to run, and how long its actors live."""
+        """Keep what to run, and how long its actors live."""
         self._config, self._lifetime = config, lifetime
         self._pools = ReplicaPools(config)
         self._new = NewActors(config, lifetime, new_secret(), self._pools)

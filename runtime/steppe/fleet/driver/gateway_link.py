@@ -1,4 +1,4 @@
-"""Tells the gateway what the books say, and takes what it asks for."""
+"""Sends the gateway what the books say, and takes what it asks for."""
 
 from __future__ import annotations
 

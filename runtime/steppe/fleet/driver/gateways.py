@@ -66,7 +66,7 @@ class GatewaysState:
         coordinator: Ray handle of their coordinator; None for a single one.
         settings: How they are set up, with the port that they share.
         places: Where they run, by Ray's name of the actor.
-        usage: The usage that they were told; None before the run begins.
+        usage: The usage that they were sent; None before the run begins.
     """
 
     actors: Mapping[str, Any]
@@ -151,7 +151,7 @@ class Gateways:
         return [*self.actors.values(), *coordinator]
 
     def go_on(self, state: GatewaysState, changer: ConfigChanger) -> None:
-        """Go on with the gateways of another driver; each is told all usage again."""
+        """Go on with the gateways of another driver; each is sent all usage again."""
         self.actors, self._coordinator = dict(state.actors), state.coordinator
         self._settings = state.settings
         self._places = {name: state.places[name] for name in self.actors}
@@ -277,7 +277,7 @@ class Gateways:
         self._pauses.begin(name, time.monotonic())
 
     def _link(self, name: str, usage: UsageTotals) -> None:
-        """Begin to tell a gateway what is new, and the usage so far."""
+        """Begin to send a gateway what is new, and the usage so far."""
         assert self._began is not None, "begin comes first"
         _, changer = self._began
         place = self._places.get(name)

@@ -41,7 +41,7 @@ class ModelDownloads:
     """
 
     def __init__(self, config: RunConfig) -> None:
-        """Remember what to get."""
+        """Keep what to get."""
         self._model = config.model.name
         is_here = config.ray.address == LOCAL and is_at_hand(self._model)
         self.is_needed = not (

@@ -50,7 +50,7 @@ class ActorLifetime:
         """End the actors of the run that are not known: their driver died while it made them."""
         for name, actor in self._actors().items():
             if actor not in set(known):
-                _log.warning("%s is ended: the driver before did not know it yet", name)
+                _log.warning("%s is ended: the driver before had not noted it yet", name)
                 ray.kill(actor)
 
     def end_all(self) -> None:

@@ -34,7 +34,7 @@ class RunServices:
         lifetime: ActorLifetime,
         secret_headers: tuple[tuple[str, str], ...],
     ) -> None:
-        """Remember what to host.
+        """Keep what to host.
 
         Args:
             config: The run.

@@ -36,7 +36,7 @@ class ServiceHost:
         settings: Any,
         kind: type[ServiceActor] = ServiceActor,
     ) -> None:
-        """Remember what to host.
+        """Keep what to host.
 
         Args:
             name: Its name in the log and at the gateway.

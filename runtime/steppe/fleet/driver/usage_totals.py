@@ -11,7 +11,7 @@ from steppe.report.records import RequestRecord
 
 
 class UsageTotals:
-    """Running totals by tenant, model and hour; it remembers which have changed.
+    """Running totals by tenant, model and hour; it notes which have changed.
 
     Attributes:
         began_epoch_s: When the run began, s since the Unix epoch.

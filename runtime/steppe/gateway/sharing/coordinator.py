@@ -69,7 +69,7 @@ class Coordinator:
     # Limits
 
     def charge(self, batch: ChargeBatch) -> ChargeAnswer:
-        """Take a batch: what has ended first, then what wants to begin, in order."""
+        """Take a batch: what has ended first, then what is to begin, in order."""
         now_s = self._see(batch.gateway)
         if batch.usage is not None:
             self._begin(batch.gateway, batch.start, batch.usage, now_s)

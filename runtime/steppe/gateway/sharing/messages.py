@@ -96,7 +96,7 @@ class GatewayShare:
 
 @dataclass(frozen=True, slots=True)
 class AskedCharge:
-    """A request that a tenant with limits wants to make.
+    """A request of a tenant with limits, before it begins.
 
     Attributes:
         id: Id of the charge, unique among those of its gateway.
@@ -164,7 +164,7 @@ class ChargeBatch:
         gateway: Its name.
         start: Distinguishes this start of the gateway from earlier ones.
         coordinator: Which start of the coordinator has the gateway's usage; empty for none.
-        asked: Requests that want to begin.
+        asked: Requests that are to begin.
         begun: Those that have begun without asking, because the coordinator did not answer.
         ended: Those that have ended.
         settled: What the books say about ended ones.

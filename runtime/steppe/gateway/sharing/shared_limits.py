@@ -33,7 +33,7 @@ from steppe.tenants.tenant import NO_LIMITS, Tenant, TenantLimits
 from steppe.tenants.usage import LimitReachedError, LimitState, RequestCharge
 
 GATHER_S = 0.05
-"""Ends of requests are told within this time, s, or with the next request that begins."""
+"""Ends of requests are sent within this time, s, or with the next request that begins."""
 
 NOTHING = Taken(0, 0, 0.0)
 """What a request took that no replica had."""
@@ -153,7 +153,7 @@ class SharedLimits:
         return self._local.states(tenant, self._now_s()) if known is None else known
 
     def meet(self, coordinator: str) -> None:
-        """Tell a coordinator that has just started what was used before."""
+        """Send a coordinator that has just started what was used before."""
         if coordinator != self._coordinator:
             self._is_known = False
             self._wake.set()
@@ -180,7 +180,7 @@ class SharedLimits:
             answer = await self._ask(batch)
         except UnreachableError as error:
             _log.warning("tenant limits are kept by this gateway alone: %s", error)
-            # It may have taken the batch before it failed, so it hears of its end.
+            # It may have taken the batch before it failed, so it gets its end.
             self._begun += begun
             self._ended += [*ended, *(EndedCharge(a.id, "", NOTHING) for a in asked)]
             self._settled += settled

@@ -87,7 +87,7 @@ def calls(steps: int, share: float, rng: np.random.Generator) -> Floats:
 
 
 def _ar(count: int, memory: float, rng: np.random.Generator) -> Floats:
-    """Return a series of mean 0 and spread 1 that remembers this share of the value before."""
+    """Return a series of mean 0 and spread 1 that keeps this share of the value before."""
     found, value = np.empty(count), float(rng.standard_normal())
     fresh = math.sqrt(1 - memory**2) * rng.standard_normal(count)
     for at in range(count):

@@ -1,4 +1,4 @@
-"""What each way to use a site costs, from one that does nothing to one that knows all days."""
+"""What each way to use a site costs: from none at all to one plan with the values of all days."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def cost_of(site: Site, books: WayState, terms: MarketTerms) -> Cost:
 
 
 def foresight(way: Way, world: World, terms: MarketTerms, days: int) -> WayOutcome:
-    """Return what one plan costs that knows all days, and buys all of it day ahead.
+    """Return what one plan costs with the values of all days, and buys all of it day ahead.
 
     Calls of reserve count with their average, so with reserve it is not quite an upper bound.
     """

@@ -38,7 +38,7 @@ _MOST_REMEMBERED = 1000
 
 @dataclass(frozen=True, slots=True)
 class AgentTerms:
-    """How an agent treats what it hears.
+    """How an agent treats its messages.
 
     Attributes:
         id: Its identifier at the grid.
@@ -121,7 +121,7 @@ class FlexAgent:
         """Begin with the default of each feed.
 
         Args:
-            terms: How it treats what it hears.
+            terms: How it treats its messages.
             feeds: The feeds of the site.
             keys: The keys of those whose messages it takes.
             signer: Its own key.

@@ -51,7 +51,7 @@ def _import(pem: str, algorithm: Algorithm, what: str) -> ECKey | RSAKey:
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A public key, and the only source that it speaks for.
+    """A public key, and the only source that it is valid for.
 
     Attributes:
         kid: Its name in the header of a JWS.

@@ -46,7 +46,7 @@ class BrokerTls:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker, and who we are there.
+    """A broker, and our name there.
 
     Attributes:
         host: Its host.

@@ -34,7 +34,7 @@ _FORMATS: dict[Format, str] = {
 
 
 class ModbusSettings(MeterSettings):
-    """A device that speaks Modbus over TCP."""
+    """A device with Modbus over TCP."""
 
     host: str
     """Its host."""

@@ -38,7 +38,7 @@ class SiteMeterPart:
         """Read the meter; this does not wait for it.
 
         Args:
-            view: What the controller knows.
+            view: What the controller has.
         """
         if view.draw_w is not None:
             self.latest = self._meter.beside(view.draw_w)

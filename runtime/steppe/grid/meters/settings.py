@@ -14,7 +14,7 @@ Watts = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 
 
 class MeterSettings(Section):
-    """What every meter may be told."""
+    """What may be set of every meter."""
 
     period_s: Annotated[float, Field(ge=0.1, le=LARGEST)] = 1.0
     """Time between two readings, s."""

@@ -56,7 +56,7 @@ _LAYOUTS = {
 
 
 class SunSpecSettings(ModbusSettings):
-    """A device that speaks SunSpec."""
+    """A device with the models of SunSpec."""
 
     model: int | None = None
     """The model to read: an inverter (101-103, 111-113, 701) or a meter (201-204, 211-214). If

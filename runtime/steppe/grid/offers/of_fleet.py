@@ -1,4 +1,4 @@
-"""What a fleet can offer the grid now, from what its controller knows.
+"""What a fleet can offer the grid now, from what its controller has.
 
 The draw between its floor, where every replica is paused, and the present one is divided into what
 nothing needs, work that can wait, and streams. So the sources are never more than the draw, and the
@@ -113,7 +113,7 @@ class StoredEnergy:
 
 @dataclass(frozen=True, slots=True)
 class FleetNow:
-    """What the controller knows.
+    """What the controller has.
 
     Attributes:
         pools: The pools, at least one.
@@ -142,7 +142,7 @@ def sources_of(fleet: FleetNow, hold_s: float = CALL_S) -> tuple[Source, ...]:
     """Return what the fleet can give in both directions; nothing where its draw is unknown.
 
     Args:
-        fleet: What the controller knows.
+        fleet: What the controller has.
         hold_s: Length of a call for which the recovery is stated, s.
     """
     if any(pool.observation.draw_w is None for pool in fleet.pools):
@@ -214,7 +214,7 @@ class _PoolSources:
         """Return a pool.
 
         Args:
-            fleet: What the controller knows.
+            fleet: What the controller has.
             pool: The pool.
             jobs: The batch work of its model.
             share: Its share of the budget.

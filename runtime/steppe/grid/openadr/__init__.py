@@ -1,1 +1,1 @@
-"""What does an OpenADR 3.1 server ask of the site, and what do we tell it?"""
+"""What does an OpenADR 3.1 server ask of the site, and what does it get?"""

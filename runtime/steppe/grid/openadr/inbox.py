@@ -327,7 +327,7 @@ def _issued_s(event: Event) -> float:
 
 
 def _spans(meaning: Translation) -> list[tuple[str, float, float]]:
-    """Return the spans in which only one event of a program and priority may speak."""
+    """Return the spans in which only one event of a program and priority may count."""
     found: list[tuple[str, float, float]]
     found = [(e.kind, e.starts_s, e.ends_s) for e in meaning.events if e.kind != "emergency"]
     found += [("subscription", e.starts_s, e.ends_s) for e in meaning.subscriptions]

@@ -156,7 +156,7 @@ class Notices:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the broker would tell us of a change."""
+        """Whether the broker would send us a change."""
         return self._link.is_connected
 
     def start(self) -> None:

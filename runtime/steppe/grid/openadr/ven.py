@@ -1,4 +1,4 @@
-"""A VEN: enrols the site at a server, hears events by poll and webhook, and sends reports."""
+"""A VEN: enrols the site at a server, gets events by poll and webhook, and sends reports."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class VenSettings:
         resources: Resources of the site that are enrolled.
         programs: Names of the programs whose events are followed; all that we may see if empty.
         poll_s: Time between two polls, s; a slow one stays beside a webhook.
-        hook: Where the server may tell us of changes at once; None for no webhook.
+        hook: Where the server may send changes at once; None for no webhook.
         mqtt: How the server's MQTT notifier is used; None not to use it.
     """
 

@@ -1,1 +1,1 @@
-"""How does a site speak S2 (EN 50491-12-2) with an energy manager?"""
+"""How is a site connected to an energy manager by S2 (EN 50491-12-2)?"""

@@ -75,7 +75,7 @@ class S2Link:
 
         Args:
             place: The energy manager.
-            speaks: What answers it.
+            speaks: Its other end.
             heard: Called at each sign of life of an energy manager that controls the site.
             clock: Time, s since the Unix epoch.
             monotonic: Time that is never set, s.

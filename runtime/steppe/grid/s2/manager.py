@@ -76,7 +76,7 @@ class ManagerSettings:
 
 
 class ResourceManager:
-    """Speaks S2 for one site; use it on one event loop.
+    """The end of S2 at one site; use it on one event loop.
 
     Attributes:
         closing: Why the connection is to be closed once the answers are sent; empty if it is not.

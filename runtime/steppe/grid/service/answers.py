@@ -22,7 +22,7 @@ def json_answer(values: Any, status: int = 200) -> web.Response:
 
 
 async def view_of(limits: FleetLimits, after: int) -> GridView:
-    """Return what the controller knows.
+    """Return what the controller has.
 
     Raises:
         ApiError: It does not answer.

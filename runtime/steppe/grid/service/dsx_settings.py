@@ -19,7 +19,7 @@ class DsxSettings:
     """A site at a broker.
 
     Attributes:
-        terms: How the agent treats what it hears.
+        terms: How the agent treats its messages.
         feeds: The feeds of the site.
         shares: Share of the site's draw that each feed carries, by its tag.
         keys: The keys that are trusted.

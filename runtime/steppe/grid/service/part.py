@@ -43,7 +43,7 @@ class Part(Protocol):
         An error of Steppe, or of the system, is logged once and shown, and hinders no other part.
 
         Args:
-            view: What the controller knows; its samples are those since the last view.
+            view: What the controller has; its samples are those since the last view.
         """
         ...
 

@@ -15,7 +15,7 @@ def present_offer(view: GridView, call: Call, lasts_s: float, given_w: float = 0
     """Return what the site can give now.
 
     Args:
-        view: What the controller knows.
+        view: What the controller has.
         call: Notice and length of a call.
         lasts_s: For how long the present is taken to last, s.
         given_w: Watts below the baseline that are given already, W.

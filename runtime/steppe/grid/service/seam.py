@@ -120,7 +120,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class GridView:
-    """What the controller knows of the grid and the site.
+    """What the controller has of the grid and the site.
 
     Attributes:
         at_s: When it was seen, s since the Unix epoch.

@@ -27,7 +27,7 @@ _SHUTDOWN_S = 2.0
 
 
 class GridService:
-    """Hears the grid over its links, and hands what it asks to the controller.
+    """Takes what the grid asks over its links, and hands it to the controller.
 
     The controller holds the limits. So while this service is gone, links count as lost after their
     time, and their defaults hold. Start and stop it on one event loop.

@@ -5,7 +5,7 @@ saw of each log, signs a newer one only with a proof that this begins with the l
 one history only. Its cosignature (`c2sp.org/tlog-cosignature`, `cosignature/v1`) is one more line
 of a checkpoint. Readers ask for those of a few witnesses that the operator does not run.
 
-Nothing here does I/O: what a witness knows is a value. Bring the new one to disk before the
+Nothing here does I/O: what a witness has is a value. Bring the new one to disk before the
 cosignature leaves, and decide on one request at a time.
 """
 
@@ -58,7 +58,7 @@ class OldSizeError(WitnessRefusedError):
     status = 409
 
     def __init__(self, message: str, size: int) -> None:
-        """Remember the size from which a proof should begin."""
+        """Keep the size from which a proof should begin."""
         super().__init__(message)
         self.size = size
 
@@ -119,7 +119,7 @@ class AddCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """What a witness knows.
+    """What a witness has.
 
     Attributes:
         key: The key that it signs with, of the algorithm `COSIGNATURE`.

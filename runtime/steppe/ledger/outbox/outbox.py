@@ -49,7 +49,7 @@ class NotTakenError(SteppeError):
     """A sink did not take events now; they are sent again."""
 
     def __init__(self, message: str, wait_s: float = 0.0) -> None:
-        """Remember how long the sink asks to wait, s."""
+        """Keep how long the sink asks to wait, s."""
         super().__init__(message)
         self.wait_s = wait_s
 

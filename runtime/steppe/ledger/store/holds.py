@@ -13,7 +13,7 @@ from steppe.ledger.store.tables import HOLDS, any_of, row_of, unique
 
 
 class Holds:
-    """What a transaction knows of the holds of requests."""
+    """What a transaction has the holds of requests."""
 
     def __init__(self, connection: sql.Connection) -> None:
         """Begin with none of them read."""

@@ -35,7 +35,7 @@ class LogEntry:
 
 
 class LogEntries:
-    """The entries that a transaction knows of."""
+    """The entries that a transaction has."""
 
     def __init__(self, connection: sql.Connection) -> None:
         """Begin with none of them read."""

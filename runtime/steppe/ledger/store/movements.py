@@ -19,7 +19,7 @@ class ConflictError(SteppeError):
 
 
 class Movements:
-    """The movements that a transaction knows of."""
+    """The movements that a transaction has."""
 
     def __init__(self, connection: sql.Connection) -> None:
         """Begin with none of them read."""

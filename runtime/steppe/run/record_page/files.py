@@ -64,7 +64,7 @@ def read_shown_run(folder: Path, name: str) -> ShownRun:
 
 
 def _names(folders: Sequence[Path]) -> Mapping[Path, str]:
-    """Return the shortest names that tell the folders apart."""
+    """Return the shortest names that distinguish the folders."""
     resolved = {folder: folder.resolve() for folder in folders}
     short = {folder: path.name or str(path) for folder, path in resolved.items()}
     if len(set(short.values())) == len(short):

@@ -1,1 +1,1 @@
-"""How do sites hear of each other: what is in a heartbeat, how it travels, and what it shows?"""
+"""How do sites show themselves to each other: what is in a beat, how it travels, what it shows?"""

@@ -3,7 +3,8 @@
 A site is lost after three missed beats. A site that comes back has to be heard three times in a
 row; one that is lost again and again is damped as a route that flaps is (RFC 2439): each loss adds
 a penalty, which halves every minute, and above a limit the site stays out until the penalty is low.
-A site that we hear but that no longer hears us gets no work either: an answer would not come back.
+A site whose beats come but that no longer gets ours gets no work either: an answer would not come
+back.
 """
 
 from __future__ import annotations

@@ -129,7 +129,9 @@ class CallChecks:
             raise ApiError(403, "not_json", f"asked for an object, found {type(found).__name__}")
         view = self._read_view()
         if view is None:
-            raise ApiError(503, "site_not_ready", f"{self._site} does not know its own power yet")
+            raise ApiError(
+                503, "site_not_ready", f"{self._site} has no figures of its own power yet"
+            )
         self._check_revision(view, found.get("model"), request.headers.get(REVISION))
         needed_uj = expected_uj(view, found, generates=request.path not in WITHOUT_OUTPUT)
         if needed_uj > token.most_uj:

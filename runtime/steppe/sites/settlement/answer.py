@@ -63,7 +63,7 @@ class Page:
         log: Name of its log.
         keys: Its public keys, a line each.
         checkpoint: The signed head that the proofs lead to; empty if the log has no entry.
-        consistency: The proof that the log begins with what the home knows of it.
+        consistency: The proof that the log begins with what the home has of it.
         rows: Receipts, by place.
         has_more: Whether there are others after them.
     """

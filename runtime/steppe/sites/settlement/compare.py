@@ -92,7 +92,7 @@ class AcceptedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What the home knows before it compares.
+    """What the home has before it compares.
 
     Attributes:
         sent: Notes of what it sent to the target, by request.
@@ -136,7 +136,7 @@ def compare(claimed: Settlement, claims: Sequence[LoggedReceipt], noted: Noted) 
     Args:
         claimed: What the target says; only whose, which period and which places are used.
         claims: The receipts, whose proofs hold.
-        noted: What the home knows.
+        noted: What the home has.
     """
     known, mismatches = dict(noted.known), _gap(claimed, noted.next_place)
     accepted: list[tuple[Owed, AcceptedRequest]] = []

@@ -214,7 +214,7 @@ class SettlementStore:
             connection.execute(insert(_LOGS).values(values).on_conflict_do_update(set_=values))
 
     def noted(self, target: str, requests: Sequence[str], due_us: int) -> Noted:
-        """Return what a home knows of these requests, and of those that are due."""
+        """Return what a home has of these requests, and of those that are due."""
         due = sql.select(_SENT).where(
             _SENT.c.target == target, _SENT.c.is_open, _SENT.c.ended_us < due_us
         )

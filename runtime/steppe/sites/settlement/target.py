@@ -50,7 +50,7 @@ class ReceiptsQuery:
 
 
 class TargetSide:
-    """Closes periods once, whoever asks."""
+    """Closes each period once, however often it is asked for."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class ReportedOffers:
         """Return them.
 
         Args:
-            view: What the controller knows.
+            view: What the controller has.
         """
         made = [each.offer for each in self._offering.offers]
         longest = [each for each in made if each.down.call.hold_s == self._hold_s]
