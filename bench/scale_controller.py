@@ -162,8 +162,8 @@ def measure(replicas: int, work: Work, ticks: int, folder: Path) -> dict[str, An
         samples = follow(session, ticks, folder)
         cores = (cpu_s(controller) - cpu_before_s) / (time.monotonic() - began_s)
         taken_s, taken_bytes = ray.get(session.gateway.taken.remote(), timeout=60)
-        node = session.placements[0].node
-        (report, *_) = ray.get(node.report.remote(0), timeout=60)
+        calls = [node.report.remote(0) for node in session.nodes.values()]
+        reports = [windows[-1] for windows in ray.get(calls, timeout=60)]
         memory = {
             "controller": memory_bytes(controller),
             "gateway": memory_bytes(_process("FedGateway")),
@@ -177,7 +177,7 @@ def measure(replicas: int, work: Work, ticks: int, folder: Path) -> dict[str, An
             "between_ticks_s": spread(samples.gaps_s),
             "controller_cores": cores,
             "awake_mean": sum(samples.awake) / len(samples.awake),
-            "report_bytes": _report_bytes(report),
+            "report_bytes": max(map(_report_bytes, reports)),
             "driver_s": {
                 "poll": spread(samples.polls_s),
                 "books": spread(samples.books_s),

@@ -91,7 +91,7 @@ def config_of(replicas: int, duration_s: float) -> RunConfig:
                     {"kind": "solar", "station": "greensboro", "rated_w": 310 * replicas},
                     {"kind": "constant", "watts": 120 * replicas},
                 ],
-                "start": "2001-09-05T00:00:00",
+                "start": "2001-09-05T09:00:00",
                 "speedup": SPEEDUP,
             },
             "frontier": {"sweep": {}},

@@ -134,6 +134,7 @@ class Accounts:
     _best: str = field(init=False)
     _grown: set[int] = field(default_factory=set)
     _settling: list[_Settling] = field(default_factory=list)
+    _settling_at: dict[str | None, list[_Settling]] = field(default_factory=dict)
     _now_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -156,9 +157,8 @@ class Accounts:
             for key, (prompt, output) in report.tokens.items():
                 old_prompt, old_output = self._tokens.get(key, (0, 0))
                 self._tokens[key] = (old_prompt + prompt, old_output + output)
-            for settling in self._settling:
-                if settling.request.replica == report.replica:
-                    settling.add(report)
+            for settling in self._settling_at.get(report.replica, ()):
+                settling.add(report)
 
     def finish(self, requests: Iterable[FinishedRequest]) -> None:
         """Add requests that ended; call `add` with the reports of the same poll before."""
@@ -168,6 +168,7 @@ class Accounts:
                 silent_s = SILENT_S if key in self._tokens else LONGEST_SETTLE_S
             settling = _Settling(request, key, self._now_s, self._now_s + silent_s)
             self._settling.append(settling)
+            self._settling_at.setdefault(request.replica, []).append(settling)
 
     def close_tick(self, now_s: float) -> list[RequestRecord]:
         """Return the requests whose energy is complete, `now_s` since the run began.
@@ -176,7 +177,7 @@ class Accounts:
         """
         self._now_s = now_s
         ready = [settling for settling in self._settling if settling.is_settled(now_s)]
-        self._settling = [s for s in self._settling if not s.is_settled(now_s)]
+        self._keep([s for s in self._settling if not s.is_settled(now_s)])
         for settling in (settling for settling in ready if not settling.is_reported):
             known = self._qualities.get(settling.key, self._best)
             self._qualities[settling.key] = worst((known, Quality.ESTIMATED))
@@ -224,13 +225,19 @@ class Accounts:
     def close(self) -> list[RequestRecord]:
         """Return all remaining requests; all energy that is left is unclaimed."""
         records = [self._record(settling) for settling in self._settling]
-        self._settling = []
+        self._keep([])
         for key in list(self._by_key.keys() | self._tokens.keys()):
             self._drop(key)
         self._qualities.clear()
         # Metered, but not attributed: the actor of its node did not answer any more.
         self.unclaimed_uj += self.energy_uj - self.parts_uj
         return records
+
+    def _keep(self, settling: list[_Settling]) -> None:
+        """Keep these requests, by replica as well: a report is that of one of many replicas."""
+        self._settling, self._settling_at = settling, {}
+        for each in settling:
+            self._settling_at.setdefault(each.request.replica, []).append(each)
 
     def take_booked(self) -> list[BookedRequest]:
         """Return the requests that were recorded since the last call, for a ledger."""
