@@ -20,6 +20,7 @@ from tests.gateway.token_replica import TOKENS, TokenReplica
 from steppe.config.sites import SitesSection
 from steppe.engine.run_secret import secret_headers
 from steppe.gateway.access import AccessSettings
+from steppe.gateway.batch_api import UploadLimits
 from steppe.gateway.server import (
     DriverNews,
     FinishedRequest,
@@ -139,10 +140,14 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 async def open_site(
-    stack: AsyncExitStack, sites: Sites, section: SitesSection, surplus_w: float
+    stack: AsyncExitStack,
+    sites: Sites,
+    section: SitesSection,
+    surplus_w: float,
+    replica: PausedReplica | None = None,
 ) -> WholeSite:
     """Start a site; all that it needs is stopped with the stack."""
-    replica = PausedReplica(f"r-{section.name}")
+    replica = replica or PausedReplica(f"r-{section.name}")
     await replica.start()
     stack.push_async_callback(replica.stop)
     settings = GatewaySettings(
@@ -156,6 +161,8 @@ async def open_site(
         access=AccessSettings(run_secret=SECRET),
         replica_headers=secret_headers(SECRET),
         sites=section,
+        uploads=UploadLimits(),
+        energy_wait_s=LONGEST_S,
     )
     gateway = Gateway(settings)
     url = await gateway.start()
