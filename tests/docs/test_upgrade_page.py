@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import click
 import pytest
+import yaml
 from tests.docs.blocks import ROOT
 
 from steppe.batch.store.tables import SCHEMA as JOBS
 from steppe.cli import main
+from steppe.config import load_config
+from steppe.errors import ConfigError
 from steppe.ledger.store.tables import SCHEMA as LEDGER
 from steppe.sites.settlement.store import SCHEMA as SETTLEMENTS
 
 OPERATE = ROOT / "docs" / "operate"
 UPGRADE = (OPERATE / "upgrade.md").read_text()
+
+
+@pytest.mark.parametrize("key", ["ramp_up_share", "nameplate_w", "least_cap_w"])
+def test_a_key_that_a_release_removed_is_refused_by_its_name(tmp_path: Path, key: str) -> None:
+    demo = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())
+    demo.setdefault("control", {})[key] = 1
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(demo))
+    with pytest.raises(ConfigError, match=f"control.{key}: unknown key"):
+        load_config(tmp_path / "run.yaml")
 
 
 def test_the_page_has_the_versions_of_the_stores() -> None:
