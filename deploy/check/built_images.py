@@ -12,9 +12,11 @@ import json
 import math
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -29,6 +31,7 @@ from deploy.check.image_store import (
     ImageStore,
     debian_root,
     missing_programs,
+    storage_driver,
 )
 from deploy.check.images import ROOT_USERS, SCRATCH, USER
 from deploy.check.running_image import Container, Launch, output_of, running
@@ -192,6 +195,14 @@ def try_image(store: ImageStore, context: Context, base: str) -> list[str]:
     return problems
 
 
+def build_and_try(store: ImageStore, name: str, base: str) -> list[str]:
+    """Make the context of an image, build it, and try it out; return what is wrong with it."""
+    kept = cache_folder() / "wheels"
+    context = make_context(name, PYTHON, store.folder / "contexts", kept)
+    on = stand_in(store, base) if name == "steppe-vllm" else base
+    return try_image(store, context, on)
+
+
 def stand_in(store: ImageStore, base: str) -> str:
     """Return a base for `steppe-vllm`: a Debian root with a package that is called vllm."""
     folder = store.folder / "stand-in"
@@ -244,7 +255,7 @@ def _free_port() -> int:
 
 
 def cache_folder() -> Path:
-    """Return where the Debian root is kept between runs."""
+    """Return where the Debian root and wheels are kept between runs."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "steppe" / "images"
 
@@ -262,17 +273,21 @@ def main(arguments: Sequence[str] = ()) -> int:
     if missing:
         sys.stderr.write("\n".join(missing) + "\n")
         return 2
+    # So that its images and mounts end with it, as they do at the end and after SIGINT.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     problems: list[str] = []
     with tempfile.TemporaryDirectory(prefix="steppe-images-") as folder:
-        store = ImageStore(Path(folder))
+        store = ImageStore(Path(folder), storage_driver(Path(folder)))
         try:
             base = store.base(debian_root(cache_folder() / "root.tar"))
             for name in names:
-                context = make_context(name, PYTHON, Path(folder) / "contexts")
-                on = stand_in(store, base) if name == "steppe-vllm" else base
-                found = try_image(store, context, on)
+                began_s = time.monotonic()
+                found = build_and_try(store, name, base)
                 problems += found
-                sys.stdout.write(f"{name}: {'works' if not found else 'does not work'}\n")
+                took_s = time.monotonic() - began_s
+                how = "works" if not found else "does not work"
+                sys.stdout.write(f"{name}: {how} ({took_s:.0f} s)\n")
+                sys.stdout.flush()
         except (ContextError, ImageError) as error:
             problems.append(str(error))
     for problem in problems:

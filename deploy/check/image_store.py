@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,15 +74,34 @@ def debian_root(path: Path) -> Path:
     return path
 
 
+def storage_driver(folder: Path) -> str:
+    """Return how buildah is to store layers in a folder: overlay, or vfs where overlay fails.
+
+    vfs copies the whole root for each step, overlay none of it. A file system that is an overlay
+    itself, as in most containers, can carry no other.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as tried:
+        for name in ("lower", "upper", "work", "merged"):
+            (Path(tried) / name).mkdir()
+        options = ",".join(f"{name}dir={tried}/{name}" for name in ("lower", "upper", "work"))
+        mount = f"mount -t overlay overlay -o {options} {tried}/merged"
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", mount], capture_output=True, check=False
+        )
+    return "overlay" if done.returncode == 0 else "vfs"
+
+
 @dataclass(frozen=True, slots=True)
 class ImageStore:
     """A folder with images of its own, apart from those of the host.
 
     Attributes:
         folder: Where they are.
+        driver: How layers are stored: see `storage_driver`.
     """
 
     folder: Path
+    driver: str = "vfs"
 
     def base(self, root: Path) -> str:
         """Make an image of an archive with a whole root; return its name, by digest."""
@@ -148,7 +168,7 @@ class ImageStore:
 
     def _buildah(self, *arguments: str) -> str:
         where = ("--root", str(self.folder / "images"), "--runroot", str(self.folder / "run"))
-        return _run(["buildah", *where, "--storage-driver", "vfs", *arguments])
+        return _run(["buildah", *where, "--storage-driver", self.driver, *arguments])
 
 
 def _run(command: Sequence[str]) -> str:

@@ -55,13 +55,15 @@ class Context:
         return tuple(word for value in values for word in ("--build-arg", value))
 
 
-def make_context(name: str, python: str, out: Path) -> Context:
+def make_context(name: str, python: str, out: Path, kept: Path | None = None) -> Context:
     """Make the context of an image.
 
     Args:
         name: One of `NAMES`.
         python: Minor version of the Python in the base, such as 3.12.
         out: Folder that gets a folder of that name; what is there is replaced.
+        kept: Folder with wheels of earlier contexts, which are enough without a package index; it
+            gets those of this one. None asks the index each time.
 
     Raises:
         ContextError: There is no such image, or its wheels cannot be had.
@@ -73,7 +75,11 @@ def make_context(name: str, python: str, out: Path) -> Context:
     wheels = folder / "wheels"
     wheels.mkdir(parents=True)
     own = build_wheel(wheels)
-    collect(requirements_of(name), python, wheels)
+    requirements = requirements_of(name)
+    if kept is None:
+        collect(requirements, python, wheels)
+    else:
+        collect_kept(requirements, python, wheels, kept)
     (wheels / "requirements.txt").write_text(locked(wheels.glob("*.whl")))
     shutil.copy(IMAGES / name / "Containerfile", folder)
     for ignore_file in (".containerignore", ".dockerignore"):  # docker has its own name
@@ -114,13 +120,37 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def collect(requirements: Sequence[str], python: str, folder: Path) -> None:
-    """Put the wheels of some requirements, and all that they require, into a folder."""
+def collect(
+    requirements: Sequence[str], python: str, folder: Path, sources: Sequence[str] = ()
+) -> None:
+    """Put the wheels of some requirements, and all that they require, into a folder.
+
+    Args:
+        requirements: What is asked for.
+        python: Minor version of the Python that they are for.
+        folder: Where they go.
+        sources: Options of pip that say where it looks; none for where it is configured to look.
+    """
     platforms = (word for name in PLATFORMS for word in ("--platform", name))
-    options = ("--only-binary=:all:", "--python-version", python, *platforms)
+    options = ("--only-binary=:all:", "--python-version", python, *platforms, *sources)
     _run(
         [sys.executable, "-m", "pip", "download", "-q", "-d", str(folder), *options, *requirements]
     )
+
+
+def collect_kept(requirements: Sequence[str], python: str, folder: Path, kept: Path) -> None:
+    """Put wheels into a folder as `collect` does, from the kept ones if they are all there.
+
+    What the package index gives is kept, so that the next time needs none.
+    """
+    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        collect(requirements, python, folder, ("--no-index", "--find-links", str(kept)))
+    except ContextError:
+        collect(requirements, python, folder)
+        for wheel in folder.glob("*.whl"):
+            if not wheel.name.startswith("steppe-"):
+                shutil.copy(wheel, kept)
 
 
 def revision() -> str:

@@ -26,6 +26,7 @@ from deploy.check.image_store import (
     ImageStore,
     debian_root,
     missing_programs,
+    storage_driver,
 )
 from deploy.check.running_image import Launch, output_of
 from deploy.images.context import IMAGES, Context, ContextError, make_context
@@ -84,7 +85,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageStore]:
     if not may_make_namespaces():
         pytest.skip("needs root and namespaces")
     folder = tmp_path_factory.mktemp("images")
-    yield ImageStore(folder)
+    yield ImageStore(folder, storage_driver(folder))
     shutil.rmtree(folder)
 
 
@@ -103,7 +104,7 @@ def test_the_agent_of_an_image_undoes_its_limits_however_it_ends(
     store: ImageStore, base: str, tmp_path: Path
 ) -> None:
     try:
-        context = make_context("steppe-agent", PYTHON, tmp_path)
+        context = make_context("steppe-agent", PYTHON, tmp_path, cache_folder() / "wheels")
     except ContextError as error:
         pytest.skip(f"no wheels: {error}")
     image = store.build(context, base)

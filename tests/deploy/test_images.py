@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from deploy.images.context import (
     OF_AGENT,
     ROOT,
     ContextError,
+    collect_kept,
     locked,
     make_context,
     project_name,
@@ -129,6 +131,37 @@ def test_hadolint_finds_a_mistake(right: str, wrong: str, rule: str, tmp_path: P
 def test_a_context_needs_one_of_the_images(tmp_path: Path) -> None:
     with pytest.raises(ContextError, match="asked for the image 'vllm', found steppe, steppe-vllm"):
         make_context("vllm", "3.12", tmp_path)
+
+
+def wheel_of(folder: Path, name: str) -> Path:
+    """Write a wheel with nothing but its metadata."""
+    information = f"{name}-1.0.dist-info"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            f"{information}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+        )
+        archive.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{information}/RECORD", "")
+    return path
+
+
+@pytest.mark.slow
+def test_wheels_of_an_earlier_context_need_no_package_index(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    index, kept = tmp_path / "index", tmp_path / "kept"
+    wheel = wheel_of(index / "alone", "alone")
+    (index / "alone" / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+    monkeypatch.setenv("PIP_INDEX_URL", index.as_uri())
+    collect_kept(("alone>=1",), "3.13", tmp_path / "first", kept)
+    assert [path.name for path in kept.iterdir()] == [wheel.name]
+    wheel.unlink()
+    collect_kept(("alone>=1",), "3.13", tmp_path / "second", kept)
+    assert [path.name for path in (tmp_path / "second").iterdir()] == [wheel.name]
+    with pytest.raises(ContextError, match="pip download failed"):
+        collect_kept(("other>=1",), "3.13", tmp_path / "third", kept)
 
 
 def test_requirements_are_those_of_the_package() -> None:
