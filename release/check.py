@@ -13,7 +13,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from release import contents, distributions, metadata, versions
+from release import (
+    components,
+    contents,
+    demo,
+    distributions,
+    environment,
+    metadata,
+    pins,
+    versions,
+)
 from release.distributions import Distributions, build_all
 from release.finding import Finding, ReleaseError
 
@@ -24,9 +33,15 @@ OFFLINE: Mapping[str, Part] = {
     "versions": versions.check,
     "contents": contents.check,
     "metadata": metadata.check,
+    "components": components.check,
 }
 """Parts that need no package index."""
-PARTS: Mapping[str, Part] = {**OFFLINE}
+PARTS: Mapping[str, Part] = {
+    **OFFLINE,
+    "environment": environment.check,
+    "pins": pins.check,
+    "demo": demo.check,
+}
 """All parts, in the order in which they run: what is quick and most often wrong comes first."""
 
 
@@ -60,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for old in [*given.out.glob("steppe-*.whl"), *given.out.glob("steppe-*.tar.gz")]:
         old.unlink()
     try:
-        built = build_all(ROOT, given.out)
+        built = build_all(ROOT, given.out.resolve())
     except ReleaseError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -13,6 +13,8 @@ from release.finding import ReleaseError
 
 RUN_S = 600.0
 """Longest time for one program, s."""
+CONCLUSION = "╰─▶"
+"""What uv puts in front of the cause of a failure, which may have several lines."""
 
 
 def run(
@@ -34,8 +36,7 @@ def run(
     """
     done = outcome(command, folder, environment, limit_s)
     if done.returncode != 0:
-        said = [line for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
-        raise ReleaseError(f"{shown(command)} failed: {(said or ['no output'])[-1].strip()}")
+        raise ReleaseError(f"{shown(command)} failed: {reason(done.stdout, done.stderr)}")
     return done.stdout
 
 
@@ -68,8 +69,8 @@ def outcome(
         raise ReleaseError(f"{asked}, found it running") from error
 
 
-def tool(name: str) -> Path:
-    """Return the program of a Python package that lies beside this interpreter, or in PATH.
+def tool(name: str) -> str:
+    """Return the path of a Python package's program: beside this interpreter, or in PATH.
 
     Raises:
         ReleaseError: There is none.
@@ -81,7 +82,14 @@ def tool(name: str) -> Path:
             f"asked for the program {name}, found none beside {sys.executable}: it comes with the "
             "extra `release` (make release-check installs it)"
         )
-    return Path(found)
+    return found
+
+
+def reason(output: str, errors: str) -> str:
+    """Return why a program failed, in one line: its last one, or the conclusion of uv."""
+    said = [line.strip() for line in f"{output}\n{errors}".splitlines() if line.strip()]
+    marks = [number for number, line in enumerate(said) if line.startswith(CONCLUSION)]
+    return " ".join(said[marks[-1] :]) if marks else (said or ["no output"])[-1]
 
 
 def git(root: Path, *arguments: str) -> str:
