@@ -63,12 +63,14 @@ class ChartSpec:
         title: Its title, with the unit.
         series: Its lines.
         is_energy: Whether it shows a power or an energy.
+        cuts_peaks: Whether rare high values are cut off, which would flatten all others.
     """
 
     key: str
     title: str
     series: tuple[SeriesSpec, ...]
     is_energy: bool = False
+    cuts_peaks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ CHARTS = (
         "Energy per output token, J",
         (SeriesSpec("joules_per_token", "Energy per token", "joules"),),
         is_energy=True,
+        cuts_peaks=True,
     ),
     ChartSpec("replicas", "Replicas awake", (SeriesSpec("awake", "Awake", "replicas"),)),
     ChartSpec(

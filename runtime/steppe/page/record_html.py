@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 
 import orjson
@@ -60,4 +61,4 @@ def _pair(chart: ChartSpec, runs: Sequence[ShownRun]) -> ChartSpec:
         for line in lines
         if chart.key != "queue" or line.column == "waiting"
     )
-    return ChartSpec(chart.key, chart.title, series, is_energy=chart.is_energy)
+    return replace(chart, series=series)

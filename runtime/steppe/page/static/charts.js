@@ -57,6 +57,13 @@
     };
   }
 
+  // The highest value of the y axis: of all values, or of those that are no rare peaks.
+  function topOf(plot, spec, high) {
+    if (!spec.cuts_peaks) return high;
+    const values = plot.data.slice(1).flat().filter((value) => value > 0).sort((a, b) => a - b);
+    return Math.min(high, 5 * (values[Math.floor(values.length / 2)] || high));
+  }
+
   function heightOf(box) {
     return parseInt(getComputedStyle(box).minHeight, 10); // a box that is not shown yet has it too
   }
@@ -67,7 +74,7 @@
       height: heightOf(box),
       legend: { show: false },
       cursor: { ...(sync ? { sync: { key: sync } } : {}), drag: { x: true, y: false } },
-      scales: { x: { time: isTime }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.06 : 1] } },
+      scales: { x: { time: isTime }, y: { range: (plot, low, high) => [Math.min(0, low), high > 0 ? topOf(plot, spec, high) * 1.06 : 1] } },
       axes: [
         axis({ values: (_, splits) => axisTexts(splits, isTime), space: 66, size: 30, incrs: STEPS_S }),
         axis({ values: (_, splits) => splits.map(round), size: 56 }),
