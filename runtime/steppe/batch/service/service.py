@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
-from steppe.batch.service.application import build_application
 from steppe.batch.service.batches_api import BatchesApi
 from steppe.batch.service.files_api import FilesApi
 from steppe.batch.service.job_run import JobRun
@@ -22,6 +21,7 @@ from steppe.batch.service.settings import BatchSettings
 from steppe.batch.store.job_store import JobStore
 from steppe.engine.run_secret import HEADER
 from steppe.errors import SteppeError, StoreBusyError
+from steppe.services.application import build_application
 from steppe.services.folder_lock import FolderLock
 
 FILES = "files"
@@ -111,7 +111,8 @@ class BatchService:
             ReportApi(store, folder, threads, epoch_s),
         )
         secret = dict(settings.secret_headers).get(HEADER, "")
-        url = await self._listen(build_application(store, metrics, parts, secret))
+        application = build_application(parts, lambda: metrics.read(store), secret)
+        url = await self._listen(application)
         await scheduler.start()
         self._cleaning = asyncio.create_task(self._clean(store))
         return url
