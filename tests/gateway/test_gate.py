@@ -8,7 +8,8 @@ import pytest
 from tests.gateway.site import Clock
 
 from steppe.control.admission import DEFERRABLE, Ticket
-from steppe.gateway.gate import AdmissionGate, RefusedError
+from steppe.gateway.gate import AdmissionGate
+from steppe.gateway.gate_errors import RefusedError
 from steppe.gateway.replica_slot import ReplicaSlot
 from steppe.gateway.routing import Route
 

@@ -10,7 +10,8 @@ from tests.gateway.site import SiteFactory
 
 from steppe.control.admission import Ticket
 from steppe.control.affinity import Decisions
-from steppe.gateway.gate import AdmissionGate, RefusedError
+from steppe.gateway.gate import AdmissionGate
+from steppe.gateway.gate_errors import RefusedError
 from steppe.gateway.replica_caches import LEAST_SAVED_BLOCKS, AffinitySettings, ReplicaCaches
 from steppe.gateway.replica_slot import ReplicaSlot
 from steppe.gateway.routing import Route, RoutingTable

@@ -19,7 +19,7 @@ from steppe.gateway.availability import Availability
 from steppe.gateway.bodies import Bodies
 from steppe.gateway.cancel_scope import CancelScope
 from steppe.gateway.forwarder import REQUEST_ID, relay
-from steppe.gateway.gate import RefusedError
+from steppe.gateway.gate_errors import RefusedError
 from steppe.gateway.generation import Generation, proxied_request
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.model_list import ModelList

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from steppe.gateway.answers import error_answer
-from steppe.gateway.gate import RefusedError
+from steppe.gateway.gate_errors import RefusedError
 from steppe.gateway.metrics import GatewayMetrics
 from steppe.gateway.pools import Pool, Pools
 from steppe.gateway.request_tracker import RequestTracker

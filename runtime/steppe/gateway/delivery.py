@@ -19,7 +19,7 @@ from steppe.gateway.continuable import (
     asking_for_usage,
     continuation,
 )
-from steppe.gateway.gate import RefusedError
+from steppe.gateway.gate_errors import RefusedError
 from steppe.gateway.openai_error import error_event, translate_body
 from steppe.gateway.replica_client import (
     EVENT_STREAM,

@@ -20,7 +20,8 @@ from aiohttp import web
 from steppe.errors import ReplicaError
 from steppe.gateway.client_stream import StreamTimes
 from steppe.gateway.delivery import REQUEST_ID, Delivery
-from steppe.gateway.gate import AdmissionGate, HandedOverError, MovedError, RefusedError
+from steppe.gateway.gate import AdmissionGate
+from steppe.gateway.gate_errors import HandedOverError, MovedError, RefusedError
 from steppe.gateway.ledger.link import STOPPING
 from steppe.gateway.replica_client import (
     ProxyRequest,

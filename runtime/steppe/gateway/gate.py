@@ -10,39 +10,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from steppe.control.admission import DEFERRABLE, NO_SHARES, AdmissionQueue, Ticket
-from steppe.errors import SteppeError
+from steppe.gateway.gate_errors import HandedOverError, MovedError, RefusedError
 from steppe.gateway.replica_caches import AffinitySettings, ReplicaCaches
 from steppe.gateway.replica_client import ReplicaLostError
 from steppe.gateway.replica_slot import PendingSlot, ReplicaSlot
 from steppe.gateway.routing import Route, RoutingTable
-
-
-class RefusedError(SteppeError):
-    """A request gets no slot, or has to leave it; the client may try again later.
-
-    Attributes:
-        code: `queue_full`, `gave_way`, `waited_too_long`, `no_replica` or `stopping`.
-    """
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class HandedOverError(ReplicaLostError):
-    """A replica gave a request away that can go on elsewhere."""
-
-
-class MovedError(SteppeError):
-    """A request that waited goes to another variant of the alias that it asks for.
-
-    Attributes:
-        model: The variant.
-    """
-
-    def __init__(self, model: str) -> None:
-        super().__init__(f"the request goes to {model}")
-        self.model = model
 
 
 class AdmissionGate:

@@ -22,7 +22,7 @@ from steppe.gateway.availability import Availability
 from steppe.gateway.bodies import Bodies
 from steppe.gateway.energy_answer import EnergyAnswers, asks_by_header, for_engine
 from steppe.gateway.forwarder import REQUEST_ID, SITE_FULL, RequestForwarder
-from steppe.gateway.gate import RefusedError
+from steppe.gateway.gate_errors import RefusedError
 from steppe.gateway.held_tail import HeldTail
 from steppe.gateway.json_lines import REQUEST_OF_LOGS
 from steppe.gateway.ledger.holds import QUOTE_HEADER, DeniedByLedgerError, Holds

@@ -23,7 +23,7 @@ from steppe.engine.run_secret import HEADER as RUN_SECRET
 from steppe.errors import ReplicaError, SteppeError
 from steppe.gateway.cancel_scope import CancelScope
 from steppe.gateway.delivery import Delivery
-from steppe.gateway.gate import RefusedError
+from steppe.gateway.gate_errors import RefusedError
 from steppe.gateway.replica_client import (
     Headers,
     ReplicaLostError,
