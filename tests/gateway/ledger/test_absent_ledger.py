@@ -93,7 +93,7 @@ async def test_a_ledger_with_an_error_is_asked_again_until_the_time_is_over(
     listen(site, ledger.url)
     ledger.status = status
     sent = asyncio.create_task(site.post(TEXT, BODY, **JSON))
-    await site.until(lambda: len(ledger.calls) == 2)
+    await site.until(lambda: len(ledger.calls) >= 2)
     ledger.status = 200
     assert (await sent)[0] == 200
     assert len(ledger.held) == 1  # it was asked for several times
