@@ -71,8 +71,8 @@ async def watch(demo: Serving) -> list[dict[str, Any]]:
         await tab.open(demo.url)
         await tab.page.wait_for_selector("#live[data-phase=running]", timeout=START_MS)
         found = await look(tab)
+        assert tab.problems == []  # later ones may be of the end of the demo
         assert await tab.axe() == []
-        assert tab.problems == []
         await tab.page.wait_for_selector("#state:has-text('the gateway closed')", timeout=START_MS)
         return found
 

@@ -105,7 +105,8 @@ def _serve(places: Places, day_s: float, console: Console) -> _Run:
         follower = Follower(places, servers, loop, console, len(PHASES), day_s)
         follower.wait_for_start()
         urls = ", ".join(f"{name} {place.url}" for name, place in places.sites.items())
-        console.print(f"serving: {urls}; a day in {day_s:.0f} s", soft_wrap=True, highlight=False)
+        line = f"serving: {urls}; each has a live page; a day in {day_s:.0f} s"
+        console.print(line, soft_wrap=True, highlight=False)
         loads, days = loads_of(places, day_s), Days((), day_s)
         for number, name in enumerate(PHASES):
             days = with_next_day(days, time.time())
