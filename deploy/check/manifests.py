@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 KUBERNETES = "1.37"
 CRDS = Path(__file__).parent / "crds"
 CUSTOM = {
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"): "httproute.yaml",
     ("ray.io/v1", "RayCluster"): "raycluster.yaml",
     ("monitoring.coreos.com/v1", "ServiceMonitor"): "servicemonitor.yaml",
     ("monitoring.coreos.com/v1", "PrometheusRule"): "prometheusrule.yaml",

@@ -19,6 +19,7 @@ HOST_FOLDER = "/run/steppe"
 DRAIN_S = 5.0
 """`gateway.drain_s`, unless the run configuration says otherwise, s."""
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+"""What each container has that is to run on: not in a pod that is never started again."""
 WORKLOADS = ("Deployment", "DaemonSet", "StatefulSet", "Job")
 
 
@@ -27,15 +28,18 @@ def policy_problems(objects: list[Manifest]) -> Iterator[str]:
     drain_s = max([DRAIN_S, *map(_drain_s, objects)])
     for found in objects:
         yield from plain_secrets(found)
-        for place, template in _templates(found):
+        for place, template in templates_of(found):
             where = f"{name_of(found)}{place}"
             yield from _pod_problems(where, template["spec"])
             yield from _time_problems(where, template["spec"], drain_s)
 
 
-def _templates(found: Manifest) -> Iterator[tuple[str, Manifest]]:
+def templates_of(found: Manifest) -> Iterator[tuple[str, Manifest]]:
+    """Yield the pods of an object, each with its place in it."""
     if found["kind"] in WORKLOADS:
         yield "", found["spec"]["template"]
+    if found["kind"] == "Pod":
+        yield "", found
     for place, template in custom_templates(found):
         yield f", {place}", template
 
@@ -62,7 +66,7 @@ def _pod_problems(where: str, spec: Mapping[str, Any]) -> Iterator[str]:
         yield from _container_problems(where, container, pod_context)
     for container in spec["containers"]:
         yield from _container_problems(where, container, pod_context)
-        for probe in PROBES:
+        for probe in PROBES if spec.get("restartPolicy") != "Never" else ():
             if probe not in container:
                 yield f"{where}, container {container['name']}: it has no {probe}"
 
@@ -103,6 +107,8 @@ def _is_of_a_release(image: str) -> bool:
 
 
 def _time_problems(where: str, spec: Mapping[str, Any], drain_s: float) -> Iterator[str]:
+    if spec.get("restartPolicy") == "Never":  # it serves nothing
+        return
     grace_s = float(spec.get("terminationGracePeriodSeconds", 30))
     for container in spec["containers"]:
         if AGENT in container.get("command", ()):

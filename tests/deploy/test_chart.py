@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from deploy.check.chart import CHART, EXAMPLES, ROOT, copy_problems, manifest_pr
 from deploy.check.helm import HelmError, MissingToolError, helm_path
 from deploy.check.images import SCRATCH, USER
 from deploy.check.manifests import Manifest, objects_of
+from deploy.check.pod_policy import templates_of
 
 from steppe.config import RunConfig, load_config, parse_config
 
@@ -135,6 +139,10 @@ def test_an_alert_that_asks_for_a_metric_that_does_not_exist_is_found(
         ({"workers": {"gpu": 8}}, "gpu"),
         ({"workers": {"gpus": 0}}, "gpus"),
         ({"env": {"HF_TOKEN": "hf_1234"}}, "HF_TOKEN"),
+        ({"images": {"agent": {"digest": "sha256:12"}}}, "digest"),
+        ({"extraVolumes": [{"name": "x", "hostPath": {"path": "/etc"}}]}, "hostPath"),
+        ({"gateway": {"ingress": {"enabled": True}}}, "gateway.ingress.host: asked for the name"),
+        ({"gateway": {"route": {"enabled": True}}}, "gateway.route.parents: asked for a Gateway"),
         ({"secretEnv": {"HF_TOKEN": "hf_1234"}}, "HF_TOKEN"),
         ({"run": {}}, "asked for a run configuration, found none"),
         ({"run": {"ray": {"address": "local"}}}, "the cluster of this chart; found local"),
@@ -239,6 +247,124 @@ def test_probes_let_a_model_load_for_as_long_as_the_run_allows() -> None:
 
 def load_start_s(manifest: str) -> float:
     return float(as_read(yaml.safe_load(run_of(manifest))).fleet.start_s)
+
+
+def test_an_image_by_digest_has_no_tag(tmp_path: Path) -> None:
+    digest = f"sha256:{'0' * 64}"
+    values = {
+        "images": {"worker": {"repository": "registry.example/steppe-vllm", "digest": digest}}
+    }
+    manifest = rendered(with_values(tmp_path, "one-node.yaml", values))
+    group = named(manifest, "RayCluster", "steppe")["spec"]["workerGroupSpecs"][0]
+    image = group["template"]["spec"]["containers"][0]["image"]
+    assert image == f"registry.example/steppe-vllm@{digest}"
+    assert list(manifest_problems(manifest)) == []
+
+
+def test_ways_from_outside_lead_to_the_gateway_and_have_no_time_limit(tmp_path: Path) -> None:
+    gateway = {
+        "ingress": {"enabled": True, "host": "steppe.example", "tlsSecret": "steppe-tls"},
+        "route": {"enabled": True, "parents": [{"name": "outside", "namespace": "gateways"}]},
+    }
+    manifest = rendered(with_values(tmp_path, "one-node.yaml", {"gateway": gateway}))
+    assert list(manifest_problems(manifest)) == []
+    service = named(manifest, "Service", "steppe-gateway")
+    port = service["spec"]["ports"][0]["port"]
+    (rule,) = named(manifest, "HTTPRoute", "steppe-gateway")["spec"]["rules"]
+    assert rule["backendRefs"] == [{"name": "steppe-gateway", "port": port}]
+    assert rule["timeouts"] == {"request": "0s", "backendRequest": "0s"}
+    ingress = named(manifest, "Ingress", "steppe-gateway")
+    (path,) = ingress["spec"]["rules"][0]["http"]["paths"]
+    assert path["backend"] == {"service": {"name": "steppe-gateway", "port": {"number": port}}}
+    assert (
+        ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-buffering"] == "off"
+    )
+
+
+def test_a_run_that_is_not_held_may_be_moved_by_a_drain(tmp_path: Path) -> None:
+    values = {"disruptionBudgets": {"holdRun": False}}
+    budgets = [
+        found["metadata"]["name"]
+        for found in objects_of(rendered(with_values(tmp_path, "one-node.yaml", values)))
+        if found["kind"] == "PodDisruptionBudget"
+    ]
+    assert budgets == ["steppe-worker"]
+
+
+def test_volumes_of_a_user_are_in_pods_of_driver_and_workers(tmp_path: Path) -> None:
+    values = {
+        "extraVolumes": [{"name": "certificates", "configMap": {"name": "company"}}],
+        "extraMounts": [{"name": "certificates", "mountPath": "/etc/company"}],
+    }
+    manifest = rendered(with_values(tmp_path, "one-node.yaml", values))
+    assert manifest.count("mountPath: /etc/company") == 2
+    assert list(manifest_problems(manifest)) == []
+
+
+def test_each_pod_has_an_account_of_its_release_and_no_token() -> None:
+    objects = objects_of(rendered(EXAMPLES / "eight-gpus.yaml"))
+    accounts = {
+        (found["metadata"]["namespace"], found["metadata"]["name"])
+        for found in objects
+        if found["kind"] == "ServiceAccount" and found["automountServiceAccountToken"] is False
+    }
+    assert accounts == {("steppe", "steppe"), ("steppe-agent", "steppe-agent")}
+    for found in objects:
+        for _, template in templates_of(found):
+            name = template["spec"]["serviceAccountName"]
+            assert (found["metadata"]["namespace"], name) in accounts
+
+
+def test_objects_have_the_labels_that_kubernetes_recommends() -> None:
+    for found in objects_of(rendered(EXAMPLES / "eight-gpus.yaml")):
+        labels = found["metadata"]["labels"]
+        for name in ("name", "instance", "version", "part-of", "managed-by"):
+            assert f"app.kubernetes.io/{name}" in labels, found["metadata"]["name"]
+
+
+class Ready(BaseHTTPRequestHandler):
+    """Answers as a gateway that serves, or one that does not."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/health/ready" else 503)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_the_test_of_a_release_asks_whether_its_gateway_serves() -> None:
+    pod = named(rendered(EXAMPLES / "one-node.yaml"), "Pod", "steppe-ready")
+    *command, url = pod["spec"]["containers"][0]["command"]
+    assert url == "http://steppe-gateway:8000/health/ready"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Ready) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        here = f"http://127.0.0.1:{server.server_port}"
+        codes = [
+            subprocess.call(
+                [sys.executable, *command[1:], f"{here}{path}"], stderr=subprocess.DEVNULL
+            )
+            for path in ("/health/ready", "/health/other")
+        ]
+        server.shutdown()
+        thread.join()
+    assert codes == [0, 1]
+
+
+def missing_values(schema: Mapping[str, Any], values: Mapping[str, Any], at: str) -> Iterator[str]:
+    """Yield the names of a schema that have no default, by which values.yaml documents them."""
+    for name, each in schema.get("properties", {}).items():
+        if name not in values:
+            yield f"{at}{name}"
+        elif isinstance(values[name], dict):
+            yield from missing_values(each, values[name], f"{at}{name}.")
+
+
+def test_each_name_of_the_schema_is_in_the_values_with_its_default() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert list(missing_values(schema, values, "")) == ["global"]
 
 
 def test_each_policy_and_service_selects_pods_of_the_chart() -> None:

@@ -19,6 +19,17 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 
+{{- /* KubeRay sets app.kubernetes.io/name of its pods, and selects by it. */ -}}
+{{- define "steppe.objectLabels" -}}
+{{ include "steppe.labels" . }}
+app.kubernetes.io/name: steppe
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- define "steppe.serviceAccount" -}}
+{{- .Values.serviceAccount.name | default (ternary (include "steppe.name" .) "default" .Values.serviceAccount.create) -}}
+{{- end -}}
+
 {{- /* The run configuration, with what the chart knows better. */ -}}
 {{- define "steppe.run" -}}
 {{- $run := deepCopy .Values.run -}}
