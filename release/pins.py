@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from release.commands import outcome
-from release.distributions import Distributions
+from release.distributions import Distributions, unpack
 from release.environments import CleanEnvironment, clean_environment, newest_python, resolved
 from release.finding import Finding, ReleaseError
 
@@ -102,7 +102,7 @@ def try_pins(pins: Pins, built: Distributions, scratch: Path) -> tuple[str, list
     figure = f"Python {version}, {packages} packages, {imports['imported']} modules"
     if pins.extras:
         place.install("-c", requirements, *TOOLS_OF_TESTS)
-        passed, failed = run_tests(place, built.root)
+        passed, failed = run_tests(place, unpack(built.sdist, place.home / "sources"))
         figure += f", {passed}"
         faults += failed
     return figure, faults
@@ -123,14 +123,14 @@ def command_faults(place: CleanEnvironment, built: Distributions) -> Iterator[st
         yield "simulate: asked for figure.png, found none"
 
 
-def run_tests(place: CleanEnvironment, root: Path) -> tuple[str, list[str]]:
-    """Run quick tests of the tree against the wheel; return their count, and those that fail.
+def run_tests(place: CleanEnvironment, sources: Path) -> tuple[str, list[str]]:
+    """Run quick tests of the sdist against the wheel; return their count, and those that fail.
 
     Warnings of old packages about themselves are no faults.
     """
     options = ("-q", "-p", "no:cacheprovider", "-W", "default", "-m", LEFT_OUT, "-rfE")
     command = [str(place.python), "-m", "pytest", *options, *TESTS]
-    done = outcome(command, root, {**place.variables, "PYTHONDONTWRITEBYTECODE": "1"}, 1200.0)
+    done = outcome(command, sources, {**place.variables, "PYTHONDONTWRITEBYTECODE": "1"}, 1200.0)
     lines = done.stdout.splitlines() or done.stderr.splitlines() or ["no output"]
     failed = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
     if done.returncode != 0 and not failed:
