@@ -32,7 +32,7 @@ from steppe.load.delay_proxy import DelayedRoute, DelayProxy
 from steppe.sites.service.service import SitesService
 from steppe.sites.settlement.sent import Sent
 
-LONGEST_S, KEEP_S = 40.0, 0.2
+LONGEST_S, KEEP_S = 100.0, 0.2
 TEXT = "".join(text for _, text in TOKENS)
 BODY = {"model": "m", "max_tokens": 9, "stream": True}
 SITE = "X-Steppe-Site"
