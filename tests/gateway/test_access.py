@@ -308,6 +308,7 @@ async def test_a_service_of_the_run_reads_the_status_without_a_key_and_no_more(
     assert await status_of("/steppe/v1/status", **service) == 200
     for headers in ({"X-Steppe-Run": "other"}, {}, service | {"Authorization": "Bearer sk-other"}):
         assert await status_of("/steppe/v1/status", **headers) == 401
-    assert await status_of("/metrics", **service) == 401
+    for path in ("/metrics", "/steppe/v1/usage", "/v1/models", "/steppe/v1/live"):
+        assert await status_of(path, **service) == 401, path
     status, _, body = await site.post(body=BODY, **service, **JSON)
     assert (status, code_of(body)) == (401, "missing_api_key")

@@ -35,6 +35,7 @@ from steppe.tenants.usage import LimitReachedError, RequestCharge
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
 """Paths that are answered without a key: load balancers ask them."""
 METRICS_PATHS = frozenset({"/metrics", "/metrics/replicas"})
+STATUS_PATH = "/steppe/v1/status"
 ADMIN_KEY_HEADER = "X-Steppe-Admin-Key"
 KEY_HEADERS = ("Authorization", "X-Api-Key", ADMIN_KEY_HEADER, RUN_SECRET)
 """Headers that carry a key (OpenAI's, Anthropic's and ours) or a run's secret: replicas never get
@@ -295,8 +296,8 @@ class AccessControl:
         is_metrics = request.path in METRICS_PATHS
         if is_metrics and self._settings.open_metrics:
             return NOBODY
-        if is_service and named is None and not is_metrics and _only_reads(request):
-            return replace(NOBODY, is_service=True)  # such as the sites service, for the status
+        if is_service and named is None and _reads_status(request):
+            return replace(NOBODY, is_service=True)  # the sites service
         key_id = ""
         if named is not None and (is_service or self._is_proxy(request.remote)):
             tenant = self._directory.tenant(named)
@@ -383,10 +384,10 @@ class AccessControl:
                 _log.warning("%s", error)
 
 
-def _only_reads(request: web.Request) -> bool:
-    """Return whether a request changes nothing, and comes without the key of a tenant."""
+def _reads_status(request: web.Request) -> bool:
+    """Return whether a request reads the status, and comes without the key of a tenant."""
     has_key = any(name in request.headers for name in ("Authorization", "X-Api-Key"))
-    return request.method == "GET" and not has_key
+    return request.method == "GET" and request.path == STATUS_PATH and not has_key
 
 
 def _unknown_tenant(named: str) -> DeniedError:
