@@ -9,13 +9,23 @@ from pathlib import Path
 import pytest
 from release import check
 from release.commands import git, outcome, run, tool
-from release.distributions import Distributions, build_all
+from release.distributions import Distributions, build_all, commit_time_s
 from release.finding import Finding, ReleaseError
 
 ROOT = Path(__file__).parents[2]
+
+
+def is_repository(folder: Path) -> bool:
+    """Return whether git reads a repository here; it refuses one of another user."""
+    try:
+        commit_time_s(folder)
+        return Path(git(folder, "rev-parse", "--show-toplevel")).samefile(folder)
+    except ReleaseError:
+        return False
+
+
 NEEDS_REPOSITORY = pytest.mark.skipif(
-    shutil.which("git") is None or not (ROOT / ".git").exists(),
-    reason="needs git (apt install git) and a repository",
+    not is_repository(ROOT), reason="needs git (apt install git) and a repository that it reads"
 )
 NOTHING = Distributions(Path(), Path("steppe.tar.gz"), Path("steppe.whl"))
 
@@ -83,6 +93,14 @@ def test_a_program_that_hangs_is_ended(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import threading; threading.Event().wait()"]
     with pytest.raises(ReleaseError, match="to end within 0 s, found it running"):
         run(command, tmp_path, limit_s=0.2)
+
+
+def test_a_tree_whose_repository_is_elsewhere_is_none(tree: Path) -> None:
+    assert is_repository(tree)
+    assert not is_repository(tree / "runtime")
+    shutil.rmtree(tree / ".git")
+    (tree / ".git").write_text("gitdir: /nowhere\n")
+    assert not is_repository(tree)
 
 
 @NEEDS_REPOSITORY

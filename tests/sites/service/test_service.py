@@ -266,17 +266,24 @@ async def test_a_site_of_another_region_than_the_configuration_says_is_not_heard
     assert health(state, "shanghai") is Health.UNHEARD
 
 
-async def test_a_caller_that_does_not_begin_its_handshake_is_cut_off(sites: Sites) -> None:
-    limits = HttpLimits(header_s=0.1, connections_per_client=1)
-    shanghai = await sites.start("shanghai", limits=limits)
-    reader, writer = await asyncio.open_connection("127.0.0.1", shanghai.service.port)
+async def test_a_caller_with_too_many_connections_is_refused(sites: Sites) -> None:
+    shanghai = await sites.start("shanghai", limits=HttpLimits(connections_per_client=1))
+    _, writer = await asyncio.open_connection("127.0.0.1", shanghai.service.port)
     with pytest.raises(aiohttp.ClientError):
         await shanghai.session.get(f"https://127.0.0.1:{shanghai.service.port}")
+    found = await shanghai.metrics()
+    assert 'steppe_sites_cut_off_total{reason="connections_per_client"} 1.0' in found
+    assert "steppe_sites_connections 1.0" in found
+    writer.close()
+
+
+async def test_a_caller_that_does_not_begin_its_handshake_is_cut_off(sites: Sites) -> None:
+    shanghai = await sites.start("shanghai", limits=HttpLimits(header_s=0.1))
+    reader, writer = await asyncio.open_connection("127.0.0.1", shanghai.service.port)
     async with asyncio.timeout(WAIT_S):
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
     writer.close()
     found = await shanghai.metrics()
-    assert 'steppe_sites_cut_off_total{reason="connections_per_client"} 1.0' in found
     assert 'steppe_sites_cut_off_total{reason="handshake"} 1.0' in found
     assert "steppe_sites_connections 0.0" in found
