@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from scale_figures import spread
-from scale_nodes import free_port, ray_nodes
+from scale_nodes import free_port, ray_nodes, use_token
 from scale_processes import cpu_s, free_bytes, memory_bytes, session
 from steppe.config import RunConfig
 from steppe.frontier.file import write_frontier
@@ -110,6 +110,7 @@ def measure(replicas: int, start_s: float, seconds: float) -> dict[str, Any]:
         start_s: Longest time for all replicas to start, s.
         seconds: How long to measure afterwards, s.
     """
+    use_token()
     nodes = max(2, -(-replicas // MOST_GPUS))
     gpus = -(-replicas // nodes)
     with tempfile.TemporaryDirectory() as name, ray_nodes(nodes, gpus) as (address, pids):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,13 @@ from pathlib import Path
 from scale_processes import session
 
 RAY = {"worker_niceness": 0, "health_check_timeout_ms": 60_000}
-ENVIRONMENT = {"RAY_raylet_start_wait_time_s": "300"}
+PATIENT = {"RAY_raylet_start_wait_time_s": "300"}
 START_S, STOP_S, POLL_S = 240.0, 60.0, 0.2
+
+
+def use_token() -> None:
+    """Let the processes that this one starts know a token, which the cluster then asks for."""
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=uuid.uuid4().hex)
 
 
 class NodeError(Exception):
@@ -76,7 +82,7 @@ def _start(number: int, gpus: int, address: str, folder: str, log: Path) -> subp
     with log.open("wb") as output:
         return subprocess.Popen(
             command,
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | PATIENT,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
