@@ -206,7 +206,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def _end(serving: subprocess.Popen[bytes]) -> None:
-    serving.send_signal(signal.SIGINT)
+    serving.terminate()
     try:
         serving.wait(60.0)
     except subprocess.TimeoutExpired:

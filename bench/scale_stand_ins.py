@@ -31,6 +31,7 @@ from steppe.gateway.server import (
     ModelStatus,
     Route,
 )
+from steppe.roofline.point import OperatingPoint
 
 MODEL = "llama-3.1-8b"
 PER_NODE = 8
@@ -98,7 +99,7 @@ class Machines:
         self._of_node, self._frontier, self._work = dict(nodes), frontier, work
         self._nodes = {node: _Node() for node in nodes}
         self._replicas = {name: _Replica() for names in nodes.values() for name in names}
-        self._points = {(p.clock_mhz, p.batch_limit): p for p in frontier.candidates}
+        self._points: dict[tuple[int, int], OperatingPoint] = {}
 
     def report(self, node: str, after: int, is_last: bool = False) -> list[NodeReport]:
         """Close a window, see `Node.report`."""
@@ -145,10 +146,9 @@ class Machines:
 
     def _report(self, name: str, width_s: float) -> ReplicaReport:
         replica, frontier = self._replicas[name], self._frontier
-        point = self._points.get((replica.clock_mhz, replica.batch_limit))
-        sleeps = replica.frozen or point is None
-        draw_w = frontier.asleep_w if point is None or sleeps else point.draw_w
-        tokens = 0 if point is None or sleeps else int(point.output_tps * width_s)
+        point, sleeps = self._point(replica.clock_mhz, replica.batch_limit), replica.frozen
+        draw_w = frontier.asleep_w if sleeps else point.draw_w
+        tokens = 0 if sleeps else int(point.output_tps * width_s)
         running = self._work.running
         each_uj = 0 if sleeps else int(1e6 * draw_w * width_s / running)
         now_s = time.time()
@@ -179,6 +179,16 @@ class Machines:
             stepping=not sleeps,
             work=None if sleeps else self._steps(replica, tokens, energy_uj / 1e6, width_s),
         )
+
+    def _point(self, clock_mhz: int, batch_limit: int) -> OperatingPoint:
+        """Return the nearest operating point: a plan for other lengths has points between them."""
+        limits = clock_mhz, batch_limit
+        if limits not in self._points:
+            self._points[limits] = min(
+                self._frontier.candidates,
+                key=lambda p: (abs(p.clock_mhz - clock_mhz), abs(p.batch_limit - batch_limit)),
+            )
+        return self._points[limits]
 
     def _steps(self, replica: _Replica, tokens: int, energy_j: float, width_s: float) -> ClockWork:
         steps = max(1.0, tokens / self._work.running)
