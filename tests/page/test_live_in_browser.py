@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -283,3 +284,59 @@ async def test_a_page_says_when_its_gateway_is_gone_and_comes_back(
     again, _ = await open_gateway(port=int(url.rpartition(":")[2]))
     again.set_fleet_state(sent(2.0, draw_w=100.0))
     await see(tab, 100.0)
+
+
+class Way:
+    """A way to a gateway that can be cut, at a port of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.port = int(url.rpartition(":")[2])
+        self.url, self._ends = "", list[asyncio.StreamWriter]()
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        port = int(self.url.rpartition(":")[2]) if self.url else 0
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", port)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self._ends += [writer, far_writer]
+        await asyncio.gather(_pipe(reader, far_writer), _pipe(far_reader, writer))
+
+    def cut(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for end in self._ends:
+            end.transport.abort()
+        self._ends.clear()
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while some := await reader.read(1 << 16):
+            writer.write(some)
+            await writer.drain()
+    writer.close()
+
+
+async def test_a_page_without_a_way_to_its_gateway_says_so_and_misses_no_tick(
+    open_gateway: OpenGateway, open_tab: OpenTab
+) -> None:
+    gateway, url = await open_gateway()
+    gateway.set_fleet_state(sent(1.0))
+    way = Way(url)
+    await way.open()
+    tab = await open_tab(way.url)
+    await see(tab, 414.25)
+    way.cut()
+    await tab.page.wait_for_selector("#state:text-is('the gateway does not answer')")
+    gateway.set_fleet_state(sent(2.0, draw_w=300.0))
+    gateway.set_fleet_state(sent(3.0, draw_w=200.0))
+    await way.open()
+    await see(tab, 200.0)
+    assert await tab.page.get_attribute("body", "data-stale") is None
+    await tab.page.click("details[data-of=power] summary")
+    await tab.page.wait_for_selector('#numbers-power tr:first-child td:last-child:text-is("200")')
+    assert [row[-1] for row in await tab.rows("#numbers-power")] == ["200", "300", "414.3"]
+    way.cut()
