@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from release import (
+    changelog,
     components,
     contents,
     demo,
@@ -31,6 +32,7 @@ Part = Callable[[Distributions, Path], Finding]
 OFFLINE: Mapping[str, Part] = {
     "reproducible": distributions.check,
     "versions": versions.check,
+    "changelog": changelog.check,
     "contents": contents.check,
     "metadata": metadata.check,
     "components": components.check,
