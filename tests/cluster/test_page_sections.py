@@ -32,7 +32,7 @@ TENANTS = [
     for stored in (key.stored,)
 ]
 LIMIT_W, EVENT_W = 90.0, 70.0
-ROWS = 400
+ROWS = 2000
 """So many that the job is not done when the page is looked at."""
 
 
