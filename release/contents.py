@@ -70,8 +70,8 @@ MACHINE_PATH = re.compile(
 """Folders of people. `/home/steppe` is the folder of the images."""
 PUBLIC = {"pypi.org", "files.pythonhosted.org", "download.pytorch.org", "localhost"}
 """Hosts that anybody may name."""
-SHORTEST_WORD = 5
-"""Names of machines that are not longer are words of every text."""
+SHORTEST_NAME = 7
+"""Names of hosts that are not longer may be words of any text."""
 _URL = re.compile(r"https?://[^\s'\"]+")
 _PLACE = re.compile(r"(?<=[\s'=])/[^\s'\",]+")
 _COPIES = "steppe/deploy/chart/steppe/files/*"
@@ -173,8 +173,14 @@ def private_words(root: Path) -> frozenset[str]:
     lines = outcome([sys.executable, "-m", "pip", "config", "list"], root).stdout.splitlines()
     places = [word for line in lines if "find-links" in line for word in _PLACE.findall(line)]
     hosts = {urlsplit(url).hostname or "" for line in lines for url in _URL.findall(line)}
-    names = {str(root), str(Path.home()), socket.gethostname(), *places, *hosts} - PUBLIC
-    return frozenset(name for name in names if len(name) > SHORTEST_WORD)
+    folders = {place for place in (str(root), *places) if len(Path(place).parts) > 2}
+    return frozenset(folders | {host for host in hosts - PUBLIC if "." in host} | _own_name())
+
+
+def _own_name() -> set[str]:
+    """Return the name of this host, unless it is a word such as `debian`."""
+    name = socket.gethostname()
+    return {name} if len(name) > SHORTEST_NAME and any(map(str.isdigit, name)) else set()
 
 
 def too_large(path: Path, largest_bytes: int) -> Iterator[str]:
