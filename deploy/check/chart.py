@@ -28,15 +28,20 @@ RELEASE = "steppe"
 """Name of the release, and of its namespace, in what is rendered."""
 
 
-def rendered(values: Path, chart: Path = CHART) -> str:
+def rendered(values: Path, chart: Path = CHART, further: Sequence[str] = ()) -> str:
     """Return the manifest of some values.
+
+    Args:
+        values: The file with them.
+        chart: The folder of the chart.
+        further: Further options of `helm template`.
 
     Raises:
         HelmError: The chart or its values are wrong.
         MissingToolError: There is no helm.
     """
     run_helm("lint", "--strict", "--quiet", "--values", str(values), str(chart))
-    options = ("--namespace", RELEASE, "--values", str(values))
+    options = ("--namespace", RELEASE, "--values", str(values), *further)
     return run_helm("template", RELEASE, str(chart), *options)
 
 
@@ -109,7 +114,8 @@ def main(arguments: Sequence[str] = ()) -> int:
             continue
         sys.stdout.write(f"{path.name}: {len(objects_of(manifest))} objects, sound\n")
         if given.out:
-            given.out.write_text(manifest)
+            # Without the pod of `helm test`, which `kubectl apply` would start.
+            given.out.write_text(rendered(path, further=("--no-hooks",)))
     return 0 if is_sound else 1
 
 

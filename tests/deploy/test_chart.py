@@ -430,6 +430,7 @@ def test_five_commands_of_the_readme_lead_to_a_manifest_for_eight_gpus(tmp_path:
         assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
         said += done.stdout
     assert "1 kind: RayCluster" in said
+    assert "kind: Pod\n" not in said  # that of `helm test`
     cluster = named((tmp_path / "manifest.yaml").read_text(), "RayCluster", "steppe")
     assert cluster["spec"]["workerGroupSpecs"][0]["rayStartParams"] == {"num-gpus": "8"}
 
