@@ -48,7 +48,7 @@ IN_SDIST = (
     "runtime/steppe/py.typed", "kernels/steppe_kernels/py.typed",
 )  # fmt: skip
 """What a packager needs to build, test and document."""
-NOT_IN_WHEEL = ("tests/*", "bench/*", "docs/*", "release/*", "*/tests/*", "*/test_*.py")
+NOT_IN_WHEEL = ("tests/*", "bench/*", "docs/*", "release/*", "*/tests/*.py", "*/test_*.py")
 NOWHERE = (
     "*__pycache__*",
     "*.pyc",
