@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 import zipfile
 from pathlib import Path
@@ -155,6 +156,8 @@ def test_wheels_of_an_earlier_context_need_no_package_index(
     wheel = wheel_of(index / "alone", "alone")
     (index / "alone" / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
     monkeypatch.setenv("PIP_INDEX_URL", index.as_uri())
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)  # nothing of this machine: only that index
+    monkeypatch.delenv("PIP_NO_INDEX", raising=False)
     collect_kept(("alone>=1",), "3.13", tmp_path / "first", kept)
     assert [path.name for path in kept.iterdir()] == [wheel.name]
     wheel.unlink()
