@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from release import components
 from release.commands import run
 from release.finding import ReleaseError
 from release.versions import CHART
@@ -108,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("version", help="such as 0.3.0")
     given = parser.parse_args(arguments)
     try:
-        changed = make(ROOT, given.version, datetime.now(UTC).date())
+        changed = [*make(ROOT, given.version, datetime.now(UTC).date()), components.LIST]
+        components.main()  # the list names the version
     except ReleaseError as error:
         sys.stderr.write(f"{error}\n")
         return 1
