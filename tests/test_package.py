@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from steppe import __version__
+
 ROOT = Path(__file__).parents[1]
 ABSENT = ("ray", "vllm", "torch", "transformers", "triton")
 """What a plain `pip install steppe` does not install."""
@@ -77,7 +79,7 @@ def test_the_wheel_has_both_packages_their_types_and_the_shipped_configs(built: 
 def test_an_installed_wheel_copies_a_config_predicts_and_simulates(
     steppe: Path, tmp_path: Path
 ) -> None:
-    assert "0.2.0" in run(steppe, "--version", folder=tmp_path)
+    assert __version__ in run(steppe, "--version", folder=tmp_path)
     run(steppe, "config", "copy", "windy_day.yaml", "mine.yaml", folder=tmp_path)
     run(steppe, "config", "validate", "mine.yaml", folder=tmp_path)
     options = ("--model", "llama-3.1-8b", "--gpu", "h100", "--batch", "8", "--json")

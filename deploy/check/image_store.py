@@ -172,7 +172,12 @@ class ImageStore:
 
 
 def _run(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ImageError(
+            f"{command[0]}: asked for an end within {BUILD_S:g} s, found none"
+        ) from error
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
         raise ImageError(f"{command[0]}: {' / '.join(lines[-4:])}")

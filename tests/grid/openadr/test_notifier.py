@@ -43,7 +43,7 @@ async def test_a_notice_makes_the_client_ask_at_once(vtn: OpenAdrVtn, tmp_path: 
         grid.start()
         await ven.start()
         await until(lambda: ven._notices is not None and ven._notices.is_connected)
-        await until(lambda: grid.is_connected)
+        await until(lambda: grid.is_connected and ven.polls == 1)
         period = {"start": text_of(time.time()), "duration": "PT1H"}
         body = body_of("IMPORT_CAPACITY_LIMIT", 300, programID=program, intervalPeriod=period)
         await vtn.post("events", body)
