@@ -154,15 +154,13 @@ def test_no_request_makes_a_second_hop(world: World) -> None:
 
 @every
 @given(worlds())
-def test_no_quota_is_exceeded(world: World) -> None:
+def test_no_quota_is_exceeded_but_by_one_request_that_is_larger_than_it(world: World) -> None:
     quotas, sent = world.quotas(), world.sent()
     for name in world.peers:
         for priority in PRIORITIES:
-            tokens = sum(
-                a.output_tokens for a, v in sent if (v.site, a.priority) == (name, priority)
-            )
+            there = [a.output_tokens for a, v in sent if (v.site, a.priority) == (name, priority)]
             left = quotas.left_of("m", priority)[list(world.peers).index(name) + 1]
-            assert tokens <= left + 1e-6
+            assert sum(there) <= left + 1e-6 or (len(there) == 1 and left > 0.0)
 
 
 @every

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from steppe.errors import UsageError
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 SHORTEST_S, LONGEST_S = 10.0, 60.0
 """A lease lasts no shorter and no longer."""
@@ -149,6 +150,27 @@ class Quotas:
         """Return the output tokens that may be sent to each site now; infinite for this one."""
         buckets = self._buckets.get((model, priority))
         return self._none if buckets is None else buckets.left
+
+    def allow(self, model: str, priority: str, tokens: float, each_tps: Floats) -> Bools:
+        """Return to which sites a request may be sent now; always to this one.
+
+        A request of more tokens than a full quota holds would never be sent. It may be sent when
+        the quota is full and at least as fast as the request is there; it leaves a debt.
+
+        Args:
+            model: Name of the model.
+            priority: Priority class.
+            tokens: Its output tokens.
+            each_tps: How fast each site would make them, output tokens per second.
+        """
+        buckets = self._buckets.get((model, priority))
+        if buckets is None:
+            return self._none >= tokens
+        allowed: Bools = buckets.left >= tokens
+        if not allowed.all():
+            is_full = buckets.left >= buckets.rate_tps * buckets.burst_s
+            allowed |= is_full & (buckets.rate_tps >= each_tps)
+        return allowed
 
     def may_owe(self, site: str, model: str, priority: str, tokens: float) -> bool:
         """Return whether a conversation may go on at a site, at the cost of new ones there."""

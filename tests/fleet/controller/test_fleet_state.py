@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,6 +58,16 @@ def test_the_headroom_of_a_model_is_what_its_replicas_could_serve_within_the_bud
     assert (big["most_output_tps"], big["headroom_tps"]) == (250.0, 170.0)  # 650 W for both
     small = found["models"]["small"]
     assert (small["state"], small["most_output_tps"]) == ("asleep", 150.0)  # 450 W
+
+
+def test_a_time_per_token_that_was_not_measured_is_that_of_a_full_batch(
+    budget: PowerBudget, frontier: Frontier
+) -> None:
+    models = state(budget, frontier, replica("big-1"))["models"]
+    assert models["big"]["full_tpot_s"] == pytest.approx(8 / 150.0)
+    measured = Frontier((replace(FAST, tpot_s=0.04),), 50.0, 100.0, source="measured")
+    models = state(budget, measured, replica("big-1"))["models"]
+    assert models["big"]["full_tpot_s"] == 0.04
 
 
 def test_the_draw_of_the_site_has_its_losses(frontier: Frontier) -> None:

@@ -15,6 +15,7 @@ from steppe.frontier.pareto import Frontier
 from steppe.power.battery import JOULES_PER_WH
 from steppe.power.budget import PowerBudget
 from steppe.report.records import ReplicaTick, TickRecord
+from steppe.roofline.point import OperatingPoint
 
 FORECAST_S, FORECAST_STEP_S = 3600.0, 300.0
 """Length of the shown forecast and of its steps, s of run time."""
@@ -145,10 +146,15 @@ def _model(record: TickRecord, facts: ModelFacts) -> dict[str, Any]:
         "most_output_tps": most_tps,
         "headroom_tps": max(0.0, most_tps - output_tps),
         "draw_w": sum(replica.draw_w for replica in own),
-        "full_tpot_s": facts.frontier.full.tpot_s,
+        "full_tpot_s": _tpot_s(facts.frontier.full),
         "full_joules_per_token": facts.frontier.full.joules_per_token,
         "points": _points(own, facts.frontier),
     }
+
+
+def _tpot_s(point: OperatingPoint) -> float:
+    """Return the time per output token; where it was not measured, that of a full batch."""
+    return point.tpot_s or point.batch_limit / point.output_tps
 
 
 def _points(own: Sequence[ReplicaTick], frontier: Frontier) -> list[list[float]]:
