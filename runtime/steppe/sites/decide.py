@@ -107,7 +107,7 @@ def _usable(
     """Return which sites may take the request now."""
     usable: Bools = found.room_tps >= found.rate_tps
     usable &= sites.room_w >= found.rate_w
-    within = quotas.allow(asked.model, asked.priority, asked.output_tokens, found.rate_tps)
+    within = quotas.allow(asked.model, asked.priority, asked.output_tokens)
     if pin is not None and asked.priority != "deferrable" and pin.site in sites.index:
         owed = quotas.may_owe(pin.site, asked.model, asked.priority, asked.output_tokens)
         within[sites.index[pin.site]] |= owed

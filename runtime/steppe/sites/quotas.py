@@ -25,7 +25,8 @@ FADE_SHARE = 1.0 / 3.0
 BURST_S = 10.0
 """Tokens that are not sent are kept for so long."""
 OWED_S = 30.0
-"""Conversations that go on may use up to so much of a quota before its time."""
+"""Conversations that go on, and requests larger than a full quota, may use up to so much of a quota
+before its time."""
 RAMP_PER_S = 0.1
 """Share of the capacity of a site by which all quotas to it may rise together each second."""
 
@@ -151,17 +152,16 @@ class Quotas:
         buckets = self._buckets.get((model, priority))
         return self._none if buckets is None else buckets.left
 
-    def allow(self, model: str, priority: str, tokens: float, each_tps: Floats) -> Bools:
+    def allow(self, model: str, priority: str, tokens: float) -> Bools:
         """Return to which sites a request may be sent now; always to this one.
 
-        A request of more tokens than a full quota holds would never be sent. It may be sent when
-        the quota is full and at least as fast as the request is there; it leaves a debt.
+        A request of more tokens than a full quota holds would never be sent. When the quota is full
+        it may be sent for up to `OWED_S` of the quota before its time, and leaves a debt.
 
         Args:
             model: Name of the model.
             priority: Priority class.
             tokens: Its output tokens.
-            each_tps: How fast each site would make them, output tokens per second.
         """
         buckets = self._buckets.get((model, priority))
         if buckets is None:
@@ -169,7 +169,7 @@ class Quotas:
         allowed: Bools = buckets.left >= tokens
         if not allowed.all():
             is_full = buckets.left >= buckets.rate_tps * buckets.burst_s
-            allowed |= is_full & (buckets.rate_tps >= each_tps)
+            allowed |= is_full & (buckets.left + OWED_S * buckets.rate_tps >= tokens)
         return allowed
 
     def may_owe(self, site: str, model: str, priority: str, tokens: float) -> bool:

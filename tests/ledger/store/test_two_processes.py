@@ -15,7 +15,7 @@ from steppe.ledger.store.ledger_store import LedgerStore
 
 PROGRAM = """
 import sys
-from steppe.ledger.admission import Admission, AdmissionRules, Terms
+from steppe.ledger.admission import Admission, AdmissionRules, AdmissionTerms
 from steppe.ledger.store.ledger_store import LedgerStore
 from steppe.ledger.tariff import Rate, Tariff
 
@@ -29,7 +29,7 @@ served = 0
 for group in range(0, count, 3):
     ids = [f"{name}-{number}" for number in range(group, group + 3)]
     asked = [Admission(each, "lab", "m", "standard", 0, 2) for each in ids]
-    found = [type(each) is Terms for each in store.admit(asked, rules, 1)]
+    found = [type(each) is AdmissionTerms for each in store.admit(asked, rules, 1)]
     served += sum(found)
     with store.transaction() as books:
         for each, is_served in zip(asked, found):
